@@ -1,0 +1,47 @@
+"""Judge actors: a judge each, and the pool the loop talks to."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from r1reward.config import Recipe
+from r1reward.types import JudgeWord, Slot
+
+logger = logging.getLogger(__name__)
+
+
+@ray.remote
+class JudgeActor:
+    """Calls overlap: Ray runs the coroutines of one actor in one event loop."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        from r1reward.engines.judge_engine import build_judge
+
+        self.engine = build_judge(recipe)
+
+    async def ready(self) -> bool:
+        return True
+
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        return await self.engine.judge(analysis, choice)
+
+
+class JudgePool:
+    """All judge actors as one ``Judge``. Equal questions go to the same actor, for its cache."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self.actors = list(actors)
+
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        actor = self.actors[zlib.crc32(analysis.encode()) % len(self.actors)]
+        try:
+            word: JudgeWord = await actor.judge.remote(analysis, choice)
+        except ray.exceptions.RayActorError as error:
+            logger.warning("judge abstains, its actor died: %s", error)
+            return "abstain"
+        return word

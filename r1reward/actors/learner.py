@@ -1,0 +1,152 @@
+"""Learner actors: one DeepSpeed rank each, and the group the loop talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+
+from r1reward.actors.weights import publish
+from r1reward.algorithm.batch import cut_micro_batches, split_across_ranks
+from r1reward.config import Recipe
+from r1reward.metrics import Metrics, merge
+from r1reward.types import TrainingSample, WeightsHandle
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from r1reward.engines.deepspeed_engine import DeepSpeedRank
+
+MicroBatches = list[list[TrainingSample]]
+
+
+@ray.remote
+class LearnerActor:
+    """One rank. All ranks are called for every method that touches the model."""
+
+    def __init__(self, recipe: Recipe, rank: int) -> None:
+        self.recipe = recipe
+        self.rank = rank
+        self.engine: DeepSpeedRank | None = None
+
+    def address(self) -> tuple[str, int]:
+        """Where rank 0 would listen: this node, a port that is free now."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return host, probe.getsockname()[1]
+
+    def start(self, host: str, port: int) -> None:
+        from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
+
+        num_ranks = self.recipe.learner.num_ranks
+        self.engine = DeepSpeedRank(self.recipe, RankAddress(self.rank, num_ranks, host, port))
+
+    @property
+    def started(self) -> DeepSpeedRank:
+        assert self.engine is not None, "start was not called"
+        return self.engine
+
+    def logprobs(
+        self,
+        micro_batches: MicroBatches,
+        num_rounds: int,
+        model: Literal["policy", "reference"],
+    ) -> list[list[np.ndarray]]:
+        return self.started.logprobs(micro_batches, num_rounds, model)
+
+    def update(self, micro_batches: MicroBatches, num_rounds: int, num_sequences: int) -> Metrics:
+        return self.started.update(micro_batches, num_rounds, num_sequences)
+
+    def publish(self) -> Iterator[object]:
+        """Header, data, header, data, ...: each becomes an object that the driver owns."""
+        for bucket in self.started.weight_buckets():
+            assert bucket is not None, "rank 0 publishes"
+            header, data = bucket
+            yield header
+            yield data
+
+    def join_publish(self) -> None:
+        for bucket in self.started.weight_buckets():
+            assert bucket is None, "only rank 0 publishes"
+
+    def save(self, folder: str) -> None:
+        self.started.save(Path(folder))
+
+    def load(self, folder: str) -> None:
+        self.started.load(Path(folder))
+
+    def export(self, folder: str) -> None:
+        self.started.export(Path(folder))
+
+
+class LearnerGroup:
+    """All ranks as one ``Learner``."""
+
+    def __init__(self, actors: Sequence[Any], micro_batch_tokens: int) -> None:
+        self.actors = list(actors)
+        self.micro_batch_tokens = micro_batch_tokens
+
+    async def start(self) -> None:
+        host, port = await self.actors[0].address.remote()
+        await self.on_all_ranks("start", host, port)
+
+    async def on_all_ranks(self, method: str, *arguments: object) -> list[Any]:
+        return await asyncio.gather(
+            *(getattr(actor, method).remote(*arguments) for actor in self.actors)
+        )
+
+    def cut(self, samples: Sequence[TrainingSample]) -> tuple[list[list[list[int]]], int]:
+        """Sample indices per rank and micro-batch, and the number of rounds all ranks must run."""
+        lengths = [sample.num_tokens for sample in samples]
+        plan = []
+        for indices in split_across_ranks(lengths, len(self.actors)):
+            cuts = cut_micro_batches([lengths[i] for i in indices], self.micro_batch_tokens)
+            plan.append([[indices[i] for i in cut] for cut in cuts])
+        return plan, max(len(cuts) for cuts in plan)
+
+    async def logprobs(
+        self, samples: Sequence[TrainingSample], model: Literal["policy", "reference"]
+    ) -> list[np.ndarray]:
+        plan, num_rounds = self.cut(samples)
+        results = await asyncio.gather(
+            *(
+                actor.logprobs.remote(pick(samples, cuts), num_rounds, model)
+                for actor, cuts in zip(self.actors, plan, strict=True)
+            )
+        )
+        by_index: dict[int, np.ndarray] = {}
+        for cuts, arrays in zip(plan, results, strict=True):
+            for cut, rows in zip(cuts, arrays, strict=True):
+                by_index |= dict(zip(cut, rows, strict=True))
+        return [by_index[i] for i in range(len(samples))]
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
+        plan, num_rounds = self.cut(samples)
+        parts: list[Metrics] = await asyncio.gather(
+            *(
+                actor.update.remote(pick(samples, cuts), num_rounds, len(samples))
+                for actor, cuts in zip(self.actors, plan, strict=True)
+            )
+        )
+        return merge(parts)
+
+    async def publish(self, version: int) -> WeightsHandle:
+        return await publish(self.actors[0], self.actors[1:], version)
+
+    async def save(self, folder: Path) -> None:
+        await self.on_all_ranks("save", str(folder))
+
+    async def load(self, folder: Path) -> None:
+        await self.on_all_ranks("load", str(folder))
+
+    async def export(self, folder: Path) -> None:
+        await self.on_all_ranks("export", str(folder))
+
+
+def pick(samples: Sequence[TrainingSample], cuts: list[list[int]]) -> MicroBatches:
+    return [[samples[i] for i in cut] for cut in cuts]

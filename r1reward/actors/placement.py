@@ -1,0 +1,124 @@
+"""Ray itself, and which actor runs where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from r1reward.config import PlacementSection, Recipe, VllmJudge
+
+# On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
+# placement.threads. Ray would otherwise wait for ever for cores that nobody is going to free.
+CPU_SHARE = 0.05
+
+
+class NotEnoughResources(RuntimeError):
+    """The cluster cannot hold the recipe's actors."""
+
+
+@dataclass(frozen=True)
+class Seats:
+    """The reserved bundles: rollout actors first, then judges, then learner ranks."""
+
+    group: PlacementGroup
+    bundles: list[dict[str, float]]
+    environment: dict[str, str]
+
+    def actor(self, actor_class: Any, index: int, **options: Any) -> Callable[..., Any]:
+        """``remote`` of an actor class, seated in bundle ``index``."""
+        bundle = self.bundles[index]
+        placed = actor_class.options(
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle.get("GPU", 0),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                self.group, placement_group_bundle_index=index
+            ),
+            runtime_env={"env_vars": self.environment},
+            **options,
+        )
+        remote: Callable[..., Any] = placed.remote
+        return remote
+
+
+def actor_environment(placement: PlacementSection) -> dict[str, str]:
+    """What every actor process must know before it imports an engine."""
+    environment = {
+        # Ray would set it to the actor's share of a core.
+        "OMP_NUM_THREADS": str(placement.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    if placement.device == "cpu":
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+def plan_bundles(recipe: Recipe) -> list[dict[str, float]]:
+    """Resources of every actor, in the order of ``Seats``."""
+    cuda = recipe.placement.device == "cuda"
+    cpus = 1.0 if cuda else CPU_SHARE
+
+    def bundle(gpus: int) -> dict[str, float]:
+        return {"CPU": cpus, "GPU": float(gpus)} if cuda and gpus else {"CPU": cpus}
+
+    judge = recipe.judge
+    judge_gpus = judge.engine.tensor_parallel_size if isinstance(judge, VllmJudge) else 0
+    return (
+        [bundle(recipe.rollout.engine.tensor_parallel_size)] * recipe.rollout.num_actors
+        + [bundle(judge_gpus)] * recipe.placement.num_judge_actors
+        + [bundle(1)] * recipe.learner.num_ranks
+    )
+
+
+@contextmanager
+def ray_session(recipe: Recipe) -> Iterator[None]:
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine for the run's duration."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Actors without GPUs must not lose sight of the node's devices by Ray's default.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if "RAY_ADDRESS" not in os.environ:
+        store_mb = recipe.placement.object_store_mb
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": None if store_mb is None else store_mb * 2**20,
+        }
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def reserve(recipe: Recipe, bundles: list[dict[str, float]]) -> Iterator[Seats]:
+    """Reserve all bundles at once. Raises ``NotEnoughResources`` naming what the cluster lacks."""
+    group = placement_group(bundles, strategy="PACK")
+    if not group.wait(timeout_seconds=recipe.placement.wait_s):
+        wanted = {kind: sum(b.get(kind, 0) for b in bundles) for kind in ("CPU", "GPU")}
+        present = ray.cluster_resources()
+        lacking = ", ".join(
+            f"{wanted[kind]:g} {kind} wanted, {present.get(kind, 0):g} in the cluster"
+            for kind in ("CPU", "GPU")
+            if wanted[kind]
+        )
+        remove_placement_group(group)
+        raise NotEnoughResources(
+            f"no place for the recipe's {len(bundles)} actors within placement.wait_s "
+            f"({recipe.placement.wait_s} s): {lacking}; shrink the recipe or grow the cluster"
+        )
+    try:
+        yield Seats(group, bundles, actor_environment(recipe.placement))
+    finally:
+        remove_placement_group(group)

@@ -1,0 +1,40 @@
+"""Cutting a batch into ranks and micro-batches: pure functions of the sequence lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def split_across_ranks(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
+    """Indices for each rank, longest first to the rank with the fewest tokens. Deterministic.
+
+    Every rank gets at least one sequence when there are enough of them.
+    """
+    ranks: list[list[int]] = [[] for _ in range(num_ranks)]
+    tokens = [0] * num_ranks
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        rank = min(range(num_ranks), key=lambda r: (tokens[r], r))
+        ranks[rank].append(index)
+        tokens[rank] += lengths[index]
+    return ranks
+
+
+def cut_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group indices of similar length so that rows * longest row <= budget, padding included.
+
+    Raises ``ValueError`` for a sequence that is longer than the budget on its own.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        length = lengths[index]
+        if length > token_budget:
+            raise ValueError(
+                f"a sequence of {length} tokens does not fit a micro-batch of {token_budget}: "
+                "raise learner.micro_batch_tokens"
+            )
+        # Sorted ascending, so this sequence is the longest of the batch it joins.
+        if batches and (len(batches[-1]) + 1) * length <= token_budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -1,0 +1,153 @@
+"""From prompts to scored rollouts: generate, parse, judge, reward.
+
+A rollout is parsed the moment it arrives and its judge call starts at once, so the judge works while
+other rollouts are still being generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from r1reward.algorithm.reward import is_right, score
+from r1reward.config import Recipe
+from r1reward.data.order import derive_seed
+from r1reward.data.prompt import Tags
+from r1reward.data.verdict import parse_verdict
+from r1reward.interfaces import Generator, Judge, RolloutBatch, Sampling
+from r1reward.metrics import Metrics, last, maximum, mean, total
+from r1reward.types import JudgeWord, Rollout, RolloutRequest, ScoredRollout, Verdict, WeightsHandle
+
+
+class JudgeUnavailable(RuntimeError):
+    """Too many judge calls failed: training on would be training without the consistency term."""
+
+
+class LiveSource:
+    """Samples each step's batch from the generator and has it judged."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        generator: Generator,
+        judge: Judge,
+        requests_for_step: Callable[[int], list[RolloutRequest]],
+    ) -> None:
+        self.recipe = recipe
+        self.generator = generator
+        self.judge = judge
+        self.requests_for_step = requests_for_step
+        self.loaded_version: int | None = None
+
+    async def collect(self, step: int, weights: WeightsHandle) -> RolloutBatch:
+        metrics: Metrics = {}
+        started = time.monotonic()
+        if weights.version != self.loaded_version:
+            metrics |= await self.generator.load_weights(weights)
+            self.loaded_version = weights.version
+        loaded = time.monotonic()
+        sampling = Sampling(self.recipe.rollout.temperature, self.recipe.model.max_new_tokens)
+        requests = self.requests_for_step(step)
+        rollouts = await score_rollouts(
+            self.recipe, self.generator, self.judge, requests, sampling
+        )
+        seconds = time.monotonic() - loaded
+        check_judge(rollouts, self.recipe.reward.max_abstain_share)
+        num_tokens = sum(len(scored.rollout.response_token_ids) for scored in rollouts)
+        metrics |= rollout_metrics(rollouts) | {
+            "time/load_weights_s": last(loaded - started),
+            "time/rollout_s": last(seconds),
+            "time/rollout_tokens_per_s": last(num_tokens / seconds),
+        }
+        return RolloutBatch(step, rollouts, metrics)
+
+
+async def score_rollouts(
+    recipe: Recipe,
+    generator: Generator,
+    judge: Judge,
+    requests: Sequence[RolloutRequest],
+    sampling: Sampling,
+) -> list[ScoredRollout]:
+    """One scored rollout a request, in the order of the requests."""
+    tags = Tags(recipe.prompt.think_tag, recipe.prompt.answer_tag)
+    place = {(r.prompt.prompt_id, r.sample_index): i for i, r in enumerate(requests)}
+    assert len(place) == len(requests), "every request is a different sample"
+    scored: list[ScoredRollout | None] = [None] * len(requests)
+
+    async def finish(rollout: Rollout) -> None:
+        verdict = parse_verdict(rollout.text, tags, recipe.prompt.format_mode)
+        word = await judge_word(recipe, judge, rollout, verdict)
+        reward = score(verdict, rollout.request.prompt.label, word, recipe.reward)
+        request = rollout.request
+        index = place[request.prompt.prompt_id, request.sample_index]
+        scored[index] = ScoredRollout(rollout, verdict, reward)
+
+    async with asyncio.TaskGroup() as tasks:
+        async for rollout in generator.generate(requests, sampling):
+            tasks.create_task(finish(rollout))
+    finished = [item for item in scored if item is not None]
+    assert len(finished) == len(requests), "the generator answered every request"
+    return finished
+
+
+async def judge_word(
+    recipe: Recipe, judge: Judge, rollout: Rollout, verdict: Verdict
+) -> JudgeWord:
+    """Ask only where the word can matter, and for a sampled share of the wrong answers.
+
+    Consistency multiplies the result, so the word on a wrong answer never changes a reward. A trace
+    without a readable answer or without an analysis has nothing to compare: a mismatch.
+    """
+    if verdict.choice is None:
+        return "skipped"
+    if not is_right(verdict, rollout.request.prompt.label):
+        draw = derive_seed("judge", rollout.request.seed) / 2**48
+        if draw >= recipe.reward.judged_wrong_share:
+            return "skipped"
+    if verdict.analysis is None:
+        return "mismatch"
+    return await judge.judge(verdict.analysis, verdict.choice)
+
+
+def check_judge(rollouts: Sequence[ScoredRollout], max_abstain_share: float) -> None:
+    words = Counter(scored.reward.judge_word for scored in rollouts)
+    asked = sum(words.values()) - words["skipped"]
+    if asked and words["abstain"] / asked > max_abstain_share:
+        raise JudgeUnavailable(
+            f"the judge failed on {words['abstain']} of {asked} traces, more than "
+            f"reward.max_abstain_share ({max_abstain_share}): check the judge and resume the run"
+        )
+
+
+def rollout_metrics(rollouts: Sequence[ScoredRollout]) -> Metrics:
+    """What the batch looks like before any training: rewards, form, length, slots, judge."""
+    rewards = [scored.reward for scored in rollouts]
+    words = Counter(reward.judge_word for reward in rewards)
+    consistency = [reward.consistency for reward in rewards if reward.consistency is not None]
+    choices = [scored.verdict.choice for scored in rollouts]
+    lengths = [float(len(scored.rollout.response_token_ids)) for scored in rollouts]
+    totals = [reward.total for reward in rewards]
+    centre = sum(totals) / len(totals)
+    spread = (sum((value - centre) ** 2 for value in totals) / len(totals)) ** 0.5
+    return {
+        "reward/total": mean(totals),
+        "reward/std": last(spread),
+        "reward/result": mean([reward.result for reward in rewards]),
+        "reward/format": mean([reward.format for reward in rewards]),
+        "reward/consistency": mean(consistency),
+        "judge/match_share": mean([float(value == 1.0) for value in consistency]),
+        "judge/num_asked": total(len(rewards) - words["skipped"]),
+        "judge/num_abstained": total(words["abstain"]),
+        "judge/num_undecided": total(words["undecided"]),
+        "rollout/length_mean": mean(lengths),
+        "rollout/length_max": maximum(max(lengths)),
+        "rollout/num_tokens": total(sum(lengths)),
+        "rollout/truncated_share": mean(
+            [float(scored.rollout.finish_reason == "length") for scored in rollouts]
+        ),
+        "rollout/unparsed_share": mean([float(choice is None) for choice in choices]),
+        "rollout/slot_1_share": mean([float(c == 1) for c in choices if c is not None]),
+    }

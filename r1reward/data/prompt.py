@@ -1,0 +1,128 @@
+"""The prompt builder: the only place that turns a pair into text.
+
+A template names three fields, ``{question}``, ``{response_1}``, ``{response_2}``, and the output
+skeleton ``{skeleton}``. Literal control tokens inside those fields are defused before they reach
+the tokenizer: a response that contains ``<|image_pad|>`` must not become an image.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from r1reward.types import PreferencePair, Slot
+
+TemplateName = Literal["standard", "authors", "short"]
+JudgeTemplateName = Literal["standard", "short"]
+
+TEMPLATES: dict[TemplateName, str] = {
+    "standard": """\
+You are an impartial evaluator. A multimodal model was asked the question below about the image \
+and gave two responses. Decide which response serves the question better.
+
+First write your analysis inside the {think} tags: check the claims of each response against the \
+image, one after the other, then compare the two on factual accuracy, completeness, reasoning, \
+clarity and safety. Length and the order in which the responses are shown carry no weight. You must \
+choose one; a tie is not allowed. Then write a single digit inside the {answer} tags: 1 if \
+Response 1 is better, 2 if Response 2 is better.
+
+### Question
+{question}
+
+### Response 1
+{response_1}
+
+### Response 2
+{response_2}
+
+Reply in exactly this form:
+{skeleton}""",
+    # Structure of the published template: role, task, three fields headed by hashes, skeleton.
+    "authors": """\
+You act as an impartial evaluator of two responses that a multimodal model gave to one question. \
+Compare them side by side inside the {think} tags, giving reasons; ties are not allowed. Then give \
+only one digit inside the {answer} tags: "1" when Response 1 is better, "2" when Response 2 is \
+better.
+
+#### Question:
+{question}
+
+#### Response 1:
+{response_1}
+
+#### Response 2:
+{response_2}
+
+Output:
+{skeleton}""",
+    # For models of a few million parameters, where every token of the prompt costs.
+    "short": """\
+Question: {question}
+Response 1: {response_1}
+Response 2: {response_2}
+Which is better?""",
+}
+
+JUDGE_TEMPLATES: dict[JudgeTemplateName, str] = {
+    "standard": """\
+You are a strict judge with a single task: decide whether the end of an analysis and the answer \
+given after it say the same thing.
+
+Reply 1 if the analysis concludes that the same response is better as the answer does.
+Reply 0 if the analysis is ambiguous, concludes the opposite, or approves of both responses.
+Reply with that one digit and nothing else.
+
+End of the analysis:
+{conclusion}
+
+Answer: response {choice} is better.
+
+Output:""",
+    "short": """\
+Analysis: {conclusion}
+Answer: response {choice} is better.
+Same?""",
+}
+
+# Control tokens of every chat model look like <|name|>; older vision models use <image>.
+CONTROL_TOKEN = re.compile(r"<(?=\||/?(?:image|video|s)\b)")
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The tags around the two parts of a trace. A recipe setting; the paper uses think/answer."""
+
+    think: str = "think"
+    answer: str = "answer"
+
+    @property
+    def skeleton(self) -> str:
+        return f"<{self.think}>analysis</{self.think}><{self.answer}>1 or 2</{self.answer}>"
+
+
+def sanitize(text: str) -> str:
+    """Defuse literal control tokens so that they are read as text: ``<|`` becomes ``< |``."""
+    return CONTROL_TOKEN.sub("< ", text)
+
+
+def build_prompt(pair: PreferencePair, template: TemplateName, tags: Tags) -> str:
+    """The user turn's text for a pair, without images and chat markup."""
+    fields = {
+        "question": sanitize(pair.question),
+        "response_1": sanitize(pair.response_1),
+        "response_2": sanitize(pair.response_2),
+        "think": f"<{tags.think}>",
+        "answer": f"<{tags.answer}>",
+        "skeleton": tags.skeleton,
+    }
+    return TEMPLATES[template].format(**fields)
+
+
+def build_judge_prompt(
+    analysis: str, choice: Slot, template: JudgeTemplateName, num_lines: int
+) -> str:
+    """The consistency judge's user turn: the last ``num_lines`` lines of the analysis and the answer."""
+    lines = [line for line in analysis.strip().splitlines() if line.strip()]
+    conclusion = sanitize("\n".join(lines[-num_lines:]))
+    return JUDGE_TEMPLATES[template].format(conclusion=conclusion, choice=choice)

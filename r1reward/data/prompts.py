@@ -1,0 +1,63 @@
+"""Pairs to requests: encode, drop what is too long, deal out each step's batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from r1reward.config import Recipe
+from r1reward.data.order import derive_seed, step_pairs
+from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest
+
+Encode = Callable[[PreferencePair, Order], Prompt]
+ORDERS: tuple[Order, Order] = ("stored", "swapped")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The pairs of a source whose prompts fit in both orders, and how many did not."""
+
+    pairs: list[PreferencePair]
+    encode: Encode
+    num_dropped: int
+
+
+def build_prompt_set(
+    pairs: Sequence[PreferencePair], encode: Encode, max_prompt_tokens: int, what: str
+) -> PromptSet:
+    """Drop pairs whose prompt is too long in either order: one would fail its whole batch.
+
+    Raises ``ValueError`` when nothing is left.
+    """
+    kept = [
+        pair
+        for pair in pairs
+        if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
+    ]
+    if not kept:
+        raise ValueError(
+            f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
+            "raise it, or lower model.max_pixels"
+        )
+    return PromptSet(kept, encode, len(pairs) - len(kept))
+
+
+def training_requests(recipe: Recipe, prompts: PromptSet, step: int) -> list[RolloutRequest]:
+    """The requests of one step, samples of a prompt next to each other."""
+    return [
+        RolloutRequest(prompt, sample, derive_seed(recipe.seed, step, prompt.prompt_id, sample))
+        for index, order in step_pairs(
+            len(prompts.pairs), recipe.rollout.prompts_per_step, recipe.seed, step
+        )
+        for prompt in [prompts.encode(prompts.pairs[index], order)]
+        for sample in range(recipe.rollout.samples_per_prompt)
+    ]
+
+
+def both_order_requests(recipe: Recipe, prompts: PromptSet) -> list[RolloutRequest]:
+    """One sample of every pair in both orders, with seeds that do not depend on the model."""
+    return [
+        RolloutRequest(prompt, 0, derive_seed(recipe.seed, "evaluate", prompt.prompt_id))
+        for pair in prompts.pairs
+        for prompt in [prompts.encode(pair, order) for order in ORDERS]
+    ]

@@ -1,0 +1,18 @@
+"""From a recipe's data section to pairs."""
+
+from __future__ import annotations
+
+from r1reward.config import FileSource, ShapesSource
+from r1reward.data.store import read_pairs
+from r1reward.types import PreferencePair
+
+
+def load_pairs(source: ShapesSource | FileSource) -> list[PreferencePair]:
+    """Raises ``DataError`` naming file and row for anything that cannot be used."""
+    match source:
+        case ShapesSource():
+            from r1reward.shapes.pairs import make_pairs
+
+            return make_pairs(source.split, source.num_pairs, source.seed)
+        case FileSource():
+            return read_pairs(source.path, source.images, source.num_pairs)

@@ -1,0 +1,295 @@
+"""One rank of the learner: a DeepSpeed engine around the policy model.
+
+Every method that touches the model is a collective: all ranks call it, with the same number of
+micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu" if not os.environ.get("CUDA_VISIBLE_DEVICES") else "")
+if not os.environ["DS_ACCELERATOR"]:
+    del os.environ["DS_ACCELERATOR"]
+
+import deepspeed
+import numpy as np
+import torch
+from torch import distributed as dist
+
+from r1reward.algorithm.loss import policy_loss
+from r1reward.algorithm.schedule import learning_rate
+from r1reward.config import Recipe
+from r1reward.engines.policy_model import (
+    DTYPES,
+    MicroBatch,
+    MicroBatchBuilder,
+    PolicyModel,
+    load_policy_model,
+)
+from r1reward.engines.processor import PolicyProcessor
+from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
+from r1reward.metrics import Metrics, last, maximum, mean, merge
+from r1reward.types import TrainingSample, WeightBucket
+
+# DeepSpeed otherwise compiles a C++ op at start that nothing here uses (a minute, and a compiler).
+deepspeed.ops.__compatible_ops__ = {}
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient is not a finite number; the step was not kept."""
+
+
+@dataclass(frozen=True)
+class RankAddress:
+    """This rank's place in the group, and where rank 0 listens."""
+
+    rank: int
+    num_ranks: int
+    host: str
+    port: int
+
+
+class DeepSpeedRank:
+    def __init__(self, recipe: Recipe, address: RankAddress) -> None:
+        self.recipe = recipe
+        self.address = address
+        cuda = recipe.placement.device == "cuda"
+        self.device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+        os.environ |= {
+            "MASTER_ADDR": address.host,
+            "MASTER_PORT": str(address.port),
+            "RANK": str(address.rank),
+            "WORLD_SIZE": str(address.num_ranks),
+            "LOCAL_RANK": "0",  # every rank is an actor that sees only its own GPU
+        }
+        torch.set_num_threads(recipe.placement.threads)
+        torch.manual_seed(recipe.seed)
+        deepspeed.init_distributed(
+            dist_backend="nccl" if cuda else "gloo",
+            timeout=timedelta(seconds=recipe.learner.timeout_s),
+            verbose=False,
+        )
+        self.processor = PolicyProcessor(recipe.model)
+        self.builder = MicroBatchBuilder(self.processor)
+        self.num_updates = 0
+        self.reference: PolicyModel | None = None
+        if recipe.algorithm.needs_reference:
+            self.reference = self.load_model().to(self.device).eval()
+        model = self.load_model().train()
+        self.parameter_names = [name for name, _ in model.hf.named_parameters()]
+        settings = recipe.learner
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.lr,
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+        )
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=deepspeed_config(recipe)
+        )
+
+    def load_model(self) -> PolicyModel:
+        learner = self.recipe.learner
+        return load_policy_model(
+            self.recipe.model, learner.logprob_chunk_tokens, learner.gradient_checkpointing
+        )
+
+    def logprobs(
+        self,
+        micro_batches: Sequence[Sequence[TrainingSample]],
+        num_rounds: int,
+        model: Literal["policy", "reference"],
+    ) -> list[list[np.ndarray]]:
+        """Log-probs of the response tokens, per micro-batch and sample, arrays [R]."""
+        module = self.engine if model == "policy" else self.reference
+        assert module is not None, "the recipe did not ask for a reference model"
+        results: list[list[np.ndarray]] = []
+        with torch.no_grad():
+            for index in range(num_rounds):
+                samples = micro_batches[index] if index < len(micro_batches) else micro_batches[0]
+                batch = self.builder.build(samples).to(self.device)
+                logprobs_BT, _ = module(batch)
+                if index < len(micro_batches):
+                    results.append(split_rows(logprobs_BT, batch))
+        return results
+
+    def update(
+        self, micro_batches: Sequence[Sequence[TrainingSample]], num_rounds: int, num_sequences: int
+    ) -> Metrics:
+        """One optimizer step over this rank's micro-batches; ``num_sequences`` counts all ranks'.
+
+        Ranks with fewer micro-batches than ``num_rounds`` repeat their first one with weight 0, so
+        that collectives stay in step. Raises ``NonFiniteLoss`` on every rank if any rank's loss is
+        not finite, before the step.
+        """
+        parts: list[Metrics] = []
+        loss_sum = 0.0
+        for index in range(num_rounds):
+            is_padding = index >= len(micro_batches)
+            samples = micro_batches[0 if is_padding else index]
+            loss, metrics = self.micro_batch_loss(samples, num_sequences)
+            # DeepSpeed averages over ranks; the shares of the loss have to add up instead.
+            self.engine.backward(loss * (0.0 if is_padding else self.address.num_ranks))
+            if not is_padding:
+                parts.append(metrics)
+                loss_sum += loss.item()
+        self.require_finite(loss_sum, "loss")
+        rate = learning_rate(self.num_updates, self.recipe.num_optimizer_steps, self.recipe.learner)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.engine.step()
+        self.num_updates += 1
+        grad_norm = float(self.engine.get_global_grad_norm() or 0.0)
+        self.require_finite(grad_norm, "gradient norm")
+        parts.append({"learner/grad_norm": maximum(grad_norm), "learner/lr": last(rate)})
+        # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
+        return {**merge(parts), "learner/loss": mean(loss_sum * self.address.num_ranks, 1.0)}
+
+    def micro_batch_loss(
+        self, samples: Sequence[TrainingSample], num_sequences: int
+    ) -> tuple[torch.Tensor, Metrics]:
+        batch = self.builder.build(samples).to(self.device)
+        logprobs_BT, entropies_BT = self.engine(batch)
+        old_logprobs_BT = torch.where(
+            pad_rows([s.old_logprobs is None for s in samples], batch),
+            logprobs_BT.detach(),
+            pad_arrays([s.old_logprobs for s in samples], batch),
+        )
+        advantages_BT = pad_arrays([s.advantages for s in samples], batch)
+        loss, metrics = policy_loss(
+            logprobs_BT,
+            old_logprobs_BT,
+            advantages_BT,
+            batch.mask_BT,
+            num_sequences,
+            self.recipe.algorithm,
+        )
+        rollout_BT = pad_arrays([s.rollout_logprobs for s in samples], batch)
+        from_engine = self.recipe.algorithm.old_logprobs == "rollout"
+        learner_BT = logprobs_BT.detach() if from_engine else old_logprobs_BT
+        gap = (learner_BT - rollout_BT)[batch.mask_BT]
+        entropy = entropies_BT[batch.mask_BT]
+        metrics |= {
+            "policy/entropy": mean(entropy.mean().item(), len(entropy)),
+            "policy/behaviour_kl": mean(-gap.mean().item(), len(gap)),
+            "policy/logprob_gap_mean": mean(gap.abs().mean().item(), len(gap)),
+            "policy/logprob_gap_max": maximum(gap.abs().max().item()),
+        }
+        return loss, metrics
+
+    def require_finite(self, value: float, what: str) -> None:
+        """All ranks agree on it, so that none waits for a rank that has stopped."""
+        ok = torch.tensor([float(math.isfinite(value))], device=self.device)
+        if self.address.num_ranks > 1:
+            dist.all_reduce(ok, op=dist.ReduceOp.MIN)
+        if not ok.item():
+            raise NonFiniteLoss(
+                f"the {what} of update {self.num_updates} is not finite (here {value}): "
+                "lower learner.lr, or look at the last rollouts"
+            )
+
+    def gathered(self, parameters: Sequence[torch.nn.Parameter]) -> AbstractContextManager[object]:
+        """Whole tensors on every rank for a moment (ZeRO-3), or nothing to do."""
+        if self.recipe.learner.zero_stage < 3:
+            return nullcontext()
+        context: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(list(parameters))
+        return context
+
+    def weight_buckets(self) -> Iterator[tuple[WeightBucket, np.ndarray] | None]:
+        """The weights in the rollout dtype, bucket by bucket; only rank 0 yields content."""
+        dtype = DTYPES[self.recipe.model.dtype]
+        parameters = dict(self.engine.module.hf.named_parameters())
+        sizes = [
+            (name, full_numel(parameters[name]) * dtype.itemsize) for name in self.parameter_names
+        ]
+        for names in group_by_bytes(sizes, self.recipe.learner.bucket_mb * 2**20):
+            with self.gathered([parameters[name] for name in names]):
+                if self.address.rank == 0:
+                    yield pack([(name, parameters[name].detach().to(dtype)) for name in names])
+                else:
+                    yield None
+
+    def save(self, folder: Path) -> None:
+        self.engine.save_checkpoint(
+            str(folder), tag="learner", client_state={"num_updates": self.num_updates}
+        )
+
+    def load(self, folder: Path) -> None:
+        _, client_state = self.engine.load_checkpoint(str(folder), tag="learner")
+        self.num_updates = int(client_state["num_updates"])
+
+    def export(self, folder: Path) -> None:
+        """A Hugging Face folder with a neutral generation config: loads anywhere as it is."""
+        state: dict[str, torch.Tensor] = {}
+        for bucket in self.weight_buckets():
+            if bucket is not None:
+                header, data = bucket
+                state |= dict(unpack(header.names, header.shapes, header.dtypes, data))
+        if self.address.rank == 0:
+            hf: Any = self.engine.module.hf
+            hf.generation_config = neutral_generation_config(hf)
+            hf.save_pretrained(folder, state_dict=state, safe_serialization=True)
+            self.processor.processor.save_pretrained(folder)
+
+
+def neutral_generation_config(hf: Any) -> Any:
+    """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
+    from transformers import GenerationConfig
+
+    old = hf.generation_config
+    return GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        eos_token_id=old.eos_token_id,
+        pad_token_id=old.pad_token_id,
+        bos_token_id=old.bos_token_id,
+    )
+
+
+def full_numel(parameter: torch.nn.Parameter) -> int:
+    """Elements of the whole tensor; a ZeRO-3 parameter is an empty shard between uses."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def pad_arrays(arrays: Sequence[np.ndarray | None], batch: MicroBatch) -> torch.Tensor:
+    """Arrays [R] as one float32 tensor [B, T] on the batch's device; None becomes zeros."""
+    padded_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float32)
+    for row, array in enumerate(arrays):
+        if array is not None:
+            padded_BT[row, : len(array)] = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    return padded_BT.to(batch.mask_BT.device)
+
+
+def pad_rows(flags: Sequence[bool], batch: MicroBatch) -> torch.Tensor:
+    return torch.tensor(flags, device=batch.mask_BT.device)[:, None].expand(batch.mask_BT.shape)
+
+
+def split_rows(values_BT: torch.Tensor, batch: MicroBatch) -> list[np.ndarray]:
+    return [
+        row[mask].float().cpu().numpy() for row, mask in zip(values_BT, batch.mask_BT, strict=True)
+    ]
+
+
+def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
+    settings = recipe.learner
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # unused: the caller owns micro-batches
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": settings.max_grad_norm,
+        "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": False},
+        "bf16": {"enabled": recipe.model.dtype == "bfloat16"},
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }

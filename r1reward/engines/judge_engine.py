@@ -1,0 +1,143 @@
+"""The consistency judge: does the end of the analysis say what the answer says? (paper, section 4.2)
+
+Three ways to ask, one way to understand the reply. Every failure is an abstention, never a reward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+from r1reward.config import JudgeSection, OpenAIJudge, Recipe, RuleJudge, VllmJudge
+from r1reward.data.prompt import build_judge_prompt
+from r1reward.types import JudgeWord, Slot
+
+logger = logging.getLogger(__name__)
+
+CONCLUSION = re.compile(r"\bresponse\s+([12])\s+is\s+better\b", re.IGNORECASE)
+MAX_REPLY_TOKENS = 8
+
+Ask = Callable[[str, int], Awaitable[str]]
+
+
+def rule_word(analysis: str, choice: Slot) -> JudgeWord:
+    """Read 'response N is better' in the last line that says so; both or neither is undecided."""
+    for line in reversed(analysis.splitlines()):
+        named = {int(number) for number in CONCLUSION.findall(line)}
+        if len(named) == 1:
+            return "match" if named == {choice} else "mismatch"
+        if named:
+            return "undecided"
+    return "undecided"
+
+
+def parse_judge_reply(reply: str) -> JudgeWord | None:
+    """Exactly 1 or 0; failing that any 0 is a mismatch, else any 1 a match; None: ask again."""
+    match reply.strip():
+        case "1":
+            return "match"
+        case "0":
+            return "mismatch"
+    if "0" in reply:
+        return "mismatch"
+    if "1" in reply:
+        return "match"
+    return None
+
+
+class ConsistencyJudge:
+    """Asks a model, retries unparsable words, caches by content, abstains on failure."""
+
+    def __init__(self, settings: VllmJudge | OpenAIJudge, ask: Ask) -> None:
+        self.settings = settings
+        self.ask = ask
+        self.cache: dict[str, asyncio.Task[JudgeWord]] = {}
+
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        settings = self.settings
+        prompt = build_judge_prompt(analysis, choice, settings.template, settings.num_lines)
+        # The task is cached, not the word: equal questions in flight share one call.
+        task = self.cache.get(prompt)
+        if task is None:
+            task = self.cache[prompt] = asyncio.create_task(self.decide(prompt))
+        word = await asyncio.shield(task)
+        if word == "abstain":
+            self.cache.pop(prompt, None)
+        return word
+
+    async def decide(self, prompt: str) -> JudgeWord:
+        for attempt in range(self.settings.max_tries):
+            try:
+                reply = await self.ask(prompt, question_seed(prompt, attempt))
+            except Exception as error:
+                # The one place where any error is caught: a judge must never stop a rollout, and
+                # the loop stops the run when abstentions pass the recipe's share.
+                logger.warning("judge abstains: %s", error)
+                return "abstain"
+            if (word := parse_judge_reply(reply)) is not None:
+                return word
+        logger.warning("judge abstains: no 0 or 1 in %d replies", self.settings.max_tries)
+        return "abstain"
+
+
+def question_seed(prompt: str, attempt: int) -> int:
+    """Every try of every question has its own seed, the same in every run."""
+    digest = hashlib.sha256(f"{attempt}\x00{prompt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def build_judge(recipe: Recipe) -> RuleJudgeEngine | ConsistencyJudge:
+    """The judge the recipe asks for; for ``vllm`` this starts an engine in this process."""
+    settings: JudgeSection = recipe.judge
+    match settings:
+        case RuleJudge():
+            return RuleJudgeEngine()
+        case OpenAIJudge():
+            return ConsistencyJudge(settings, endpoint_ask(settings))
+        case VllmJudge():
+            return ConsistencyJudge(settings, vllm_ask(recipe, settings))
+
+
+class RuleJudgeEngine:
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        return rule_word(analysis, choice)
+
+
+def endpoint_ask(settings: OpenAIJudge) -> Ask:
+    from r1reward.engines.chat_client import ChatClient
+
+    client = ChatClient(
+        settings.url,
+        settings.model,
+        settings.api_key_env,
+        settings.timeout_s,
+        settings.max_concurrent,
+        settings.extra_body,
+    )
+
+    async def ask(prompt: str, seed: int) -> str:
+        return await client.complete(prompt, settings.temperature, MAX_REPLY_TOKENS, seed)
+
+    return ask
+
+
+def vllm_ask(recipe: Recipe, settings: VllmJudge) -> Ask:
+    from r1reward.engines.processor import PolicyProcessor
+    from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
+
+    path = recipe.model.path if settings.path == "policy" else settings.path
+    model = recipe.model.model_copy(update={"path": path})
+    processor = PolicyProcessor(model)
+    engine = VllmEngine(model, settings.engine, recipe.placement.device)
+
+    async def ask(prompt: str, seed: int) -> str:
+        text = processor.render(prompt, num_images=0)
+        token_ids = tuple(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        request = EngineRequest(token_ids, (), seed, settings.temperature, MAX_REPLY_TOKENS)
+        (future,) = engine.submit([request])
+        return (await asyncio.wrap_future(future)).text
+
+    return ask

@@ -1,0 +1,188 @@
+"""The policy as a Hugging Face model, and the one function that gives log-probs.
+
+Old, new and reference log-probs all come from ``PolicyModel.forward``, on the token ids the engine
+sampled and with the images in. Shape legend: B sequences, L positions of prompt and response,
+T positions of the longest response, N response tokens, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from r1reward.config import ModelSection
+from r1reward.engines.processor import PolicyProcessor, resolve_model_path
+from r1reward.types import TrainingSample
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Samples padded on the right. ``pixel_values`` is None only when no sample has an image.
+
+    ``response_at_BT`` is the position whose hidden state predicts each response token;
+    ``targets_BT`` those tokens; ``mask_BT`` which of them are real.
+    """
+
+    input_ids_BL: torch.Tensor
+    attention_mask_BL: torch.Tensor
+    mm_token_type_ids_BL: torch.Tensor
+    pixel_values: torch.Tensor | None
+    image_grid_thw: torch.Tensor | None
+    response_at_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    mask_BT: torch.Tensor
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        moved = {
+            name: None if value is None else value.to(device) for name, value in vars(self).items()
+        }
+        return MicroBatch(**moved)
+
+
+class MicroBatchBuilder:
+    """Builds micro-batches and remembers the patches of recently seen images."""
+
+    def __init__(self, processor: PolicyProcessor, num_cached_images: int = 1024) -> None:
+        self.processor = processor
+        self.pixels = lru_cache(maxsize=num_cached_images)(processor.pixels)
+
+    def build(self, samples: Sequence[TrainingSample]) -> MicroBatch:
+        """Raises ``ValueError`` when a sample's image tokens do not match its images."""
+        rows = [list(s.prompt_token_ids) + list(s.response_token_ids) for s in samples]
+        length = max(len(row) for row in rows)
+        longest_response = max(len(s.response_token_ids) for s in samples)
+        shape_BL, shape_BT = (len(rows), length), (len(rows), longest_response)
+        input_ids_BL = torch.full(shape_BL, self.processor.pad_token_id, dtype=torch.long)
+        attention_mask_BL = torch.zeros(shape_BL, dtype=torch.long)
+        response_at_BT = torch.zeros(shape_BT, dtype=torch.long)
+        targets_BT = torch.zeros(shape_BT, dtype=torch.long)
+        mask_BT = torch.zeros(shape_BT, dtype=torch.bool)
+        patches, grids = [], []
+        for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):
+            start, count = len(sample.prompt_token_ids), len(sample.response_token_ids)
+            input_ids_BL[i, : len(row)] = torch.tensor(row)
+            attention_mask_BL[i, : len(row)] = 1
+            response_at_BT[i, :count] = torch.arange(start - 1, start - 1 + count)
+            targets_BT[i, :count] = torch.tensor(sample.response_token_ids)
+            mask_BT[i, :count] = True
+            images = [self.pixels(image) for image in sample.images]
+            self.check_image_tokens(sample, [grid for _, grid in images])
+            patches += [pixel_values for pixel_values, _ in images]
+            grids += [grid for _, grid in images]
+        is_image_BL = (input_ids_BL == self.processor.image_token_id) & attention_mask_BL.bool()
+        # Only the prompt holds images: a pad token sampled into a response is text.
+        prompt_lengths = torch.tensor([[len(s.prompt_token_ids)] for s in samples])
+        is_image_BL &= torch.arange(length)[None, :] < prompt_lengths
+        return MicroBatch(
+            input_ids_BL=input_ids_BL,
+            attention_mask_BL=attention_mask_BL,
+            mm_token_type_ids_BL=is_image_BL.long(),
+            pixel_values=torch.cat(patches) if patches else None,
+            image_grid_thw=torch.cat(grids) if grids else None,
+            response_at_BT=response_at_BT,
+            targets_BT=targets_BT,
+            mask_BT=mask_BT,
+        )
+
+    def check_image_tokens(self, sample: TrainingSample, grids: Sequence[torch.Tensor]) -> None:
+        features = sum(int(grid.prod()) // self.processor.merge_area for grid in grids)
+        pads = sample.prompt_token_ids.count(self.processor.image_token_id)
+        if pads != features:
+            raise ValueError(
+                f"the prompt has {pads} image tokens but its {len(sample.images)} image(s) give "
+                f"{features} features: engine and learner must use the same pixel bounds"
+            )
+
+
+class LogprobHead(nn.Linear):
+    """The language-model head, returning log-probs and entropies of targets instead of logits.
+
+    The loop over chunks is inside this one forward: under ZeRO-3 every module call is a collective,
+    and ranks hold different numbers of tokens. Logits exist for one chunk at a time, in float32, and
+    are recomputed in the backward pass.
+    """
+
+    chunk_tokens: int = 2048
+
+    def forward(
+        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [
+            checkpoint(self.chunk, hidden, targets, use_reentrant=False)
+            for hidden, targets in zip(
+                hidden_ND.split(self.chunk_tokens), targets_N.split(self.chunk_tokens), strict=True
+            )
+        ]
+        logprobs, entropies = zip(*parts, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies)
+
+    def chunk(
+        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits_NV = F.linear(hidden_ND, self.weight, self.bias).float()
+        all_logprobs_NV = logits_NV.log_softmax(dim=-1)
+        entropy_N = -(all_logprobs_NV.exp() * all_logprobs_NV).sum(dim=-1)
+        return all_logprobs_NV.gather(1, targets_N[:, None]).squeeze(1), entropy_N.detach()
+
+    @classmethod
+    def replacing(cls, head: nn.Linear, chunk_tokens: int) -> LogprobHead:
+        """Take over an existing head's parameters (tied embeddings stay tied)."""
+        new = cls(1, 1, bias=False, device="meta")
+        new.in_features, new.out_features = head.in_features, head.out_features
+        new.weight, new.bias = head.weight, head.bias
+        new.chunk_tokens = chunk_tokens
+        return new
+
+
+class PolicyModel(nn.Module):
+    """A Qwen2.5-VL that answers with the log-probs and entropies of the response tokens."""
+
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, chunk_tokens: int) -> None:
+        super().__init__()
+        model.lm_head = LogprobHead.replacing(model.lm_head, chunk_tokens)
+        self.hf = model
+
+    def forward(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies in float32, both [B, T] and 0 where ``batch.mask_BT`` is False."""
+        output: Any = self.hf.model(
+            input_ids=batch.input_ids_BL,
+            attention_mask=batch.attention_mask_BL,
+            mm_token_type_ids=batch.mm_token_type_ids_BL,
+            pixel_values=batch.pixel_values,
+            image_grid_thw=batch.image_grid_thw,
+            use_cache=False,
+        )
+        hidden_BLD = output.last_hidden_state
+        rows_B1 = torch.arange(hidden_BLD.shape[0], device=hidden_BLD.device)[:, None]
+        hidden_ND = hidden_BLD[rows_B1, batch.response_at_BT][batch.mask_BT]
+        logprobs_N, entropies_N = self.hf.lm_head(hidden_ND, batch.targets_BT[batch.mask_BT])
+        shape, device = batch.mask_BT.shape, hidden_BLD.device
+        logprobs_BT = torch.zeros(shape, dtype=torch.float32, device=device)
+        entropies_BT = torch.zeros(shape, dtype=torch.float32, device=device)
+        logprobs_BT = logprobs_BT.masked_scatter(batch.mask_BT, logprobs_N)
+        return logprobs_BT, entropies_BT.masked_scatter(batch.mask_BT, entropies_N)
+
+
+def load_policy_model(
+    model: ModelSection, chunk_tokens: int, gradient_checkpointing: bool = False
+) -> PolicyModel:
+    """Load weights from a folder or the hub, with dropout off (old and new log-probs must agree)."""
+    hf = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        resolve_model_path(model.path),
+        dtype=DTYPES[model.dtype],
+        attn_implementation=model.attention,
+    )
+    if gradient_checkpointing:
+        hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    hf.eval()
+    return PolicyModel(hf, chunk_tokens)

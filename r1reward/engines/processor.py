@@ -1,0 +1,109 @@
+"""Text and images to model inputs: one processor, with the recipe's pixel bounds, for all engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoProcessor
+
+from r1reward.config import ModelSection, PromptSection
+from r1reward.data.images import decode_image
+from r1reward.data.prompt import Tags, build_prompt
+from r1reward.types import Order, PreferencePair, Prompt
+
+
+def resolve_model_path(path: str) -> str:
+    """'shapes' is the built-in miniature; everything else is a folder or a hub name."""
+    if path != "shapes":
+        return path
+    from r1reward.shapes import MODEL_DIR
+
+    return str(MODEL_DIR)
+
+
+def check_model_folder(path: str) -> None:
+    """One clear sentence for a folder that is no model, before an engine starts."""
+    resolved = Path(resolve_model_path(path))
+    if not resolved.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") != 1:
+            raise ValueError(f"model.path: {path}: no such folder")
+        return  # a hub name; transformers says what is wrong with it
+    if not (resolved / "config.json").is_file():
+        raise ValueError(f"model.path: {path} is no model folder: it has no config.json")
+    if not any(resolved.glob("*.safetensors")):
+        raise ValueError(f"model.path: {path} is no model folder: it has no *.safetensors weights")
+    model_type = AutoConfig.from_pretrained(resolved).model_type
+    if model_type != "qwen2_5_vl":
+        raise ValueError(f"model.path: {path} holds a {model_type} model; qwen2_5_vl is supported")
+
+
+class PolicyProcessor:
+    """Tokenizer, chat template and image processor of one model folder.
+
+    Raises ``ValueError`` if the folder is not a model that can be loaded.
+    """
+
+    def __init__(self, model: ModelSection) -> None:
+        check_model_folder(model.path)
+        path = resolve_model_path(model.path)
+        processor: Any = AutoProcessor.from_pretrained(path)
+        processor.image_processor.size = {
+            "shortest_edge": model.min_pixels,
+            "longest_edge": model.max_pixels,
+        }
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        config = AutoConfig.from_pretrained(path)
+        self.image_token_id: int = config.image_token_id
+        self.pad_token_id: int = self.tokenizer.pad_token_id or 0
+        self.media_token_ids = tuple(
+            token_id
+            for name in ("image_token_id", "video_token_id", "vision_start_token_id")
+            if (token_id := getattr(config, name, None)) is not None
+        )
+        self.merge_area: int = processor.image_processor.merge_size**2
+
+    def render(self, text: str, num_images: int) -> str:
+        """One user turn, images before text, ready for the answer (chat template of the model)."""
+        content = [{"type": "image"}] * num_images + [{"type": "text", "text": text}]
+        rendered: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def encode(self, pair: PreferencePair, order: Order, settings: PromptSection) -> Prompt:
+        """The pair in one order as a prompt. Raises ``ValueError`` if an image cannot be read."""
+        shown = pair if order == "stored" else pair.swapped()
+        tags = Tags(settings.think_tag, settings.answer_tag)
+        text = self.render(build_prompt(shown, settings.template, tags), len(pair.images))
+        token_ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        num_pads = token_ids.count(self.image_token_id)
+        if num_pads != len(pair.images):
+            raise ValueError(
+                f"{pair.origin}: the text carries {num_pads - len(pair.images)} image tokens of its own"
+            )
+        num_features = sum(self.num_image_tokens(image) for image in pair.images)
+        return Prompt(
+            prompt_id=f"{pair.pair_id}-{order}",
+            pair=shown,
+            order=order,
+            text=text,
+            token_ids=token_ids,
+            num_tokens=len(token_ids) - num_pads + num_features,
+        )
+
+    def num_image_tokens(self, encoded: bytes) -> int:
+        """How many tokens the language model sees for an image, after the vision merger."""
+        image = decode_image(encoded)
+        image_processor = self.processor.image_processor
+        patches = image_processor.get_number_of_image_patches(image.height, image.width)
+        return int(patches) // self.merge_area
+
+    def pixels(self, encoded: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches [P, D] of one image and its grid [1, 3] (time, height, width)."""
+        features = self.processor.image_processor(
+            images=[decode_image(encoded)], return_tensors="pt"
+        )
+        return features["pixel_values"], features["image_grid_thw"]

@@ -1,0 +1,237 @@
+"""One vLLM engine with continuous batching in a thread of its own.
+
+Requests submitted together enter the scheduler together, so what an engine computes does not depend
+on when its callers woke up. A weight update waits until no request is in flight: no rollout mixes
+weights, and no cached key or value outlives the weights that made it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, cast
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+import numpy as np
+from vllm import LLM, RequestOutput, SamplingParams
+from vllm.config import WeightTransferConfig
+from vllm.sampling_params import RequestOutputKind
+
+from r1reward.config import EngineSection, ModelSection
+from r1reward.data.images import decode_image
+from r1reward.engines.processor import resolve_model_path
+from r1reward.engines.vllm_weight_transfer import BACKEND
+from r1reward.types import FinishReason, WeightsHandle
+
+MAX_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """``token_ids`` carry one pad token an image. ``banned_token_ids`` are never sampled."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[bytes, ...]
+    seed: int
+    temperature: float
+    max_new_tokens: int
+    banned_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """``prompt_token_ids`` is the expanded form; ``logprobs`` are per sampled token, before any ban."""
+
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: np.ndarray
+    policy_version: int
+    finish_reason: FinishReason
+
+
+class EngineBroken(RuntimeError):
+    """A weight update failed half-way: the engine holds a mixture and must not sample from it."""
+
+
+class VllmEngine:
+    """Owns the LLM. All public methods may be called from any thread."""
+
+    def __init__(self, model: ModelSection, engine: EngineSection, device: str) -> None:
+        self.version = 0
+        self.broken = False
+        self.futures: dict[str, Future[Completion]] = {}
+        self.commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.stopping = False
+        self.ids = itertools.count()
+        # The engine is built in the thread that steps it: OpenMP pools belong to a thread.
+        ready: Future[None] = Future()
+        self.thread = threading.Thread(
+            target=self.run, args=(llm_arguments(model, engine, device), ready), daemon=True
+        )
+        self.thread.start()
+        ready.result()
+
+    def submit(self, requests: Sequence[EngineRequest]) -> list[Future[Completion]]:
+        """Add requests in one go; each future resolves when its trace is complete."""
+        futures: list[Future[Completion]] = [Future() for _ in requests]
+        self.commands.put(lambda: self.add(requests, futures))
+        return futures
+
+    def load_weights(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> Future[float]:
+        """Swap in a complete bundle once the engine is empty; resolves to the seconds it took."""
+        future: Future[float] = Future()
+
+        def command() -> None:
+            while self.core.has_unfinished_requests():
+                self.step()
+            try:
+                future.set_result(self.apply(handle, buckets))
+            except BaseException as error:
+                self.broken = True
+                future.set_exception(error)
+
+        self.commands.put(command)
+        return future
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.commands.put(lambda: None)
+        self.thread.join(timeout=30)
+
+    # Everything below runs in the engine's thread.
+
+    def run(self, arguments: dict[str, Any], ready: Future[None]) -> None:
+        try:
+            self.llm = LLM(**arguments)
+            self.core = self.llm.llm_engine
+            self.llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        while not self.stopping:
+            try:
+                if self.core.has_unfinished_requests() and self.commands.empty():
+                    self.step()
+                else:
+                    self.commands.get()()
+            except BaseException as error:
+                # An engine error belongs to everyone who waits for it.
+                self.broken = True
+                for future in self.futures.values():
+                    future.set_exception(error)
+                self.futures.clear()
+                raise
+
+    def add(self, requests: Sequence[EngineRequest], futures: Sequence[Future[Completion]]) -> None:
+        for request, future in zip(requests, futures, strict=True):
+            if self.broken:
+                future.set_exception(EngineBroken("the engine needs a full weight bundle first"))
+                continue
+            prompt: dict[str, Any] = {"prompt_token_ids": list(request.token_ids)}
+            if request.images:
+                prompt["multi_modal_data"] = {"image": [decode_image(i) for i in request.images]}
+            request_id = str(next(self.ids))
+            try:
+                self.core.add_request(request_id, cast(Any, prompt), sampling_params(request))
+            except ValueError as error:
+                future.set_exception(error)
+                continue
+            self.futures[request_id] = future
+
+    def step(self) -> None:
+        for output in self.core.step():
+            if isinstance(output, RequestOutput) and output.finished:
+                self.futures.pop(output.request_id).set_result(completion(output, self.version))
+
+    def apply(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> float:
+        """start, update bucket by bucket, finish; then forget everything cached from old weights."""
+        started = time.monotonic()
+        self.llm.collective_rpc("start_weight_update")
+        for bucket, data in zip(handle.buckets, buckets, strict=True):
+            info = {
+                "names": list(bucket.names),
+                "shapes": [list(shape) for shape in bucket.shapes],
+                "dtypes": list(bucket.dtypes),
+                "data": data,
+            }
+            self.llm.collective_rpc("update_weights", kwargs={"update_info": info})
+        self.llm.collective_rpc("finish_weight_update")
+        self.llm.reset_prefix_cache()
+        self.core.reset_encoder_cache()
+        self.version = handle.version
+        self.broken = False
+        return time.monotonic() - started
+
+
+def llm_arguments(model: ModelSection, engine: EngineSection, device: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "model": resolve_model_path(model.path),
+        "dtype": model.dtype,
+        "max_model_len": model.max_prompt_tokens + model.max_new_tokens,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "max_num_seqs": engine.max_num_seqs,
+        "enforce_eager": engine.enforce_eager,
+        "mm_processor_cache_gb": engine.mm_processor_cache_gb,
+        "mm_processor_kwargs": {
+            "size": {"shortest_edge": model.min_pixels, "longest_edge": model.max_pixels}
+        },
+        "limit_mm_per_prompt": {"image": MAX_IMAGES, "video": 0},
+        "logprobs_mode": "raw_logprobs",
+        "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+    if engine.kv_cache_memory_mb is not None:
+        arguments["kv_cache_memory_bytes"] = engine.kv_cache_memory_mb * 2**20
+    if engine.max_num_batched_tokens is not None:
+        arguments["max_num_batched_tokens"] = engine.max_num_batched_tokens
+    if engine.block_size is not None:
+        arguments["block_size"] = engine.block_size
+    if device == "cpu":
+        # Seeded sampling of a chunked prefill is not implemented by the CPU backend.
+        arguments["enable_chunked_prefill"] = False
+    return arguments
+
+
+def sampling_params(request: EngineRequest) -> SamplingParams:
+    """Plain sampling at the given temperature, ended by EOS only."""
+    return SamplingParams(
+        n=1,
+        temperature=request.temperature,
+        top_p=1.0,
+        top_k=0,
+        seed=request.seed,
+        max_tokens=request.max_new_tokens,
+        logprobs=0,
+        logit_bias={token_id: -100.0 for token_id in request.banned_token_ids} or None,
+        skip_special_tokens=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def completion(output: RequestOutput, version: int) -> Completion:
+    sampled = output.outputs[0]
+    assert sampled.logprobs is not None and output.prompt_token_ids is not None
+    logprobs = [
+        entry[token_id].logprob
+        for entry, token_id in zip(sampled.logprobs, sampled.token_ids, strict=True)
+    ]
+    return Completion(
+        prompt_token_ids=tuple(output.prompt_token_ids),
+        token_ids=tuple(sampled.token_ids),
+        text=sampled.text,
+        logprobs=np.asarray(logprobs, dtype=np.float32),
+        policy_version=version,
+        finish_reason="length" if sampled.finish_reason == "length" else "stop",
+    )

@@ -1,0 +1,100 @@
+"""What the loop needs from the outside: a handful of small protocols.
+
+The actors implement them over Ray, ``tests/fakes.py`` implements them in memory. The loop knows
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from r1reward.metrics import Metrics
+from r1reward.types import (
+    JudgeWord,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    Slot,
+    StepReport,
+    TrainingSample,
+    WeightsHandle,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How traces are drawn. Temperature 0 is greedy."""
+
+    temperature: float
+    max_new_tokens: int
+
+
+class Generator(Protocol):
+    def generate(
+        self, requests: Sequence[RolloutRequest], sampling: Sampling
+    ) -> AsyncIterator[Rollout]:
+        """Yield one rollout a request, in the order they finish."""
+        ...
+
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        """Pull a published bundle into every engine."""
+        ...
+
+
+class Judge(Protocol):
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        """Does the analysis conclude what was answered? ``abstain`` on any failure, never an error."""
+        ...
+
+
+class Learner(Protocol):
+    async def logprobs(
+        self, samples: Sequence[TrainingSample], model: Literal["policy", "reference"]
+    ) -> list[np.ndarray]:
+        """Log-probs of the response tokens, one array [R] a sample."""
+        ...
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
+        """One optimizer step on the samples. Raises before the step if the loss is not finite."""
+        ...
+
+    async def publish(self, version: int) -> WeightsHandle: ...
+
+    async def save(self, folder: Path) -> None:
+        """Write model, optimizer and schedule state into an existing folder."""
+        ...
+
+    async def load(self, folder: Path) -> None: ...
+
+    async def export(self, folder: Path) -> None:
+        """Write a Hugging Face model folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """The scored rollouts of one step, in the order they were asked for."""
+
+    step: int
+    rollouts: list[ScoredRollout]
+    metrics: Metrics
+
+
+class RolloutSource(Protocol):
+    async def collect(self, step: int, weights: WeightsHandle) -> RolloutBatch:
+        """Sample and score a batch with these weights, or read one that was saved."""
+        ...
+
+
+class Recorder(Protocol):
+    def record_rollouts(self, batch: RolloutBatch) -> None: ...
+
+    def record_step(self, report: StepReport) -> None: ...
+
+    async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None: ...

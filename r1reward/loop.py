@@ -1,0 +1,171 @@
+"""The RL loop: one producer, one consumer, a bounded buffer between them.
+
+The producer samples the batch of step s with weights that are at most ``max_policy_lag`` steps old;
+the consumer trains on batches in order and publishes new weights after each. Lag 0 is synchronous:
+the batch of step s waits for the weights of step s. Nothing here knows Ray, vLLM or DeepSpeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
+from r1reward.algorithm.kl import k1, returns_to_go, token_rewards
+from r1reward.config import Recipe
+from r1reward.interfaces import Learner, Recorder, RolloutBatch, RolloutSource
+from r1reward.metrics import Metrics, last, mean, merge, plain, total
+from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
+
+
+class NewestWeights:
+    """The newest published weights, and a way to wait for weights that are new enough."""
+
+    def __init__(self, handle: WeightsHandle) -> None:
+        self.handle = handle
+        self.changed = asyncio.Condition()
+
+    async def put(self, handle: WeightsHandle) -> None:
+        async with self.changed:
+            self.handle = handle
+            self.changed.notify_all()
+
+    async def at_least(self, version: int) -> WeightsHandle:
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.handle.version >= version)
+            return self.handle
+
+
+async def run(
+    recipe: Recipe,
+    source: RolloutSource,
+    learner: Learner,
+    recorder: Recorder,
+    start_step: int = 0,
+) -> None:
+    """Train from ``start_step`` to the recipe's last step. An error on either side ends both."""
+    newest = NewestWeights(await learner.publish(start_step))
+    buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=recipe.train.max_policy_lag + 1)
+    steps = range(start_step, recipe.train.num_steps)
+
+    async def produce() -> None:
+        for step in steps:
+            weights = await newest.at_least(step - recipe.train.max_policy_lag)
+            await buffer.put(await source.collect(step, weights))
+
+    async def consume() -> None:
+        for step in steps:
+            started = time.monotonic()
+            batch = await buffer.get()
+            waited = time.monotonic()
+            recorder.record_rollouts(batch)
+            trained = await train_step(recipe, batch, learner)
+            updated = time.monotonic()
+            handle = await learner.publish(step + 1)
+            await newest.put(handle)
+            published = time.monotonic()
+            timing: Metrics = {
+                "sync/published_bytes": total(handle.num_bytes),
+                "time/wait_for_rollouts_s": last(waited - started),
+                "time/train_s": last(updated - waited),
+                "time/publish_s": last(published - updated),
+                "time/step_s": last(published - started),
+            }
+            done = step + 1
+            recorder.record_step(StepReport(done, plain(merge([batch.metrics, trained, timing]))))
+            if done % recipe.train.checkpoint_every == 0 or done == recipe.train.num_steps:
+                await recorder.record_checkpoint(learner, done)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(produce())
+        tasks.create_task(consume())
+
+
+async def train_step(recipe: Recipe, batch: RolloutBatch, learner: Learner) -> Metrics:
+    """Returns, advantages and filter over the whole batch, then one update a train batch."""
+    rollouts = batch.rollouts
+    blank = [training_sample(scored, None, np.zeros(0)) for scored in rollouts]
+    old = await old_logprobs(recipe, rollouts, blank, learner)
+    advantages, metrics = await batch_advantages(recipe, rollouts, blank, old, learner)
+    samples = [
+        training_sample(scored, old_R, advantages_R)
+        for scored, old_R, advantages_R in zip(rollouts, old, advantages.values, strict=True)
+    ]
+    size = recipe.learner.train_batch_size
+    updates = [
+        await learner.update(samples[start : start + size])
+        for start in range(0, len(samples), size)
+    ]
+    lags = [float(batch.step - r.rollout.policy_versions.min()) for r in rollouts]
+    right = [scored.reward.result > 0 for scored in rollouts]
+    return {
+        **metrics,
+        **advantage_metrics(advantages, right),
+        **merge(updates),
+        "rollout/policy_lag": mean(lags),
+        "learner/num_updates": total(len(updates)),
+    }
+
+
+async def old_logprobs(
+    recipe: Recipe,
+    rollouts: Sequence[ScoredRollout],
+    blank: Sequence[TrainingSample],
+    learner: Learner,
+) -> list[np.ndarray | None]:
+    """Log-probs of the policy before this step's first update, one array [R] a rollout.
+
+    None means: take them from the update's own forward pass. That is exact for the first train batch,
+    which sees unchanged weights, and saves its pass.
+    """
+    if recipe.algorithm.old_logprobs == "rollout":
+        return [scored.rollout.logprobs for scored in rollouts]
+    skip = 0 if recipe.algorithm.needs_reference else recipe.learner.train_batch_size
+    computed = await learner.logprobs(blank[skip:], "policy") if blank[skip:] else []
+    return [None] * min(skip, len(blank)) + list(computed)
+
+
+async def batch_advantages(
+    recipe: Recipe,
+    rollouts: Sequence[ScoredRollout],
+    blank: Sequence[TrainingSample],
+    old: Sequence[np.ndarray | None],
+    learner: Learner,
+) -> tuple[Advantages, Metrics]:
+    """Per-token returns from rewards and reference KL, normalised and filtered."""
+    algorithm = recipe.algorithm
+    metrics: Metrics = {}
+    if algorithm.needs_reference:
+        reference = await learner.logprobs(blank, "reference")
+        kls = []
+        for old_R, reference_R in zip(old, reference, strict=True):
+            assert old_R is not None, "a reference run computes every old log-prob"
+            kls.append(k1(old_R, reference_R))
+        metrics["policy/reference_kl"] = mean([float(x) for kl_R in kls for x in kl_R])
+    else:
+        kls = [np.zeros(len(s.rollout.response_token_ids)) for s in rollouts]
+    returns = [
+        returns_to_go(token_rewards(scored.reward.total, kl_R, algorithm.kl_beta))
+        for scored, kl_R in zip(rollouts, kls, strict=True)
+    ]
+    advantages = advantages_from_returns(
+        returns, normalize=algorithm.normalize, filter_sigma=algorithm.filter_sigma
+    )
+    return advantages, metrics
+
+
+def training_sample(
+    scored: ScoredRollout, old_logprobs_R: np.ndarray | None, advantages_R: np.ndarray
+) -> TrainingSample:
+    rollout = scored.rollout
+    return TrainingSample(
+        prompt_token_ids=rollout.prompt_token_ids,
+        response_token_ids=rollout.response_token_ids,
+        images=rollout.request.prompt.pair.images,
+        rollout_logprobs=rollout.logprobs,
+        old_logprobs=old_logprobs_R,
+        advantages=advantages_R,
+    )

@@ -1,0 +1,93 @@
+"""Where a run keeps things, and what it writes there while it trains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1reward.checkpoint import save_checkpoint
+from r1reward.config import Recipe, RecipeError, dump_recipe
+from r1reward.data.rollout_store import rollout_path, write_rollouts
+from r1reward.interfaces import Learner, RolloutBatch
+from r1reward.tracking import Tracker
+from r1reward.types import StepReport
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.root / "rollouts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "eval"
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Create the folder, or make sure that it is this recipe's.
+
+        Raises ``RecipeError`` when it holds a run of another recipe: nothing is overwritten.
+        """
+        resolved = dump_recipe(recipe)
+        if self.recipe.is_file() and self.recipe.read_text() != resolved:
+            raise RecipeError(
+                f"{self.root} holds a run of another recipe: choose another run_dir, or remove it"
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.recipe.write_text(resolved)
+
+    def forget_after(self, num_steps_done: int) -> None:
+        """Drop metrics of steps that a resumed run will do again."""
+        if not self.metrics.is_file():
+            return
+        lines = self.metrics.read_text().splitlines()
+        kept = [line for line in lines if is_step_up_to(line, num_steps_done)]
+        self.metrics.write_text("".join(f"{line}\n" for line in kept))
+
+
+def is_step_up_to(line: str, num_steps_done: int) -> bool:
+    """False also for a line that a kill cut short."""
+    try:
+        return int(json.loads(line)["step"]) <= num_steps_done
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class RunRecorder:
+    """The loop's ``Recorder``: one metrics line and one rollout file a step, checkpoints, trackers."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, trackers: list[Tracker]) -> None:
+        self.folder = folder
+        self.keep = recipe.train.keep_checkpoints
+        self.trackers = trackers
+
+    def record_rollouts(self, batch: RolloutBatch) -> None:
+        write_rollouts(rollout_path(self.folder.rollouts, batch.step), batch.rollouts)
+
+    def record_step(self, report: StepReport) -> None:
+        with self.folder.metrics.open("a") as lines:
+            lines.write(json.dumps({"step": report.step, **report.metrics}) + "\n")
+        for tracker in self.trackers:
+            tracker.step(report)
+
+    async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None:
+        await save_checkpoint(self.folder.checkpoints, learner, num_steps_done, self.keep)

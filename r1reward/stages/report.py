@@ -1,0 +1,54 @@
+"""Tables of what a run did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from r1reward.evaluation.both_orders import Evaluation, Interval, PairOutcome
+
+
+def load_evaluation(path: Path) -> Evaluation:
+    raw = json.loads(path.read_text())
+    return Evaluation(
+        **{
+            **raw,
+            "accuracy": Interval(**raw["accuracy"]),
+            "outcomes": [PairOutcome(**outcome) for outcome in raw["outcomes"]],
+        }
+    )
+
+
+def points(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def comparison_table(before: Evaluation, after: Evaluation, difference: Interval) -> Table:
+    """Held-out results before and after training, and the paired difference in accuracy."""
+    table = Table(title=f"{before.num_pairs} held-out pairs, both orders, one sample each")
+    table.add_column("")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_row("accuracy [95 %]", points(before.accuracy), points(after.accuracy))
+    shares = [
+        ("right in both orders (chance 25 %)", "both_right_share"),
+        ("slot-1 rate", "slot_1_rate"),
+        ("flip rate after swap", "flip_rate"),
+        ("answer follows analysis (judge)", "consistency"),
+        ("well formed", "format"),
+        ("unreadable", "unparsed_share"),
+        ("truncated", "truncated_share"),
+    ]
+    for label, name in shares:
+        table.add_row(label, *(f"{100 * getattr(e, name):.1f} %" for e in (before, after)))
+    table.add_row("reward", f"{before.reward:.3f}", f"{after.reward:.3f}")
+    table.add_row("response length, tokens", f"{before.length:.1f}", f"{after.length:.1f}")
+    verdict = "above 0" if difference.low > 0 else "includes 0" if difference.high >= 0 else "below 0"
+    low, high = 100 * difference.low, 100 * difference.high
+    table.caption = (
+        f"paired difference in accuracy: {100 * difference.value:+.1f} points "
+        f"[{low:+.1f}, {high:+.1f}], {verdict}"
+    )
+    return table
