@@ -22,8 +22,8 @@ async def save_checkpoint(folder: Path, learner: Learner, num_steps_done: int, k
     """Write, flush, rename, then drop all but the newest ``keep``."""
     final = folder / f"step-{num_steps_done:06d}"
     temporary = folder / f".{final.name}.partial"
-    if temporary.exists():
-        shutil.rmtree(temporary)
+    for stale in folder.glob(".*.partial"):
+        shutil.rmtree(stale)
     temporary.mkdir(parents=True)
     await learner.save(temporary)
     (temporary / "loop.json").write_text(json.dumps({"num_steps_done": num_steps_done}))

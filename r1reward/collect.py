@@ -50,9 +50,7 @@ class LiveSource:
         loaded = time.monotonic()
         sampling = Sampling(self.recipe.rollout.temperature, self.recipe.model.max_new_tokens)
         requests = self.requests_for_step(step)
-        rollouts = await score_rollouts(
-            self.recipe, self.generator, self.judge, requests, sampling
-        )
+        rollouts = await score_rollouts(self.recipe, self.generator, self.judge, requests, sampling)
         seconds = time.monotonic() - loaded
         check_judge(rollouts, self.recipe.reward.max_abstain_share)
         num_tokens = sum(len(scored.rollout.response_token_ids) for scored in rollouts)
@@ -93,9 +91,7 @@ async def score_rollouts(
     return finished
 
 
-async def judge_word(
-    recipe: Recipe, judge: Judge, rollout: Rollout, verdict: Verdict
-) -> JudgeWord:
+async def judge_word(recipe: Recipe, judge: Judge, rollout: Rollout, verdict: Verdict) -> JudgeWord:
     """Ask only where the word can matter, and for a sampled share of the wrong answers.
 
     Consistency multiplies the result, so the word on a wrong answer never changes a reward. A trace

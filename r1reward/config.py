@@ -27,7 +27,9 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The policy: where its weights are and what fits into it."""
 
-    path: str = Field(description="'shapes' (the built-in miniature), a Hugging Face folder or name")
+    path: str = Field(
+        description="'shapes' (the built-in miniature), a Hugging Face folder or name"
+    )
     dtype: Dtype = "bfloat16"
     min_pixels: PositiveInt = 4 * 28 * 28
     max_pixels: PositiveInt = 640 * 28 * 28
@@ -73,9 +75,18 @@ class DataSection(Section):
 
 class PromptSection(Section):
     template: Literal["standard", "authors", "short"] = "standard"
-    think_tag: str = "think"
-    answer_tag: str = "answer"
+    think_tag: str = Field(default="think", pattern=r"^[A-Za-z][\w-]*$")
+    answer_tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w-]*$")
     format_mode: Literal["strict", "tolerant"] = "strict"
+
+    @model_validator(mode="after")
+    def tags_differ(self) -> PromptSection:
+        if self.think_tag == self.answer_tag:
+            raise ValueError(
+                f"prompt.think_tag and prompt.answer_tag are both {self.think_tag!r}: "
+                "no trace could be read; make them differ"
+            )
+        return self
 
 
 class EngineSection(Section):
@@ -131,7 +142,7 @@ class OpenAIJudge(Section):
     max_tries: PositiveInt = 3
     timeout_s: float = Field(default=60, gt=0)
     max_concurrent: PositiveInt = 32
-    extra_body: dict[str, float] = Field(
+    extra_body: dict[str, int | float] = Field(
         default={"top_k": 0, "repetition_penalty": 1.0},
         description="fields outside OpenAI's API, as vLLM takes them; {} for servers that refuse them",
     )
@@ -171,6 +182,16 @@ class AlgorithmSection(Section):
         default=False, description="load the reference model for the metric even when kl_beta is 0"
     )
 
+    @model_validator(mode="after")
+    def pre_clip_bounds(self) -> AlgorithmSection:
+        low, high = self.pre_clip_min, self.pre_clip_max
+        if (low is not None and low >= 1) or (high is not None and high <= 1):
+            raise ValueError(
+                f"algorithm.pre_clip_min ({low}) and pre_clip_max ({high}) must lie on either side "
+                "of 1, the ratio of an unchanged policy"
+            )
+        return self
+
     @property
     def needs_reference(self) -> bool:
         return self.kl_beta > 0 or self.log_reference_kl
@@ -206,7 +227,9 @@ class PlacementSection(Section):
     threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
     num_judge_actors: PositiveInt = 1
     object_store_mb: PositiveInt | None = None
-    wait_s: PositiveInt = Field(default=600, description="how long to wait for the cluster's resources")
+    wait_s: PositiveInt = Field(
+        default=600, description="how long to wait for the cluster's resources"
+    )
 
     @model_validator(mode="after")
     def supported(self) -> PlacementSection:
@@ -348,17 +371,19 @@ def read_settings(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = settings.pop("base", None)
     if base is None:
         return settings
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: base names one recipe file, not {base!r}")
     return merge(read_settings(path.parent / base, (*seen, path.resolve())), settings)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge; a section that changes its ``type`` replaces the base's section whole."""
+    """Deep merge; a section that changes its ``type``, or an empty one, replaces the base's whole."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             same_type = value.get("type", old.get("type")) == old.get("type")
-            merged[key] = merge(old, value) if same_type else dict(value)
+            merged[key] = merge(old, value) if value and same_type else dict(value)
         else:
             merged[key] = value
     return merged
@@ -391,12 +416,18 @@ def describe_error(item: Mapping[str, Any]) -> str:
     return f"{dotted(location)}: {message}, got {item['input']!r}"
 
 
-VARIANTS = ("shapes", "file", "rule", "vllm", "openai")
-
-
 def dotted(location: Sequence[str]) -> str:
     """The setting's name as it is written, without pydantic's union tags."""
-    kept = [part for i, part in enumerate(location) if not (i and part in VARIANTS)]
+    kept: list[str] = []
+    section: Any = Recipe
+    for part in location:
+        if not isinstance(section, type):
+            # A union of sections: pydantic puts the chosen tag here.
+            section = next((s for s in variants(section) if variant_tag(s) == part), object)
+            continue
+        kept.append(part)
+        field = getattr(section, "model_fields", {}).get(part)
+        section = object if field is None else field.annotation
     return ".".join(kept) or "recipe"
 
 
@@ -407,7 +438,7 @@ def known_keys(location: Sequence[str]) -> list[str]:
     """Field names of the section at a pydantic error location (union tags included)."""
     section: Any = Recipe
     for part in location:
-        if part in VARIANTS and not isinstance(section, type):
+        if not isinstance(section, type):
             section = next(s for s in variants(section) if variant_tag(s) == part)
         else:
             section = section.model_fields[part].annotation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class RunFolder:
                 f"{self.root} holds a run of another recipe: choose another run_dir, or remove it"
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        self.recipe.write_text(resolved)
+        write_whole(self.recipe, resolved)
 
     def forget_after(self, num_steps_done: int) -> None:
         """Drop metrics of steps that a resumed run will do again."""
@@ -61,7 +62,14 @@ class RunFolder:
             return
         lines = self.metrics.read_text().splitlines()
         kept = [line for line in lines if is_step_up_to(line, num_steps_done)]
-        self.metrics.write_text("".join(f"{line}\n" for line in kept))
+        write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def is_step_up_to(line: str, num_steps_done: int) -> bool:

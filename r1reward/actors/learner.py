@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,6 +91,8 @@ class LearnerGroup:
     def __init__(self, actors: Sequence[Any], micro_batch_tokens: int) -> None:
         self.actors = list(actors)
         self.micro_batch_tokens = micro_batch_tokens
+        # What the store keeps: the newest bundle, and the one an engine may still be pulling.
+        self.kept: deque[WeightsHandle] = deque(maxlen=2)
 
     async def start(self) -> None:
         host, port = await self.actors[0].address.remote()
@@ -136,7 +139,9 @@ class LearnerGroup:
         return merge(parts)
 
     async def publish(self, version: int) -> WeightsHandle:
-        return await publish(self.actors[0], self.actors[1:], version)
+        handle = await publish(self.actors[0], self.actors[1:], version)
+        self.kept.append(handle)
+        return handle
 
     async def save(self, folder: Path) -> None:
         await self.on_all_ranks("save", str(folder))

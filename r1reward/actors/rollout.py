@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -15,6 +16,8 @@ from r1reward.config import Recipe
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, maximum
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
+
+logger = logging.getLogger(__name__)
 
 
 @ray.remote
@@ -55,9 +58,11 @@ class RolloutActor:
         for rollout in asyncio.as_completed(waiting):
             yield await rollout
 
+    # Pulling is idempotent, so Ray may repeat it while a dead actor is being restarted.
+    @ray.method(max_task_retries=-1)
     async def load_weights(self, handle: WeightsHandle) -> float:
         """Pull, verify, swap. Returns the seconds the swap itself took."""
-        buckets = await asyncio.to_thread(fetch, handle)
+        buckets = await fetch(handle)
         return await asyncio.wrap_future(self.engine.load_weights(handle, buckets))
 
 
@@ -114,33 +119,31 @@ class RolloutGroup:
         sampling: Sampling,
         finished: asyncio.Queue[Rollout | BaseException],
     ) -> None:
-        """Stream one actor's share; give a restarted actor the rest of it."""
-        left = {id(request): request for request in requests}
-        keys = {(r.prompt.prompt_id, r.sample_index): key for key, r in left.items()}
-        for attempt in range(self.max_retries + 1):
-            try:
-                stream = actor.generate.options(num_returns="streaming").remote(
-                    list(left.values()), sampling
-                )
-                async for ref in stream:
-                    rollout: Rollout = await ref
-                    request = rollout.request
-                    del left[keys[request.prompt.prompt_id, request.sample_index]]
-                    await finished.put(rollout)
-                return
-            except ray.exceptions.RayActorError as error:
-                if attempt == self.max_retries:
-                    await finished.put(error)
+        """Stream one actor's share into the queue; an error goes there too, for the reader to raise."""
+        left = {(r.prompt.prompt_id, r.sample_index): r for r in requests}
+        try:
+            for attempt in range(self.max_retries + 1):
+                try:
+                    if attempt and self.handle is not None:
+                        await actor.load_weights.remote(self.handle)
+                    stream = actor.generate.options(num_returns="streaming").remote(
+                        list(left.values()), sampling
+                    )
+                    async for ref in stream:
+                        rollout: Rollout = await ref
+                        request = rollout.request
+                        del left[request.prompt.prompt_id, request.sample_index]
+                        await finished.put(rollout)
                     return
-                if self.handle is not None:
-                    await actor.load_weights.remote(self.handle)
-            except Exception as error:
-                await finished.put(error)
-                return
+                except ray.exceptions.RayActorError:
+                    if attempt == self.max_retries:
+                        raise
+                    logger.warning("a rollout actor died; waiting for it with %d left", len(left))
+        except Exception as error:
+            await finished.put(error)
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         self.handle = handle
         swaps: list[Awaitable[float]] = [actor.load_weights.remote(handle) for actor in self.actors]
         seconds = await asyncio.gather(*swaps)
         return {"time/weight_swap_s": maximum(max(seconds))}
-

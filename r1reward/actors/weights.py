@@ -7,6 +7,7 @@ outlive the rank that made them.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,6 @@ import ray
 
 from r1reward.engines.weight_buckets import verify
 from r1reward.types import WeightBucket, WeightsHandle
-
-
-class BundleGone(RuntimeError):
-    """The bundle's objects are no longer in the store; pull a newer one."""
 
 
 async def publish(rank_0: Any, others: list[Any], version: int) -> WeightsHandle:
@@ -34,15 +31,12 @@ async def publish(rank_0: Any, others: list[Any], version: int) -> WeightsHandle
     return WeightsHandle(version, tuple(headers), tuple(refs))
 
 
-def fetch(handle: WeightsHandle) -> list[np.ndarray]:
+async def fetch(handle: WeightsHandle) -> list[np.ndarray]:
     """Every bucket of a bundle, verified, before any engine is touched.
 
-    Raises ``BundleGone`` when the store has lost it and ``ValueError`` when a bucket is damaged.
+    Raises ``ValueError`` when a bucket is damaged, and Ray's error when the store has lost one.
     """
-    try:
-        buckets: list[np.ndarray] = ray.get(list(handle.refs))  # type: ignore[arg-type]
-    except (ray.exceptions.ObjectLostError, ray.exceptions.ReferenceCountingAssertionError) as error:
-        raise BundleGone(f"weights of version {handle.version} are gone") from error
+    buckets: list[np.ndarray] = await asyncio.gather(*handle.refs)  # type: ignore[arg-type]
     for header, data in zip(handle.buckets, buckets, strict=True):
         verify(header, data)
     return buckets

@@ -7,7 +7,7 @@ import numpy as np
 
 def k1(logprobs: np.ndarray, reference_logprobs: np.ndarray) -> np.ndarray:
     """Per-token estimate log pi - log pi_ref, shape [R]. Unbiased, not always positive."""
-    return logprobs - reference_logprobs
+    return np.subtract(logprobs, reference_logprobs)
 
 
 def token_rewards(reward: float, kl: np.ndarray, beta: float) -> np.ndarray:

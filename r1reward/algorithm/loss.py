@@ -65,6 +65,10 @@ def policy_loss(
     ``num_sequences`` is the size of the whole train batch over all micro-batches and ranks, so the
     shares simply add up: the loss does not depend on how the batch was cut.
     """
+    # Padding is neutralised before any arithmetic: in the backward pass 0 * inf is nan.
+    logprobs_BT = logprobs_BT.masked_fill(~mask_BT, 0.0)
+    old_logprobs_BT = old_logprobs_BT.masked_fill(~mask_BT, 0.0)
+    advantages_BT = advantages_BT.masked_fill(~mask_BT, 0.0)
     losses_BT = token_losses(logprobs_BT, old_logprobs_BT, advantages_BT, settings)
     loss = sequence_mean(losses_BT, mask_BT).sum() / num_sequences
     with torch.no_grad():
@@ -85,7 +89,9 @@ def ratio_metrics(
     ratio = pre_clipped_ratio(logprobs_BT, old_logprobs_BT, settings)[mask_BT]
     advantages = advantages_BT[mask_BT]
     epsilon = settings.clip_epsilon
-    clipped = ((ratio > 1 + epsilon) & (advantages > 0)) | ((ratio < 1 - epsilon) & (advantages < 0))
+    clipped = ((ratio > 1 + epsilon) & (advantages > 0)) | (
+        (ratio < 1 - epsilon) & (advantages < 0)
+    )
     low, high = settings.pre_clip_min or 0.0, settings.pre_clip_max or math.inf
     pre_clipped = (log_ratio > math.log(high)) | (log_ratio < (math.log(low) if low else -math.inf))
     count = log_ratio.numel()

@@ -11,7 +11,7 @@ def learning_rate(update: int, num_updates: int, settings: LearnerSection) -> fl
     """The rate of update number ``update`` (from 0) of ``num_updates``.
 
     The first update already moves: its rate is lr / warm-up updates, not 0. The last one is at
-    ``lr * min_lr_ratio``.
+    ``lr * min_lr_ratio``, unless warm-up leaves it no room.
     """
     num_warmup = math.ceil(settings.warmup_share * num_updates)
     if update < num_warmup:

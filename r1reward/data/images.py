@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import io
+import struct
 
+import numpy as np
 from PIL import Image
+
+# What Pillow's decoders raise on broken files, beside its own error.
+READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def decode_image(encoded: bytes) -> Image.Image:
@@ -12,6 +24,9 @@ def decode_image(encoded: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except READ_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit grey at 255 instead of scaling it.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")

@@ -21,8 +21,8 @@ def step_pairs(
 ) -> list[tuple[int, Order]]:
     """(pair index, order) of every prompt of a step.
 
-    Every epoch is a new permutation; half of its pairs are shown swapped, and a pair shown as stored
-    in one epoch is shown swapped in the next, so that a slot habit never pays.
+    Every epoch is a new permutation; a coin decides which pairs it shows swapped, and a pair shown as
+    stored in one epoch is shown swapped in the next, so that a slot habit never pays.
     """
     chosen: list[tuple[int, Order]] = []
     for position in range(step * pairs_per_step, (step + 1) * pairs_per_step):

@@ -25,13 +25,14 @@ class PromptSet:
 def build_prompt_set(
     pairs: Sequence[PreferencePair], encode: Encode, max_prompt_tokens: int, what: str
 ) -> PromptSet:
-    """Drop pairs whose prompt is too long in either order: one would fail its whole batch.
+    """Drop what is too long in either order (one prompt would fail its batch), and repeated pairs.
 
     Raises ``ValueError`` when nothing is left.
     """
+    distinct = {pair.pair_id: pair for pair in pairs}
     kept = [
         pair
-        for pair in pairs
+        for pair in distinct.values()
         if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
     ]
     if not kept:

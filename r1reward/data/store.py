@@ -66,7 +66,7 @@ def read_rows(path: Path) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches(batch_size=256):
                 yield from batch.to_pylist()
         case ".jsonl":
-            with path.open(encoding="utf-8") as lines:
+            with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     try:
                         row = json.loads(line)
@@ -86,7 +86,7 @@ def pair_from_row(row: Mapping[str, Any], origin: str, image_root: Path) -> Pref
     for name in ("question", "response_1", "response_2"):
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataError(f"{origin}: {name} is empty; remove the row or fill it in")
-    if row["preferred"] not in (1, 2) or isinstance(row["preferred"], bool):
+    if type(row["preferred"]) is not int or row["preferred"] not in (1, 2):
         raise DataError(f"{origin}: preferred is {row['preferred']!r}; it must be 1 or 2")
     if row["response_1"] == row["response_2"]:
         raise DataError(f"{origin}: the two responses are identical; remove the row")

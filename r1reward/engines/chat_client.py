@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 
 import httpx
 
@@ -28,7 +29,7 @@ class ChatClient:
         api_key_env: str,
         timeout_s: float,
         max_concurrent: int,
-        extra_body: dict[str, float],
+        extra_body: Mapping[str, float],
         max_retries: int = 4,
         backoff_s: float = 0.5,
     ) -> None:
@@ -46,13 +47,13 @@ class ChatClient:
     async def complete(self, text: str, temperature: float, max_tokens: int, seed: int) -> str:
         """The reply to one user turn. Raises ``EndpointError``."""
         body = {
+            **self.extra_body,
             "model": self.model,
             "messages": [{"role": "user", "content": text}],
             "temperature": temperature,
             "top_p": 1.0,
             "max_tokens": max_tokens,
             "seed": seed,
-            **self.extra_body,
         }
         async with self.slots:
             for attempt in range(self.max_retries + 1):
@@ -69,7 +70,10 @@ class ChatClient:
                 if reply.is_error:
                     raise EndpointError(f"HTTP {reply.status_code}: {reply.text[:200]}")
                 try:
-                    return str(reply.json()["choices"][0]["message"]["content"])
+                    content = reply.json()["choices"][0]["message"]["content"]
                 except (ValueError, LookupError, TypeError) as error:
                     raise EndpointError(f"not a chat completion: {reply.text[:200]}") from error
+                if not isinstance(content, str):
+                    raise EndpointError(f"not a chat completion: {reply.text[:200]}")
+                return content
         raise EndpointError(f"{self.http.base_url}: no answer after {attempt + 1} tries; {problem}")

@@ -200,7 +200,9 @@ class DeepSpeedRank:
         """Whole tensors on every rank for a moment (ZeRO-3), or nothing to do."""
         if self.recipe.learner.zero_stage < 3:
             return nullcontext()
-        context: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(list(parameters))
+        context: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(
+            list(parameters)
+        )
         return context
 
     def weight_buckets(self) -> Iterator[tuple[WeightBucket, np.ndarray] | None]:

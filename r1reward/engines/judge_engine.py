@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 CONCLUSION = re.compile(r"\bresponse\s+([12])\s+is\s+better\b", re.IGNORECASE)
 MAX_REPLY_TOKENS = 8
+MAX_CACHED = 100_000
 
 Ask = Callable[[str, int], Awaitable[str]]
 
@@ -63,6 +64,8 @@ class ConsistencyJudge:
         task = self.cache.get(prompt)
         if task is None:
             task = self.cache[prompt] = asyncio.create_task(self.decide(prompt))
+            if len(self.cache) > MAX_CACHED:
+                del self.cache[next(iter(self.cache))]
         word = await asyncio.shield(task)
         if word == "abstain":
             self.cache.pop(prompt, None)

@@ -22,6 +22,7 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 import numpy as np
 from vllm import LLM, RequestOutput, SamplingParams
 from vllm.config import WeightTransferConfig
+from vllm.inputs import PromptType
 from vllm.sampling_params import RequestOutputKind
 
 from r1reward.config import EngineSection, ModelSection
@@ -123,29 +124,25 @@ class VllmEngine:
                     self.step()
                 else:
                     self.commands.get()()
-            except BaseException as error:
-                # An engine error belongs to everyone who waits for it.
+            except Exception as error:
+                # What the scheduler holds now is unknown: whoever waits gets the error, whoever
+                # comes later is refused.
                 self.broken = True
                 for future in self.futures.values():
                     future.set_exception(error)
                 self.futures.clear()
-                raise
 
     def add(self, requests: Sequence[EngineRequest], futures: Sequence[Future[Completion]]) -> None:
         for request, future in zip(requests, futures, strict=True):
-            if self.broken:
-                future.set_exception(EngineBroken("the engine needs a full weight bundle first"))
-                continue
-            prompt: dict[str, Any] = {"prompt_token_ids": list(request.token_ids)}
-            if request.images:
-                prompt["multi_modal_data"] = {"image": [decode_image(i) for i in request.images]}
-            request_id = str(next(self.ids))
             try:
-                self.core.add_request(request_id, cast(Any, prompt), sampling_params(request))
-            except ValueError as error:
+                if self.broken:
+                    raise EngineBroken("the engine needs a full weight bundle first")
+                request_id = str(next(self.ids))
+                self.core.add_request(request_id, vllm_prompt(request), sampling_params(request))
+                self.futures[request_id] = future
+            except Exception as error:
+                # One request that vLLM refuses must not take its neighbours along.
                 future.set_exception(error)
-                continue
-            self.futures[request_id] = future
 
     def step(self) -> None:
         for output in self.core.step():
@@ -202,6 +199,13 @@ def llm_arguments(model: ModelSection, engine: EngineSection, device: str) -> di
         # Seeded sampling of a chunked prefill is not implemented by the CPU backend.
         arguments["enable_chunked_prefill"] = False
     return arguments
+
+
+def vllm_prompt(request: EngineRequest) -> PromptType:
+    prompt: dict[str, Any] = {"prompt_token_ids": list(request.token_ids)}
+    if request.images:
+        prompt["multi_modal_data"] = {"image": [decode_image(i) for i in request.images]}
+    return cast(PromptType, prompt)
 
 
 def sampling_params(request: EngineRequest) -> SamplingParams:

@@ -30,10 +30,7 @@ def group_by_bytes(
 
 def pack(tensors: Sequence[tuple[str, torch.Tensor]]) -> tuple[WeightBucket, np.ndarray]:
     """One bucket: the tensors' bytes one after the other, and the header to read them back."""
-    arrays = [
-        tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        for _, tensor in tensors
-    ]
+    arrays = [tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy() for _, tensor in tensors]
     data = np.concatenate(arrays)
     header = WeightBucket(
         names=tuple(name for name, _ in tensors),
@@ -47,7 +44,7 @@ def pack(tensors: Sequence[tuple[str, torch.Tensor]]) -> tuple[WeightBucket, np.
 
 def checksum(data: np.ndarray) -> str:
     """xxh3 of the bytes: several GB/s, and it only has to notice damage, not an enemy."""
-    return xxhash.xxh3_128(memoryview(data)).hexdigest()
+    return xxhash.xxh3_128(data.data).hexdigest()
 
 
 def verify(header: WeightBucket, data: np.ndarray) -> None:
@@ -67,5 +64,6 @@ def unpack(
         dtype: torch.dtype = getattr(torch, dtype_name)
         num_bytes = math.prod(shape) * dtype.itemsize
         raw = data[offset : offset + num_bytes].copy()
-        yield name, torch.from_numpy(raw).view(dtype).reshape(tuple(shape))
+        tensor = torch.from_numpy(raw).view(dtype) if num_bytes else torch.empty(0, dtype=dtype)
+        yield name, tensor.reshape(tuple(shape))
         offset += num_bytes

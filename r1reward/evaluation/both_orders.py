@@ -76,8 +76,10 @@ class Evaluation:
 def bootstrap(values: np.ndarray, num_samples: int, seed: int) -> Interval:
     """Mean of ``values`` [N] with its 95 % percentile interval."""
     generator = np.random.default_rng(seed)
-    indices = generator.integers(0, len(values), size=(num_samples, len(values)))
-    means = values[indices].mean(axis=1)
+    # A resample only matters by how often it drew each value: counts need no [samples, N] gather.
+    distinct, counts = np.unique(values, return_counts=True)
+    draws = generator.multinomial(len(values), counts / len(values), size=num_samples)
+    means = draws @ distinct / len(values)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 

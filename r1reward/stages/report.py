@@ -45,7 +45,9 @@ def comparison_table(before: Evaluation, after: Evaluation, difference: Interval
         table.add_row(label, *(f"{100 * getattr(e, name):.1f} %" for e in (before, after)))
     table.add_row("reward", f"{before.reward:.3f}", f"{after.reward:.3f}")
     table.add_row("response length, tokens", f"{before.length:.1f}", f"{after.length:.1f}")
-    verdict = "above 0" if difference.low > 0 else "includes 0" if difference.high >= 0 else "below 0"
+    verdict = (
+        "above 0" if difference.low > 0 else "includes 0" if difference.high >= 0 else "below 0"
+    )
     low, high = 100 * difference.low, 100 * difference.high
     table.caption = (
         f"paired difference in accuracy: {100 * difference.value:+.1f} points "

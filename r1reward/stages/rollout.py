@@ -38,6 +38,10 @@ async def rollout(recipe: Recipe, console: Console) -> None:
             path = rollout_path(folder.rollouts, step)
             write_rollouts(path, batch.rollouts)
             numbers = plain(rollout_metrics(batch.rollouts))
-            logger.info("%s  right %.2f  reward %.2f", path, numbers["reward/result"],
-                        numbers["reward/total"])
+            logger.info(
+                "%s  right %.2f  reward %.2f",
+                path,
+                numbers["reward/result"],
+                numbers["reward/total"],
+            )
     console.print(f"rollouts {folder.rollouts}", highlight=False)

@@ -25,7 +25,7 @@ from r1reward.data.rollout_store import read_rollouts, rollout_path, write_rollo
 from r1reward.data.sources import load_pairs
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.evaluation.both_orders import Evaluation, evaluate_rollouts, paired_difference
-from r1reward.interfaces import Generator, Judge, RolloutBatch, Sampling
+from r1reward.interfaces import Generator, Judge, RolloutBatch, RolloutSource, Sampling
 from r1reward.launch import System, running_system
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.stages.report import comparison_table, load_evaluation
@@ -90,7 +90,9 @@ async def train(recipe: Recipe, console: Console) -> None:
     folder.prepare(recipe)
     replay = recipe.train.from_rollouts
     started = time.monotonic()
-    logger.info("starting %s in %s", "the learner" if replay else "engines and learner", folder.root)
+    logger.info(
+        "starting %s in %s", "the learner" if replay else "engines and learner", folder.root
+    )
     async with running_system(recipe, inputs.processor, engines=replay is None) as system:
         learner = system.learner
         assert learner is not None
@@ -106,7 +108,7 @@ async def train(recipe: Recipe, console: Console) -> None:
             recorder = RunRecorder(folder, recipe, trackers.opened)
             if replay is not None:
                 pairs = {pair.pair_id: pair for pair in inputs.train.pairs}
-                source: loop.RolloutSource = ReplaySource(recipe, replay, pairs, inputs.train)
+                source: RolloutSource = ReplaySource(recipe, replay, pairs, inputs.train)
             else:
                 assert system.generator is not None and system.judge is not None
                 requests = partial(training_requests, recipe, inputs.train)
@@ -118,7 +120,12 @@ async def train(recipe: Recipe, console: Console) -> None:
 
 
 async def evaluate_once(
-    recipe: Recipe, folder: RunFolder, heldout: PromptSet | None, system: System, name: str, step: int
+    recipe: Recipe,
+    folder: RunFolder,
+    heldout: PromptSet | None,
+    system: System,
+    name: str,
+    step: int,
 ) -> None:
     """Held-out pairs in both orders with the learner's current weights; kept if already there."""
     path = folder.evaluations / f"{name}.json"

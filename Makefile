@@ -1,0 +1,29 @@
+# One command each; `make help` lists them.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help setup train-local test check miniature clean
+
+help:           ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+setup:          ## virtual environment .venv with the pinned stack (CPU, or GPU where there is one)
+	docker/setup.sh
+
+train-local:    ## RL on the built-in miniature through the whole real stack
+	$(BIN)/r1reward train recipes/local.yaml
+
+test:           ## the whole test suite, real engines included
+	$(BIN)/pytest
+
+check:          ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit/test_layers.py
+
+miniature:      ## rebuild the built-in miniature from nothing and check its gates
+	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model
+
+clean:          ## remove runs and caches, keep .venv
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

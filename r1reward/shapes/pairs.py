@@ -1,0 +1,172 @@
+"""Preference pairs over scenes: two descriptions, of which the one with fewer wrong objects wins.
+
+A response names every object of the scene, keyed by its quadrant; a wrong object has its colour,
+its shape or both changed. Some responses carry a filler sentence: verbosity is independent of
+the label (the preferred response is the longer one in half of the pairs where lengths differ),
+so a judge that follows length is at chance.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from r1reward.shapes.scene import (
+    COLOURS,
+    QUADRANTS,
+    SHAPES,
+    Look,
+    Scene,
+    Split,
+    encode_png,
+    render,
+    sample_look,
+    sample_scene,
+    seeded,
+)
+from r1reward.types import PreferencePair, Slot
+
+Verbosity = Literal["preferred", "other", "both", "neither"]
+
+QUESTIONS = (
+    "What does the picture show?",
+    "Describe the picture.",
+    "Which objects are in the picture?",
+    "What is in each part of the picture?",
+)
+FILLERS = (
+    "The picture is bright, calm and very easy to read.",
+    "Everything is drawn with care on a plain background.",
+    "Each object stands clearly apart from the others.",
+)
+# Which response carries a filler sentence, in twentieths of all pairs.
+VERBOSITY_PLAN: tuple[Verbosity, ...] = (
+    *("preferred",) * 7,
+    *("other",) * 7,
+    *("both",) * 3,
+    *("neither",) * 3,
+)
+NUMBER_WORDS = {2: "two objects", 3: "three objects", 4: "four objects"}
+CLAIM = re.compile(rf"({'|'.join(QUADRANTS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?=[,.])")
+
+
+@dataclass(frozen=True)
+class Response:
+    """Claimed looks in the order of the scene's objects, and the sentence around them."""
+
+    looks: tuple[Look, ...]
+    filler: str | None
+    filler_first: bool
+
+    def text(self, scene: Scene) -> str:
+        claims = zip(scene.objects, self.looks, strict=True)
+        listing = ", ".join(f"{quadrant} {look}" for (quadrant, _), look in claims) + "."
+        if self.filler is None:
+            return listing
+        return f"{self.filler} {listing}" if self.filler_first else f"{listing} {self.filler}"
+
+
+def make_pairs(split: Split, num_pairs: int, seed: int) -> list[PreferencePair]:
+    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``."""
+    return [pair for _, pair in make_scenes_and_pairs(split, num_pairs, seed)]
+
+
+def make_scenes_and_pairs(
+    split: Split, num_pairs: int, seed: int
+) -> list[tuple[Scene, PreferencePair]]:
+    """The pairs with what their pictures really show, for measuring what a trace got right."""
+    plan = [
+        (1 + row % 2, VERBOSITY_PLAN[row // 2 % len(VERBOSITY_PLAN)]) for row in range(num_pairs)
+    ]
+    seeded("plan", split, seed).shuffle(plan)
+    seen: set[tuple[str, ...]] = set()
+    made: list[tuple[Scene, PreferencePair]] = []
+    for row, (slot, verbosity) in enumerate(plan):
+        preferred: Slot = 1 if slot == 1 else 2
+        rng = seeded("pair", split, seed, row)
+        scene, pair = make_pair(split, row, preferred, verbosity, rng)
+        while (key := content_key(pair)) in seen:
+            scene, pair = make_pair(split, row, preferred, verbosity, rng)
+        seen.add(key)
+        made.append((scene, pair))
+    return made
+
+
+def content_key(pair: PreferencePair) -> tuple[str, ...]:
+    """Equal for pairs that differ only in jitter, wording of the question or order."""
+    return tuple(sorted((pair.response_1, pair.response_2)))
+
+
+def make_pair(
+    split: Split, row: int, preferred: Slot, verbosity: Verbosity, rng: random.Random
+) -> tuple[Scene, PreferencePair]:
+    scene = sample_scene(split, rng)
+    num_wrong = sample_error_counts(len(scene.objects), rng)
+    better, worse = (
+        make_response(wrong_looks(scene, count, rng), verbosity in (name, "both"), rng)
+        for count, name in zip(num_wrong, ("preferred", "other"), strict=True)
+    )
+    first, second = (better, worse) if preferred == 1 else (worse, better)
+    pair = PreferencePair(
+        question=rng.choice(QUESTIONS),
+        images=(encode_png(render(scene, rng)),),
+        response_1=first.text(scene),
+        response_2=second.text(scene),
+        preferred=preferred,
+        source="shapes",
+        category=NUMBER_WORDS[len(scene.objects)],
+        difficulty=difficulty(*num_wrong),
+        origin=f"shapes:{split} row {row}",
+    )
+    return scene, pair
+
+
+def sample_error_counts(num_objects: int, rng: random.Random) -> tuple[int, int]:
+    """Wrong objects in the preferred and in the other response, the first always smaller."""
+    num_better = 0 if rng.random() < 0.6 else rng.randint(0, num_objects - 1)
+    num_worse = min(num_objects, num_better + rng.choice((1, 1, 2)))
+    return num_better, num_worse
+
+
+def difficulty(num_better: int, num_worse: int) -> int:
+    """1 hard: both have errors and differ by one; 2: one error against none; 3 easy: a wide gap."""
+    if num_worse - num_better >= 2:
+        return 3
+    return 2 if num_better == 0 else 1
+
+
+def wrong_looks(scene: Scene, num_wrong: int, rng: random.Random) -> tuple[Look, ...]:
+    wrong = set(rng.sample(range(len(scene.objects)), num_wrong))
+    return tuple(
+        alter(look, rng) if i in wrong else look for i, (_, look) in enumerate(scene.objects)
+    )
+
+
+def alter(look: Look, rng: random.Random) -> Look:
+    """Change the colour, the shape or both."""
+    kind = rng.choice(("colour", "colour", "shape", "shape", "both"))
+    while True:
+        other = sample_look(rng)
+        if kind == "colour":
+            other = Look(other.colour, look.shape)
+        if kind == "shape":
+            other = Look(look.colour, other.shape)
+        changed_both = other.colour != look.colour and other.shape != look.shape
+        if other != look and (kind != "both" or changed_both):
+            return other
+
+
+def make_response(looks: tuple[Look, ...], verbose: bool, rng: random.Random) -> Response:
+    filler = rng.choice(FILLERS) if verbose else None
+    return Response(looks, filler, filler_first=rng.random() < 0.5)
+
+
+def read_claims(response: str) -> dict[str, Look]:
+    """Quadrant and look of every claim in a response's text."""
+    return {quadrant: Look(colour, shape) for quadrant, colour, shape in CLAIM.findall(response)}
+
+
+def is_verbose(response: str) -> bool:
+    return any(filler in response for filler in FILLERS)

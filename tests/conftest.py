@@ -1,0 +1,29 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from r1reward.config import Recipe
+
+# No deadline: a shared machine is slow at times, and no test here is about speed.
+settings.register_profile("r1reward", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("r1reward")
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Recipe:
+    """A valid recipe of 4 sequences a step, in a run folder that does not exist yet."""
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "run_dir": tmp_path / "run",
+            "model": {"path": "shapes", "max_prompt_tokens": 64, "max_new_tokens": 16},
+            "data": {"train": {"type": "shapes", "split": "train", "num_pairs": 8}},
+            "rollout": {"prompts_per_step": 4},
+            "judge": {"type": "rule"},
+            "learner": {"train_batch_size": 2, "micro_batch_tokens": 80},
+            "train": {"num_steps": 3},
+        }
+    )

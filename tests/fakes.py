@@ -1,0 +1,200 @@
+"""Hand-written parts that speak the loop's protocols: a policy, a judge and a learner in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from r1reward.config import Recipe
+from r1reward.data.order import derive_seed, step_pairs
+from r1reward.interfaces import Learner, RolloutBatch, Sampling
+from r1reward.metrics import Metrics, mean
+from r1reward.types import (
+    JudgeWord,
+    Order,
+    PreferencePair,
+    Prompt,
+    Rollout,
+    RolloutRequest,
+    Slot,
+    StepReport,
+    TrainingSample,
+    WeightsHandle,
+)
+
+Answer = Callable[[RolloutRequest], str]
+
+
+def make_recipe(**changes: object) -> Recipe:
+    """A small recipe; ``section__key=value`` changes a setting."""
+    settings: dict[str, dict[str, object] | object] = {
+        "name": "test",
+        "run_dir": "runs/test",
+        "model": {"path": "shapes", "max_prompt_tokens": 64, "max_new_tokens": 32},
+        "data": {"train": {"type": "shapes", "split": "train", "num_pairs": 8}},
+        "judge": {"type": "rule"},
+        "rollout": {"prompts_per_step": 4},
+        "learner": {"train_batch_size": 2},
+        "placement": {},
+        "reward": {},
+        "algorithm": {},
+        "train": {"num_steps": 3},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        target = settings[section]
+        assert isinstance(target, dict)
+        target[name] = value
+    return Recipe.model_validate(settings)
+
+
+def make_pair(number: int, preferred: Slot = 1) -> PreferencePair:
+    return PreferencePair(
+        question=f"question {number}",
+        images=(f"image {number}".encode(),),
+        response_1="first",
+        response_2="second",
+        preferred=preferred,
+    )
+
+
+def make_prompt(pair: PreferencePair, order: Order = "stored") -> Prompt:
+    shown = pair if order == "stored" else pair.swapped()
+    text = f"{shown.question} {shown.response_1} {shown.response_2}"
+    return Prompt(f"{pair.pair_id}-{order}", shown, order, text, (1, 2, 3), 3)
+
+
+def requests_for_step(recipe: Recipe, step: int, num_pairs: int = 8) -> list[RolloutRequest]:
+    pairs = [make_pair(i, preferred=1 if i % 2 else 2) for i in range(num_pairs)]
+    chosen = step_pairs(num_pairs, recipe.rollout.prompts_per_step, recipe.seed, step)
+    prompts = [make_prompt(pairs[index], order) for index, order in chosen]
+    return [RolloutRequest(p, 0, derive_seed(recipe.seed, step, p.prompt_id)) for p in prompts]
+
+
+def right_answer(request: RolloutRequest) -> str:
+    label = request.prompt.label
+    return f"<think>Response {label} is better.</think><answer>{label}</answer>"
+
+
+def wrong_answer(request: RolloutRequest) -> str:
+    label = 3 - request.prompt.label
+    return f"<think>Response {label} is better.</think><answer>{label}</answer>"
+
+
+def mixed_answer(request: RolloutRequest) -> str:
+    """Wrong for one question in three."""
+    number = int(request.prompt.pair.question.split()[1])
+    return (right_answer if number % 3 else wrong_answer)(request)
+
+
+def make_rollout(request: RolloutRequest, text: str, version: int = 0) -> Rollout:
+    token_ids = tuple(10 + ord(letter) % 7 for letter in text[: 3 + request.seed % 5])
+    return Rollout(
+        request=request,
+        prompt_token_ids=request.prompt.token_ids,
+        response_token_ids=token_ids,
+        text=text,
+        logprobs=np.full(len(token_ids), -0.5, dtype=np.float32),
+        policy_versions=np.full(len(token_ids), version),
+        finish_reason="stop",
+    )
+
+
+@dataclass
+class FakeGenerator:
+    """Answers by a function, in an order of its own choosing, and remembers versions."""
+
+    answer: Answer = mixed_answer
+    version: int = -1
+    versions_used: list[int] = field(default_factory=list)
+    backwards: bool = False
+
+    async def generate(
+        self, requests: Sequence[RolloutRequest], sampling: Sampling
+    ) -> AsyncIterator[Rollout]:
+        self.versions_used.append(self.version)
+        for request in reversed(requests) if self.backwards else requests:
+            await asyncio.sleep(0)
+            yield make_rollout(request, self.answer(request), self.version)
+
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        self.version = handle.version
+        return {}
+
+
+@dataclass
+class FakeJudge:
+    """Gives one word for everything and remembers what it was asked."""
+
+    word: JudgeWord = "match"
+    asked: list[tuple[str, Slot]] = field(default_factory=list)
+
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        self.asked.append((analysis, choice))
+        await asyncio.sleep(0)
+        return self.word
+
+
+@dataclass
+class FakeLearner:
+    """A policy that is one number: every log-prob is ``level``, which every update lowers by 0.1."""
+
+    level: float = -0.5
+    reference_level: float = -0.7
+    updates: list[list[TrainingSample]] = field(default_factory=list)
+    passes: list[tuple[str, int]] = field(default_factory=list)
+    published: list[int] = field(default_factory=list)
+    fails_at_update: int | None = None
+    turns_per_update: int = 1
+
+    async def logprobs(
+        self, samples: Sequence[TrainingSample], model: Literal["policy", "reference"]
+    ) -> list[np.ndarray]:
+        self.passes.append((model, len(samples)))
+        level = self.level if model == "policy" else self.reference_level
+        return [np.full(len(s.response_token_ids), level, dtype=np.float32) for s in samples]
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
+        for _ in range(self.turns_per_update):
+            await asyncio.sleep(0)
+        if self.fails_at_update == len(self.updates):
+            raise ArithmeticError("the loss is not finite")
+        self.updates.append(list(samples))
+        self.level -= 0.1
+        return {"learner/loss": mean(self.level, 1.0)}
+
+    async def publish(self, version: int) -> WeightsHandle:
+        self.published.append(version)
+        return WeightsHandle(version, (), ())
+
+    async def save(self, folder: Path) -> None:
+        (folder / "level").write_text(repr(self.level))
+
+    async def load(self, folder: Path) -> None:
+        self.level = float((folder / "level").read_text())
+
+    async def export(self, folder: Path) -> None:
+        folder.mkdir()
+
+
+@dataclass
+class MemoryRecorder:
+    """Keeps what the loop reports."""
+
+    batches: list[RolloutBatch] = field(default_factory=list)
+    reports: list[StepReport] = field(default_factory=list)
+    checkpoints: list[int] = field(default_factory=list)
+
+    def record_rollouts(self, batch: RolloutBatch) -> None:
+        self.batches.append(batch)
+
+    def record_step(self, report: StepReport) -> None:
+        self.reports.append(report)
+
+    async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None:
+        self.checkpoints.append(num_steps_done)

@@ -1,0 +1,150 @@
+"""`r1reward train` as a user runs it: determinism, kill and resume, replay, asynchrony."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stack.conftest import LOCAL
+
+SMALL = (
+    "data.train.num_pairs=64",
+    "data.heldout.num_pairs=8",
+    "rollout.prompts_per_step=32",
+    "learner.train_batch_size=16",
+    "train.num_steps=5",
+    "train.checkpoint_every=2",
+)
+START_LIMIT_S = 300
+
+
+def command(run_dir: Path, *overrides: str) -> list[str]:
+    verb = [sys.executable, "-m", "r1reward.cli", "train", str(LOCAL)]
+    return [*verb, *SMALL, f"run_dir={run_dir}", *overrides]
+
+
+def train(run_dir: Path, *overrides: str) -> str:
+    """Run to the end; returns what was printed."""
+    done = subprocess.run(
+        command(run_dir, *overrides), capture_output=True, text=True, timeout=START_LIMIT_S
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def started(run_dir: Path, *overrides: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command(run_dir, *overrides),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(START_LIMIT_S * 20):
+        if path.exists():
+            return
+        assert process.poll() is None, f"the run ended before {path} appeared"
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def metrics(run_dir: Path) -> list[dict[str, float]]:
+    """Every step's numbers but the timings."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith("time/")}
+        for line in lines
+    ]
+
+
+def rollouts(run_dir: Path, step: int) -> list[dict[str, object]]:
+    rows = pq.read_table(run_dir / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
+    return [{k: v for k, v in row.items() if k != "logprobs"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One uninterrupted run that several tests compare with."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    printed = train(run_dir)
+    assert "paired difference in accuracy" in printed
+    return run_dir
+
+
+def test_run_leaves_everything_it_promises(whole_run: Path) -> None:
+    assert [line["step"] for line in metrics(whole_run)] == [1, 2, 3, 4, 5]
+    assert sorted(p.name for p in (whole_run / "checkpoints").iterdir()) == [
+        "step-000004",
+        "step-000005",
+    ]
+    assert len(rollouts(whole_run, 5)) == 32
+    assert {p.name for p in (whole_run / "eval").iterdir()} >= {"before.json", "after.json"}
+    first = metrics(whole_run)[0]
+    assert first["policy/ratio_max"] >= 1.0
+    assert 0 < first["policy/logprob_gap_max"] < 1e-4
+    assert first["sync/published_bytes"] > 4e6
+
+
+def test_killed_run_resumes_from_its_checkpoint_and_equals_the_uninterrupted_one(
+    whole_run: Path, tmp_path: Path
+) -> None:
+    """Two runs of one seed, one of them killed: same tokens, rewards, losses, every metric."""
+    run_dir = tmp_path / "killed"
+    with started(run_dir) as process:
+        wait_for(run_dir / "checkpoints" / "step-000002", process)
+        wait_for(run_dir / "rollouts" / "step-000004.parquet", process)
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(metrics(run_dir)) < 5
+    printed = train(run_dir)
+    assert "resuming after step" in printed
+    assert metrics(run_dir) == metrics(whole_run)
+    for step in range(1, 6):
+        assert rollouts(run_dir, step) == rollouts(whole_run, step)
+    for name in ("before.json", "after.json"):
+        ours, theirs = (folder / "eval" / name for folder in (run_dir, whole_run))
+        assert ours.read_text() == theirs.read_text()
+
+
+def test_saved_rollouts_train_without_engines_to_the_same_losses(
+    whole_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "replayed"
+    train(run_dir, f"train.from_rollouts={whole_run / 'rollouts'}")
+    again, live = metrics(run_dir), metrics(whole_run)
+    for name in ("learner/loss", "learner/grad_norm", "reward/total", "advantage/std"):
+        assert [step[name] for step in again] == [step[name] for step in live]
+
+
+def test_bounded_lag_with_two_engines_and_two_ranks_overlaps_and_finishes(tmp_path: Path) -> None:
+    run_dir = tmp_path / "asynchronous"
+    train(
+        run_dir,
+        "train.max_policy_lag=1",
+        "rollout.num_actors=2",
+        "learner.num_ranks=2",
+        "learner.zero_stage=3",
+        "placement.threads=1",
+    )
+    lags = [step["rollout/policy_lag"] for step in metrics(run_dir)]
+    assert lags[0] == 0
+    assert max(lags) == 1
+    assert all(step["policy/logprob_gap_max"] < 2 for step in metrics(run_dir))

@@ -1,0 +1,175 @@
+"""Normalise, then filter: the paper's numbers and the fault of the released filter."""
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1reward.algorithm.advantage import advantage_metrics, advantages_from_returns, standardize
+from r1reward.metrics import plain
+
+
+def one_token_each(*returns: float) -> list[np.ndarray]:
+    return [np.array([value]) for value in returns]
+
+
+def flat(values: list[np.ndarray]) -> list[float]:
+    return [float(x) for x in np.concatenate(values)]
+
+
+def test_z_of_the_one_zero_among_255_ones_is_minus_15_97() -> None:
+    z = flat(standardize(one_token_each(*[1.0] * 255, 0.0)))
+    assert z[-1] == pytest.approx(-15.97, abs=0.005)
+    assert z[-1] == pytest.approx(-math.sqrt(255), rel=1e-6)  # population sigma
+    assert z[0] == pytest.approx(1 / math.sqrt(255), rel=1e-6)
+
+
+def test_statistics_are_over_tokens_not_over_sequences() -> None:
+    # Tokens 1, 1, 1, 5: mean 2, population sigma sqrt(3). Over sequences the mean would be 3.
+    z = standardize([np.array([1.0, 1.0, 1.0]), np.array([5.0])])
+    assert flat(z) == pytest.approx([-1 / math.sqrt(3)] * 3 + [math.sqrt(3)], rel=1e-6)
+
+
+def test_equal_returns_have_advantage_zero() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(0.7, 0.7, 0.7), normalize=True, filter_sigma=3.0
+    )
+    assert flat(advantages.values) == pytest.approx([0, 0, 0], abs=1e-6)
+    assert all(keep.all() for keep in advantages.kept)
+
+
+def test_a_filtered_token_becomes_zero_and_stays_in_its_sequence() -> None:
+    returns = [np.array([1.0, 0.0]), *one_token_each(*[1.0] * 254)]
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    assert advantages.values[0].tolist() == [pytest.approx(1 / math.sqrt(255)), 0.0]
+    assert advantages.kept[0].tolist() == [True, False]
+    assert [len(values) for values in advantages.values] == [2] + [1] * 254
+
+
+def test_statistics_are_not_taken_again_after_filtering() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(*[1.0] * 255, 0.0), normalize=True, filter_sigma=3.0
+    )
+    assert flat(advantages.values)[:255] == pytest.approx([1 / math.sqrt(255)] * 255)
+
+
+def test_without_filter_the_outlier_keeps_its_z() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(*[1.0] * 255, 0.0), normalize=True, filter_sigma=None
+    )
+    assert flat(advantages.values)[-1] == pytest.approx(-math.sqrt(255))
+    assert all(keep.all() for keep in advantages.kept)
+
+
+def test_without_normalisation_the_filter_still_judges_by_z_and_raw_returns_survive() -> None:
+    # z of the 5 is sqrt(255); a filter on raw values with sigma 6 would keep it.
+    advantages = advantages_from_returns(
+        one_token_each(*[1.0] * 255, 5.0), normalize=False, filter_sigma=6.0
+    )
+    assert flat(advantages.values) == [1.0] * 255 + [0.0]
+    # And raw values far above 3 survive when their z is small.
+    advantages = advantages_from_returns(
+        one_token_each(100.0, 102.0), normalize=False, filter_sigma=3.0
+    )
+    assert flat(advantages.values) == [100.0, 102.0]
+
+
+def test_neither_normalised_nor_filtered_is_the_return_itself() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(1.0, -4.0), normalize=False, filter_sigma=None
+    )
+    assert flat(advantages.values) == [1.0, -4.0]
+
+
+@pytest.mark.parametrize("num_right", [50, 75, 89])
+def test_up_to_nine_tenths_right_every_wrong_answer_keeps_its_advantage(num_right: int) -> None:
+    p = num_right / 100
+    returns = one_token_each(*[1.0] * num_right, *[0.0] * (100 - num_right))
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    expected = [-math.sqrt(p / (1 - p))] * (100 - num_right)
+    assert flat(advantages.values)[num_right:] == pytest.approx(expected, rel=1e-6)
+
+
+def test_above_nine_tenths_right_every_wrong_answer_is_filtered_and_the_metrics_say_so() -> None:
+    returns = one_token_each(*[1.0] * 95, *[0.0] * 5)
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    assert flat(standardize(returns))[-1] == pytest.approx(-math.sqrt(19), rel=1e-6)
+    assert flat(advantages.values)[95:] == [0.0] * 5
+    metrics = plain(advantage_metrics(advantages, [True] * 95 + [False] * 5))
+    assert metrics["advantage/filtered_wrong_share"] == 1.0
+    assert metrics["advantage/filtered_token_share"] == pytest.approx(0.05)
+    assert metrics["advantage/num_wrong"] == 5
+    assert metrics["advantage/min"] == 0.0
+
+
+def test_metrics_of_a_small_batch_by_hand() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(1.0, 1.0, 1.0, -3.0), normalize=False, filter_sigma=None
+    )
+    metrics = advantage_metrics(advantages, [True, True, True, False])
+    assert plain(metrics) == {
+        "advantage/mean": 0.0,
+        "advantage/std": pytest.approx(math.sqrt(3)),
+        "advantage/min": -3.0,
+        "advantage/max": 1.0,
+        "advantage/filtered_token_share": 0.0,
+        "advantage/filtered_wrong_share": 0.0,
+        "advantage/num_wrong": 1.0,
+    }
+
+
+def test_a_wrong_sample_counts_as_filtered_only_when_every_token_is() -> None:
+    returns = [np.array([1.0, 0.0]), np.array([0.0]), *one_token_each(*[1.0] * 997)]
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    right = [False, False] + [True] * 997
+    assert plain(advantage_metrics(advantages, right))["advantage/filtered_wrong_share"] == 0.5
+
+
+def test_without_wrong_answers_their_filtered_share_is_left_out_of_the_log() -> None:
+    advantages = advantages_from_returns(one_token_each(1.0, 2.0), normalize=True, filter_sigma=3.0)
+    metrics = plain(advantage_metrics(advantages, [True, True]))
+    assert "advantage/filtered_wrong_share" not in metrics
+    assert metrics["advantage/num_wrong"] == 0.0
+
+
+def test_the_released_filters_fault_is_not_ours() -> None:
+    """The authors compare the normalised value with raw mean +- 3.
+
+    With rewards 2 and 0.5 and 75 % right, the mean is 1.625 and z of a wrong answer -1.73: below
+    1.625 - 3 = -1.375, so theirs removes every wrong answer; by its own sigma it is no outlier.
+    """
+    returns = one_token_each(*[2.0] * 75, *[0.5] * 25)
+    z_wrong = flat(standardize(returns))[-1]
+    assert z_wrong == pytest.approx(-math.sqrt(3), rel=1e-6)
+    assert z_wrong < np.concatenate(returns).mean() - 3, "theirs would filter it"
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    assert flat(advantages.values)[75:] == pytest.approx([-math.sqrt(3)] * 25, rel=1e-6)
+    assert all(keep.all() for keep in advantages.kept)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=4), min_size=1, max_size=8
+    ),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_permuting_the_sequences_permutes_the_advantages(
+    returns: list[list[float]], normalize: bool, random: Random
+) -> None:
+    arrays = [np.array(values) for values in returns]
+    order = list(range(len(arrays)))
+    random.shuffle(order)
+    # 2.9 standard deviations: no small integer batch sits exactly on it, where rounding decides.
+    straight = advantages_from_returns(arrays, normalize=normalize, filter_sigma=2.9)
+    permuted = advantages_from_returns(
+        [arrays[i] for i in order], normalize=normalize, filter_sigma=2.9
+    )
+    spread = float(np.concatenate(arrays).std())
+    for place, index in enumerate(order):
+        # Rounding of the sums is divided by the spread, which may be tiny.
+        tolerance = 1e-9 + (1e-13 / (spread + 1e-8) if normalize else 0.0)
+        assert permuted.values[place] == pytest.approx(straight.values[index], abs=tolerance)

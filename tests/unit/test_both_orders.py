@@ -1,0 +1,224 @@
+"""Accuracy in both orders, on models whose score is known in advance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from r1reward.evaluation.both_orders import (
+    Evaluation,
+    PairOutcome,
+    bootstrap,
+    evaluate_rollouts,
+    paired_difference,
+)
+from r1reward.types import (
+    FinishReason,
+    Order,
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    Slot,
+    Verdict,
+)
+
+PAIRS = [
+    PreferencePair(f"question {i}", (), "left", "right", preferred=1 if i % 3 else 2)
+    for i in range(12)
+]
+
+
+def scored(
+    pair: PreferencePair,
+    order: Order,
+    choice: Slot | None,
+    consistency: float | None = None,
+    finish_reason: FinishReason = "stop",
+    length: int = 4,
+) -> ScoredRollout:
+    shown = pair if order == "stored" else pair.swapped()
+    right = choice == shown.preferred
+    return ScoredRollout(
+        Rollout(
+            RolloutRequest(Prompt(f"{pair.pair_id}-{order}", shown, order, "", (), 0), 0, 0),
+            (),
+            tuple(range(length)),
+            "",
+            np.zeros(length),
+            np.zeros(length, dtype=np.int64),
+            finish_reason,
+        ),
+        Verdict(None, choice, choice is not None),
+        Reward(float(right), float(right), consistency, float(choice is not None), "skipped"),
+    )
+
+
+def always(choice: Slot | None) -> list[ScoredRollout]:
+    return [scored(pair, order, choice) for pair in PAIRS for order in ("stored", "swapped")]
+
+
+def knowing(share_right: float) -> list[ScoredRollout]:
+    """Right in both orders on the first share of the pairs, wrong in both on the rest."""
+    rollouts = []
+    for number, pair in enumerate(PAIRS):
+        for order in ("stored", "swapped"):
+            shown = pair if order == "stored" else pair.swapped()
+            other: Slot = 1 if shown.preferred == 2 else 2
+            right = number < share_right * len(PAIRS)
+            rollouts.append(scored(pair, order, shown.preferred if right else other))
+    return rollouts
+
+
+def evaluate(rollouts: list[ScoredRollout]) -> Evaluation:
+    return evaluate_rollouts(rollouts, num_bootstrap=200)
+
+
+@pytest.mark.parametrize("slot", [1, 2])
+def test_a_model_that_always_names_one_slot_scores_exactly_half(slot: Slot) -> None:
+    evaluation = evaluate(always(slot))
+    assert evaluation.accuracy.value == 0.5
+    # Every pair scores exactly 0.5: resampling pairs, not prompts, leaves no doubt about it.
+    assert (evaluation.accuracy.low, evaluation.accuracy.high) == (0.5, 0.5)
+    assert evaluation.flip_rate == 1.0
+    assert evaluation.slot_1_rate == (1.0 if slot == 1 else 0.0)
+    assert evaluation.both_right_share == 0.0
+    assert evaluation.result == 0.5
+
+
+def test_a_perfect_model_scores_one_and_never_flips() -> None:
+    evaluation = evaluate(knowing(1.0))
+    assert evaluation.accuracy.value == 1.0
+    assert evaluation.both_right_share == 1.0
+    assert evaluation.flip_rate == 0.0
+    assert evaluation.slot_1_rate == 0.5
+    assert evaluation.num_pairs == 12
+
+
+def test_a_model_that_is_always_wrong_scores_zero_without_flipping() -> None:
+    evaluation = evaluate(knowing(0.0))
+    assert evaluation.accuracy.value == 0.0
+    assert evaluation.flip_rate == 0.0
+
+
+def test_unreadable_answers_count_as_wrong_and_as_no_slot() -> None:
+    evaluation = evaluate(always(None))
+    assert evaluation.accuracy.value == 0.0
+    assert evaluation.unparsed_share == 1.0
+    assert evaluation.flip_rate == 0.0
+    assert evaluation.slot_1_rate == 0.0
+
+
+def test_one_order_right_and_the_other_unreadable_is_half_a_pair() -> None:
+    pair = PAIRS[1]
+    evaluation = evaluate([scored(pair, "stored", 1), scored(pair, "swapped", None)])
+    assert evaluation.accuracy.value == 0.5
+    assert evaluation.unparsed_share == 0.5
+    assert evaluation.both_right_share == 0.0
+    assert evaluation.slot_1_rate == 1.0  # of the readable ones
+
+
+@pytest.mark.parametrize(
+    ("label", "stored", "swapped", "accuracy", "flips"),
+    [
+        (1, 1, 2, 1.0, False),
+        (2, 2, 1, 1.0, False),
+        (1, 1, 1, 0.5, True),
+        (1, 2, 2, 0.5, True),
+        (1, 2, 1, 0.0, False),
+        (1, 1, None, 0.5, False),
+        (1, None, 2, 0.5, False),
+        (1, None, 1, 0.0, False),
+        (1, None, None, 0.0, False),
+    ],
+)
+def test_outcome_of_one_pair(
+    label: Slot, stored: Slot | None, swapped: Slot | None, accuracy: float, flips: bool
+) -> None:
+    outcome = PairOutcome("x", label, stored, swapped)
+    assert (outcome.accuracy, outcome.flips) == (accuracy, flips)
+
+
+def test_the_other_numbers_of_the_table() -> None:
+    first, second = PAIRS[0], PAIRS[1]
+    evaluation = evaluate(
+        [
+            scored(first, "stored", 2, consistency=1.0, length=10),
+            scored(first, "swapped", 1, consistency=-1.0, length=20),
+            scored(second, "stored", 1, finish_reason="length", length=30),
+            scored(second, "swapped", 1, consistency=1.0, length=40),
+        ]
+    )
+    assert evaluation.accuracy.value == 0.75
+    assert evaluation.both_right_share == 0.5
+    assert evaluation.flip_rate == 0.5
+    assert evaluation.consistency == pytest.approx(2 / 3)  # unjudged traces are not in it
+    assert evaluation.truncated_share == 0.25
+    assert evaluation.length == 25.0
+    assert evaluation.format == 1.0
+    assert [outcome.label for outcome in evaluation.outcomes] == [2, 1]
+
+
+def test_rollouts_of_one_order_only_are_refused() -> None:
+    twice = [scored(PAIRS[0], "stored", 1), scored(PAIRS[0], "stored", 1)]
+    with pytest.raises(AssertionError):
+        evaluate(twice)
+    with pytest.raises(AssertionError):
+        evaluate([scored(PAIRS[0], "stored", 1), scored(PAIRS[1], "swapped", 1)])
+
+
+def test_bootstrap_interval_has_the_width_of_theory() -> None:
+    values = np.array([1.0] * 140 + [0.0] * 60)
+    interval = bootstrap(values, num_samples=4000, seed=0)
+    half_width = 1.96 * (0.7 * 0.3 / 200) ** 0.5
+    assert interval.value == pytest.approx(0.7)
+    assert interval.low == pytest.approx(0.7 - half_width, abs=0.008)
+    assert interval.high == pytest.approx(0.7 + half_width, abs=0.008)
+
+
+def test_bootstrap_interval_covers_the_truth_about_19_times_in_20() -> None:
+    generator = np.random.default_rng(1)
+    covered = 0
+    for seed in range(200):
+        values = (generator.random(100) < 0.6).astype(float)
+        interval = bootstrap(values, num_samples=300, seed=seed)
+        covered += interval.low <= 0.6 <= interval.high
+    assert 180 <= covered <= 199
+
+
+def test_bootstrap_repeats_from_its_seed_and_is_certain_of_a_constant() -> None:
+    values = np.arange(20.0)
+    assert bootstrap(values, 100, seed=3) == bootstrap(values, 100, seed=3)
+    assert bootstrap(values, 100, seed=3) != bootstrap(values, 100, seed=4)
+    constant = bootstrap(np.full(5, 0.25), 100, seed=0)
+    assert (constant.value, constant.low, constant.high) == (0.25, 0.25, 0.25)
+
+
+def test_paired_difference_is_after_minus_before_of_each_pair() -> None:
+    before, after = evaluate(knowing(0.25)).outcomes, evaluate(knowing(0.75)).outcomes
+    assert paired_difference(before, after, 500).value == pytest.approx(0.5)
+    assert paired_difference(after, before, 500).value == pytest.approx(-0.5)
+    same = paired_difference(before, before, 500)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_pairing_removes_what_both_models_share() -> None:
+    # Half of the pairs are always right and half always wrong, but one pair improves: the unpaired
+    # interval would be wide, the paired one is bounded by 0 below.
+    before, after = evaluate(knowing(6 / 12)).outcomes, evaluate(knowing(7 / 12)).outcomes
+    difference = paired_difference(before, after, 500)
+    assert difference.value == pytest.approx(1 / 12)
+    assert 0 <= difference.low <= difference.value <= difference.high < 0.3
+
+
+def test_paired_difference_refuses_other_pairs() -> None:
+    outcomes = evaluate(always(1)).outcomes
+    other = [*outcomes[:-1], replace(outcomes[-1], pair_id="another")]
+    with pytest.raises(ValueError, match="different pairs"):
+        paired_difference(outcomes, other, 10)
+    with pytest.raises(ValueError, match="different pairs"):
+        paired_difference(outcomes, outcomes[:-1], 10)
+    with pytest.raises(ValueError, match="different pairs"):
+        paired_difference(outcomes, outcomes[::-1], 10)

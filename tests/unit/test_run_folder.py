@@ -1,0 +1,121 @@
+"""The run folder: whose it is, and what a resume forgets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r1reward.config import Recipe, RecipeError, load_recipe
+from r1reward.interfaces import RolloutBatch
+from r1reward.run_folder import RunFolder, RunRecorder
+from r1reward.types import (
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
+
+
+class ListTracker:
+    def __init__(self) -> None:
+        self.reports: list[StepReport] = []
+
+    def step(self, report: StepReport) -> None:
+        self.reports.append(report)
+
+    def close(self) -> None:
+        pass
+
+
+def metrics_of(folder: RunFolder, *lines: str) -> None:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.metrics.write_text("".join(lines))
+
+
+def steps_in(folder: RunFolder) -> list[int]:
+    return [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()]
+
+
+def test_prepare_keeps_the_resolved_recipe(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    assert load_recipe(folder.recipe) == tiny_recipe
+
+
+def test_the_same_recipe_may_come_back(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    metrics_of(folder, '{"step": 1}\n')
+    folder.prepare(tiny_recipe)
+    assert steps_in(folder) == [1]
+
+
+def test_another_recipe_is_refused_and_nothing_is_overwritten(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    with pytest.raises(RecipeError, match="holds a run of another recipe: choose another run_dir"):
+        folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
+    assert load_recipe(folder.recipe) == tiny_recipe
+
+
+def test_forget_after_drops_the_steps_that_will_be_done_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    metrics_of(folder, *(f'{{"step": {step}, "x": 0.5}}\n' for step in range(1, 6)))
+    folder.forget_after(3)
+    assert folder.metrics.read_text() == "".join(
+        f'{{"step": {step}, "x": 0.5}}\n' for step in (1, 2, 3)
+    )
+
+
+def test_forget_after_zero_forgets_everything(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    metrics_of(folder, '{"step": 1}\n', '{"step": 2}\n')
+    folder.forget_after(0)
+    assert folder.metrics.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "cut", ['{"step": 2, "x": 0.', '{"step"', "{}", "[1]", '{"step": null}', ""]
+)
+def test_forget_after_survives_a_line_that_a_kill_cut_short(tmp_path: Path, cut: str) -> None:
+    folder = RunFolder(tmp_path)
+    metrics_of(folder, '{"step": 1}\n', cut)
+    folder.forget_after(9)
+    assert folder.metrics.read_text() == '{"step": 1}\n'
+
+
+def test_forget_after_without_metrics_does_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.forget_after(3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_is_one_line_and_reaches_every_tracker(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    trackers = [ListTracker(), ListTracker()]
+    recorder = RunRecorder(folder, tiny_recipe, [*trackers])
+    reports = [StepReport(1, {"loss/x": 0.5}), StepReport(2, {"loss/x": 0.25})]
+    for report in reports:
+        recorder.record_step(report)
+    assert [json.loads(line) for line in folder.metrics.read_text().splitlines()] == [
+        {"step": 1, "loss/x": 0.5},
+        {"step": 2, "loss/x": 0.25},
+    ]
+    assert trackers[0].reports == trackers[1].reports == reports
+
+
+def test_rollouts_of_step_0_are_in_the_file_of_step_1(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    prompt = Prompt("p", PreferencePair("q", (), "a", "b", 1), "stored", "", (), 0)
+    rollout = Rollout(
+        RolloutRequest(prompt, 0, 0), (), (1,), "", np.zeros(1), np.zeros(1, dtype=int), "stop"
+    )
+    scored = ScoredRollout(rollout, Verdict(None, 1, True), Reward(1, 1, None, 1, "skipped"))
+    RunRecorder(folder, tiny_recipe, []).record_rollouts(RolloutBatch(0, [scored], {}))
+    assert [path.name for path in folder.rollouts.iterdir()] == ["step-000001.parquet"]
