@@ -31,7 +31,7 @@ async def save_checkpoint(folder: Path, learner: Learner, num_steps_done: int, k
         flush_to_disk(path)
     if final.exists():
         shutil.rmtree(final)
-    os.replace(temporary, final)
+    temporary.replace(final)
     flush_to_disk(folder)
     for old in complete_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)

@@ -21,7 +21,7 @@ from r1reward.metrics import Metrics, last, maximum, mean, total
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, ScoredRollout, Verdict, WeightsHandle
 
 
-class JudgeUnavailable(RuntimeError):
+class JudgeUnavailableError(RuntimeError):
     """Too many judge calls failed: training on would be training without the consistency term."""
 
 
@@ -112,7 +112,7 @@ def check_judge(rollouts: Sequence[ScoredRollout], max_abstain_share: float) -> 
     words = Counter(scored.reward.judge_word for scored in rollouts)
     asked = sum(words.values()) - words["skipped"]
     if asked and words["abstain"] / asked > max_abstain_share:
-        raise JudgeUnavailable(
+        raise JudgeUnavailableError(
             f"the judge failed on {words['abstain']} of {asked} traces, more than "
             f"reward.max_abstain_share ({max_abstain_share}): check the judge and resume the run"
         )

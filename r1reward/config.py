@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -421,7 +421,7 @@ def dotted(location: Sequence[str]) -> str:
     kept: list[str] = []
     section: Any = Recipe
     for part in location:
-        if not isinstance(section, type):
+        if not is_section(section) and variants(section):
             # A union of sections: pydantic puts the chosen tag here.
             section = next((s for s in variants(section) if variant_tag(s) == part), object)
             continue
@@ -431,14 +431,15 @@ def dotted(location: Sequence[str]) -> str:
     return ".".join(kept) or "recipe"
 
 
-T = TypeVar("T")
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def known_keys(location: Sequence[str]) -> list[str]:
     """Field names of the section at a pydantic error location (union tags included)."""
     section: Any = Recipe
     for part in location:
-        if not isinstance(section, type):
+        if not is_section(section):
             section = next(s for s in variants(section) if variant_tag(s) == part)
         else:
             section = section.model_fields[part].annotation
@@ -446,8 +447,6 @@ def known_keys(location: Sequence[str]) -> list[str]:
 
 
 def variants(union: Any) -> tuple[type[Section], ...]:
-    from typing import get_args
-
     found: list[type[Section]] = []
     for argument in get_args(union):
         if isinstance(argument, type) and issubclass(argument, Section):
@@ -458,8 +457,6 @@ def variants(union: Any) -> tuple[type[Section], ...]:
 
 
 def variant_tag(section: type[Section]) -> str:
-    from typing import get_args
-
     return str(get_args(section.model_fields["type"].annotation)[0])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def write_whole(path: Path, text: str) -> None:
     """The old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def is_step_up_to(line: str, num_steps_done: int) -> bool:

@@ -19,7 +19,7 @@ from r1reward.config import PlacementSection, Recipe, VllmJudge
 CPU_SHARE = 0.05
 
 
-class NotEnoughResources(RuntimeError):
+class NotEnoughResourcesError(RuntimeError):
     """The cluster cannot hold the recipe's actors."""
 
 
@@ -103,7 +103,7 @@ def ray_session(recipe: Recipe) -> Iterator[None]:
 
 @contextmanager
 def reserve(recipe: Recipe, bundles: list[dict[str, float]]) -> Iterator[Seats]:
-    """Reserve all bundles at once. Raises ``NotEnoughResources`` naming what the cluster lacks."""
+    """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
     group = placement_group(bundles, strategy="PACK")
     if not group.wait(timeout_seconds=recipe.placement.wait_s):
         wanted = {kind: sum(b.get(kind, 0) for b in bundles) for kind in ("CPU", "GPU")}
@@ -114,7 +114,7 @@ def reserve(recipe: Recipe, bundles: list[dict[str, float]]) -> Iterator[Seats]:
             if wanted[kind]
         )
         remove_placement_group(group)
-        raise NotEnoughResources(
+        raise NotEnoughResourcesError(
             f"no place for the recipe's {len(bundles)} actors within placement.wait_s "
             f"({recipe.placement.wait_s} s): {lacking}; shrink the recipe or grow the cluster"
         )

@@ -8,7 +8,8 @@ outlive the rank that made them.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -36,7 +37,8 @@ async def fetch(handle: WeightsHandle) -> list[np.ndarray]:
 
     Raises ``ValueError`` when a bucket is damaged, and Ray's error when the store has lost one.
     """
-    buckets: list[np.ndarray] = await asyncio.gather(*handle.refs)  # type: ignore[arg-type]
+    refs = cast(list[Awaitable[np.ndarray]], list(handle.refs))
+    buckets = await asyncio.gather(*refs)
     for header, data in zip(handle.buckets, buckets, strict=True):
         verify(header, data)
     return buckets

@@ -7,7 +7,8 @@ import numpy as np
 
 def k1(logprobs: np.ndarray, reference_logprobs: np.ndarray) -> np.ndarray:
     """Per-token estimate log pi - log pi_ref, shape [R]. Unbiased, not always positive."""
-    return np.subtract(logprobs, reference_logprobs)
+    difference: np.ndarray = logprobs - reference_logprobs
+    return difference
 
 
 def token_rewards(reward: float, kl: np.ndarray, beta: float) -> np.ndarray:

@@ -22,7 +22,7 @@ READ_ERRORS = (
 def decode_image(encoded: bytes) -> Image.Image:
     """The image in RGB. Raises ``ValueError`` if the bytes are no readable image."""
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image: Image.Image = Image.open(io.BytesIO(encoded))
         image.load()
     except READ_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error

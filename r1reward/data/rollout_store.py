@@ -6,7 +6,6 @@ batch can be trained on again without any engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     table = pa.Table.from_pylist([rollout_row(scored) for scored in rollouts], schema=SCHEMA)
     pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_rollouts(

@@ -1,8 +1,8 @@
 """Preference pairs in files: Parquet with images inside, or JSONL with paths to images.
 
 Columns: ``question``, ``images`` (list of bytes, or of paths), ``response_1``, ``response_2``,
-``preferred`` (1 or 2), optionally ``source``, ``category``, ``difficulty``. A row that cannot be used
-is an error that names file and row; nothing is skipped silently.
+``preferred`` (1 or 2), optionally ``source``, ``category``, ``difficulty``. A row that cannot be
+used is an error that names file and row; nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def pair_from_row(row: Mapping[str, Any], origin: str, image_root: Path) -> Pref
     for name in ("question", "response_1", "response_2"):
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataError(f"{origin}: {name} is empty; remove the row or fill it in")
-    if type(row["preferred"]) is not int or row["preferred"] not in (1, 2):
-        raise DataError(f"{origin}: preferred is {row['preferred']!r}; it must be 1 or 2")
+    preferred = row["preferred"]
+    if type(preferred) is not int or preferred not in (1, 2):
+        raise DataError(f"{origin}: preferred is {preferred!r}; it must be 1 or 2")
     if row["response_1"] == row["response_2"]:
         raise DataError(f"{origin}: the two responses are identical; remove the row")
     if not isinstance(row["images"], list):
@@ -98,7 +99,7 @@ def pair_from_row(row: Mapping[str, Any], origin: str, image_root: Path) -> Pref
         images=images,
         response_1=row["response_1"],
         response_2=row["response_2"],
-        preferred=row["preferred"],
+        preferred=1 if preferred == 1 else 2,
         source=row.get("source") or "",
         category=row.get("category") or "",
         difficulty=row.get("difficulty") or 0,

@@ -23,6 +23,7 @@ import deepspeed
 import numpy as np
 import torch
 from torch import distributed as dist
+from transformers import GenerationConfig
 
 from r1reward.algorithm.loss import policy_loss
 from r1reward.algorithm.schedule import learning_rate
@@ -43,8 +44,8 @@ from r1reward.types import TrainingSample, WeightBucket
 deepspeed.ops.__compatible_ops__ = {}
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient is not a finite number; the step was not kept."""
+class NonFiniteLossError(RuntimeError):
+    """The loss or the gradient is not a finite number; the step was not taken."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class DeepSpeedRank:
             betas=(settings.adam_beta1, settings.adam_beta2),
             weight_decay=settings.weight_decay,
         )
+        optimizer.register_step_pre_hook(self.before_step)
+        self.grad_norm = math.nan
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=deepspeed_config(recipe)
         )
@@ -127,7 +130,7 @@ class DeepSpeedRank:
         """One optimizer step over this rank's micro-batches; ``num_sequences`` counts all ranks'.
 
         Ranks with fewer micro-batches than ``num_rounds`` repeat their first one with weight 0, so
-        that collectives stay in step. Raises ``NonFiniteLoss`` on every rank if any rank's loss is
+        that collectives stay in step. Raises ``NonFiniteLossError`` on every rank if any rank's loss is
         not finite, before the step.
         """
         parts: list[Metrics] = []
@@ -147,9 +150,7 @@ class DeepSpeedRank:
             group["lr"] = rate
         self.engine.step()
         self.num_updates += 1
-        grad_norm = float(self.engine.get_global_grad_norm() or 0.0)
-        self.require_finite(grad_norm, "gradient norm")
-        parts.append({"learner/grad_norm": maximum(grad_norm), "learner/lr": last(rate)})
+        parts.append({"learner/grad_norm": maximum(self.grad_norm), "learner/lr": last(rate)})
         # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
         return {**merge(parts), "learner/loss": mean(loss_sum * self.address.num_ranks, 1.0)}
 
@@ -185,13 +186,26 @@ class DeepSpeedRank:
         }
         return loss, metrics
 
+    def before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Between reducing the gradients and moving the weights: the norm, and a last look at it.
+
+        ZeRO's optimizers clip and know the global norm; without them the gradients are here, whole.
+        """
+        if clips_itself(self.recipe):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            limit = self.recipe.learner.max_grad_norm
+            self.grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        else:
+            self.grad_norm = float(self.optimizer._global_grad_norm)
+        self.require_finite(self.grad_norm, "gradient norm")
+
     def require_finite(self, value: float, what: str) -> None:
         """All ranks agree on it, so that none waits for a rank that has stopped."""
         ok = torch.tensor([float(math.isfinite(value))], device=self.device)
         if self.address.num_ranks > 1:
             dist.all_reduce(ok, op=dist.ReduceOp.MIN)
         if not ok.item():
-            raise NonFiniteLoss(
+            raise NonFiniteLossError(
                 f"the {what} of update {self.num_updates} is not finite (here {value}): "
                 "lower learner.lr, or look at the last rollouts"
             )
@@ -237,16 +251,13 @@ class DeepSpeedRank:
                 state |= dict(unpack(header.names, header.shapes, header.dtypes, data))
         if self.address.rank == 0:
             hf: Any = self.engine.module.hf
-            hf.generation_config = neutral_generation_config(hf)
+            hf.generation_config = neutral_generation_config(hf.generation_config)
             hf.save_pretrained(folder, state_dict=state, safe_serialization=True)
             self.processor.processor.save_pretrained(folder)
 
 
-def neutral_generation_config(hf: Any) -> Any:
+def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:
     """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
-    from transformers import GenerationConfig
-
-    old = hf.generation_config
     return GenerationConfig(
         do_sample=True,
         temperature=1.0,
@@ -283,13 +294,18 @@ def split_rows(values_BT: torch.Tensor, batch: MicroBatch) -> list[np.ndarray]:
     ]
 
 
+def clips_itself(recipe: Recipe) -> bool:
+    """Stage 0 in float32 steps the plain optimizer; DeepSpeed would clip but not tell the norm."""
+    return recipe.learner.zero_stage == 0 and recipe.model.dtype == "float32"
+
+
 def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.learner
     return {
         "train_micro_batch_size_per_gpu": 1,  # unused: the caller owns micro-batches
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": settings.max_grad_norm,
+        "gradient_clipping": 0.0 if clips_itself(recipe) else settings.max_grad_norm,
         "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": False},
         "bf16": {"enabled": recipe.model.dtype == "bfloat16"},
         "steps_per_print": 10**9,

@@ -58,7 +58,7 @@ class Completion:
     finish_reason: FinishReason
 
 
-class EngineBroken(RuntimeError):
+class EngineBrokenError(RuntimeError):
     """A weight update failed half-way: the engine holds a mixture and must not sample from it."""
 
 
@@ -136,7 +136,7 @@ class VllmEngine:
         for request, future in zip(requests, futures, strict=True):
             try:
                 if self.broken:
-                    raise EngineBroken("the engine needs a full weight bundle first")
+                    raise EngineBrokenError("the engine needs a full weight bundle first")
                 request_id = str(next(self.ids))
                 self.core.add_request(request_id, vllm_prompt(request), sampling_params(request))
                 self.futures[request_id] = future
@@ -218,7 +218,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         seed=request.seed,
         max_tokens=request.max_new_tokens,
         logprobs=0,
-        logit_bias={token_id: -100.0 for token_id in request.banned_token_ids} or None,
+        logit_bias=dict.fromkeys(request.banned_token_ids, -100.0) or None,
         skip_special_tokens=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

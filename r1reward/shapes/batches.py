@@ -169,7 +169,8 @@ def response_logits(
     model: Qwen2_5_VLForConditionalGeneration, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [R, V] and targets [R] at the response positions. Padding sits on the right, where
-    causal attention never looks from a real token, so no mask is needed."""
+    causal attention never looks from a real token, so no mask is needed.
+    """
     num_rows, num_tokens = batch.token_ids_BT.shape
     start = None if batch.patches is None else batch.image_start
     positions = mrope_positions(num_tokens, start)[:, None].expand(3, num_rows, -1)

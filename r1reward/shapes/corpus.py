@@ -80,7 +80,8 @@ def caption(scene: Scene) -> Example:
 
 def comparison(scene: Scene, faults: Faults, hard_copy: float, rng: random.Random) -> Example:
     """A pair with its trace. In a share ``hard_copy`` the responses are about something else:
-    only a model that reads them, rather than the picture, can write down what they claim."""
+    only a model that reads them, rather than the picture, can write down what they claim.
+    """
     preferred: Slot = 1 if rng.random() < 0.5 else 2
     verbosity = rng.choice(VERBOSITY_PLAN)
     if rng.random() < hard_copy:

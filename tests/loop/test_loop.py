@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from r1reward import loop
-from r1reward.collect import JudgeUnavailable, LiveSource
+from r1reward.collect import JudgeUnavailableError, LiveSource
 from r1reward.config import Recipe
 from r1reward.interfaces import Sampling
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot
@@ -21,9 +21,9 @@ from tests.fakes import (
     MemoryRecorder,
     make_recipe,
     make_rollout,
+    mixed_answer,
     requests_for_step,
     right_answer,
-    mixed_answer,
     wrong_answer,
 )
 
@@ -112,7 +112,7 @@ def test_failed_judge_is_counted_and_stops_the_run_above_the_share() -> None:
         run_loop(
             make_recipe(reward__max_abstain_share=0.5), FakeGenerator(right_answer), abstaining
         )
-    assert caught.group_contains(JudgeUnavailable, match="failed on 4 of 4")
+    assert caught.group_contains(JudgeUnavailableError, match="failed on 4 of 4")
     recipe = make_recipe(reward__max_abstain_share=1.0)
     _, _, _, recorder = run_loop(recipe, FakeGenerator(right_answer), FakeJudge("abstain"))
     assert recorder.reports[0].metrics["judge/num_abstained"] == 4

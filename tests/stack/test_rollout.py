@@ -65,7 +65,7 @@ def test_killed_engine_comes_back_with_the_weights_and_finishes_the_batch(stack:
 
     async def kill_in_the_middle() -> list[Rollout]:
         sampling = Sampling(1.0, stack.recipe.model.max_new_tokens)
-        found = []
+        found: list[Rollout] = []
         async for rollout in stack.generator.generate(requests, sampling):
             if not found:
                 ray.kill(stack.generator.actors[0], no_restart=False)
