@@ -23,7 +23,6 @@ import deepspeed
 import numpy as np
 import torch
 from torch import distributed as dist
-from transformers import GenerationConfig
 
 from r1reward.algorithm.loss import policy_loss
 from r1reward.algorithm.schedule import learning_rate
@@ -34,6 +33,7 @@ from r1reward.engines.policy_model import (
     MicroBatchBuilder,
     PolicyModel,
     load_policy_model,
+    neutral_generation_config,
 )
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
@@ -254,20 +254,6 @@ class DeepSpeedRank:
             hf.generation_config = neutral_generation_config(hf.generation_config)
             hf.save_pretrained(folder, state_dict=state, safe_serialization=True)
             self.processor.processor.save_pretrained(folder)
-
-
-def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:
-    """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
-    return GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        repetition_penalty=1.0,
-        eos_token_id=old.eos_token_id,
-        pad_token_id=old.pad_token_id,
-        bos_token_id=old.bos_token_id,
-    )
 
 
 def full_numel(parameter: torch.nn.Parameter) -> int:

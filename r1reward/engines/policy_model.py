@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from r1reward.config import ModelSection
 from r1reward.engines.processor import PolicyProcessor, resolve_model_path
@@ -186,3 +186,17 @@ def load_policy_model(
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     hf.eval()
     return PolicyModel(hf, chunk_tokens)
+
+
+def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:
+    """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
+    return GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        eos_token_id=old.eos_token_id,
+        pad_token_id=old.pad_token_id,
+        bos_token_id=old.bos_token_id,
+    )
