@@ -12,7 +12,7 @@ import ray
 
 from r1reward.actors.judge import JudgeActor, JudgePool
 from r1reward.actors.learner import LearnerActor, LearnerGroup
-from r1reward.actors.placement import Seats, plan_bundles, ray_session, reserve
+from r1reward.actors.placement import ROLES, Role, Seats, plan_bundles, ray_session, reserve
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.config import Recipe
 from r1reward.engines.processor import PolicyProcessor
@@ -29,52 +29,41 @@ class System:
 
 @asynccontextmanager
 async def running_system(
-    recipe: Recipe, processor: PolicyProcessor, *, engines: bool = True, learner: bool = True
+    recipe: Recipe, processor: PolicyProcessor, roles: Sequence[Role] = ROLES
 ) -> AsyncIterator[System]:
-    """Start the actors the caller needs, all at once, and stop them whatever happens."""
-    with ray_session(recipe), reserve(recipe, plan_bundles(recipe)) as seats:
-        actors: list[Any] = []
+    """Start the actors of the wanted roles, all at once, and stop them whatever happens."""
+    with ray_session(recipe), reserve(recipe, plan_bundles(recipe, roles)) as seats:
+        actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
         try:
-            generators = start_rollout(recipe, seats, processor) if engines else []
-            judges = start_judges(recipe, seats) if engines else []
-            ranks = start_learner(recipe, seats) if learner else []
-            actors = [*generators, *judges, *ranks]
-            group = LearnerGroup(ranks, recipe.learner.micro_batch_tokens) if learner else None
-            ready = [actor.ready.remote() for actor in (*generators, *judges)]
-            await asyncio.gather(*ready, *([group.start()] if group else []))
+            start_actors(recipe, processor, seats, actors)
+            learner = LearnerGroup(actors["learner"], recipe.learner.micro_batch_tokens)
+            ready = [actor.ready.remote() for actor in (*actors["rollout"], *actors["judge"])]
+            await asyncio.gather(*ready, *([learner.start()] if actors["learner"] else []))
             yield System(
-                RolloutGroup(generators, recipe.rollout.max_retries) if engines else None,
-                JudgePool(judges) if engines else None,
-                group,
+                RolloutGroup(actors["rollout"], recipe.rollout.max_retries)
+                if actors["rollout"]
+                else None,
+                JudgePool(actors["judge"]) if actors["judge"] else None,
+                learner if actors["learner"] else None,
             )
         finally:
-            for actor in actors:
+            for actor in (actor for role in ROLES for actor in actors[role]):
                 ray.kill(actor)
 
 
-def start_rollout(recipe: Recipe, seats: Seats, processor: PolicyProcessor) -> list[Any]:
-    return [
-        seats.actor(RolloutActor, index, max_restarts=recipe.rollout.max_retries)(
-            recipe, processor.media_token_ids
-        )
-        for index in range(recipe.rollout.num_actors)
-    ]
-
-
-def start_judges(recipe: Recipe, seats: Seats) -> list[Any]:
-    first = recipe.rollout.num_actors
-    return [
-        seats.actor(JudgeActor, first + index, max_restarts=-1)(recipe)
-        for index in range(recipe.placement.num_judge_actors)
-    ]
-
-
-def start_learner(recipe: Recipe, seats: Seats) -> list[Any]:
-    first = recipe.rollout.num_actors + recipe.placement.num_judge_actors
-    return [
-        seats.actor(LearnerActor, first + rank)(recipe, rank)
-        for rank in range(recipe.learner.num_ranks)
-    ]
+def start_actors(
+    recipe: Recipe, processor: PolicyProcessor, seats: Seats, actors: dict[Role, list[Any]]
+) -> None:
+    """One actor a bundle, entered into ``actors`` as it is started, so that none is forgotten."""
+    restarts = recipe.rollout.max_retries
+    for index in range(len(seats.bundles["rollout"])):
+        media = processor.media_token_ids
+        actor = seats.start("rollout", index, RolloutActor, recipe, media, max_restarts=restarts)
+        actors["rollout"].append(actor)
+    for index in range(len(seats.bundles["judge"])):
+        actors["judge"].append(seats.start("judge", index, JudgeActor, recipe, max_restarts=-1))
+    for rank in range(len(seats.bundles["learner"])):
+        actors["learner"].append(seats.start("learner", rank, LearnerActor, recipe, rank))
 
 
 def root_causes(error: BaseException) -> Sequence[BaseException]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -23,28 +23,36 @@ class NotEnoughResourcesError(RuntimeError):
     """The cluster cannot hold the recipe's actors."""
 
 
+Role = Literal["rollout", "judge", "learner"]
+ROLES: tuple[Role, ...] = ("rollout", "judge", "learner")
+Bundle = dict[str, float]
+
+
 @dataclass(frozen=True)
 class Seats:
-    """The reserved bundles: rollout actors first, then judges, then learner ranks."""
+    """One reserved bundle an actor, by role."""
 
     group: PlacementGroup
-    bundles: list[dict[str, float]]
+    bundles: dict[Role, list[Bundle]]
     environment: dict[str, str]
 
-    def actor(self, actor_class: Any, index: int, **options: Any) -> Callable[..., Any]:
-        """``remote`` of an actor class, seated in bundle ``index``."""
-        bundle = self.bundles[index]
-        placed = actor_class.options(
+    def start(
+        self, role: Role, index: int, actor_class: Any, *arguments: object, **options: object
+    ) -> Any:
+        """Start one actor of a role in its bundle; returns Ray's handle."""
+        bundle = self.bundles[role][index]
+        place = index
+        for earlier in ROLES[: ROLES.index(role)]:
+            place += len(self.bundles[earlier])
+        return actor_class.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU", 0),
             scheduling_strategy=PlacementGroupSchedulingStrategy(
-                self.group, placement_group_bundle_index=index
+                self.group, placement_group_bundle_index=place
             ),
             runtime_env={"env_vars": self.environment},
             **options,
-        )
-        remote: Callable[..., Any] = placed.remote
-        return remote
+        ).remote(*arguments)
 
 
 def actor_environment(placement: PlacementSection) -> dict[str, str]:
@@ -57,27 +65,34 @@ def actor_environment(placement: PlacementSection) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # Actors that share cores must not spin while they wait for their turn.
+        "OMP_WAIT_POLICY": "passive",
     }
     if placement.device == "cpu":
         environment["DS_ACCELERATOR"] = "cpu"
     return environment
 
 
-def plan_bundles(recipe: Recipe) -> list[dict[str, float]]:
-    """Resources of every actor, in the order of ``Seats``."""
+def plan_bundles(recipe: Recipe, roles: Sequence[Role] = ROLES) -> dict[Role, list[Bundle]]:
+    """What every actor of the wanted roles needs; a role that is not wanted has no bundles."""
     cuda = recipe.placement.device == "cuda"
-    cpus = 1.0 if cuda else CPU_SHARE
-
-    def bundle(gpus: int) -> dict[str, float]:
-        return {"CPU": cpus, "GPU": float(gpus)} if cuda and gpus else {"CPU": cpus}
-
     judge = recipe.judge
     judge_gpus = judge.engine.tensor_parallel_size if isinstance(judge, VllmJudge) else 0
-    return (
-        [bundle(recipe.rollout.engine.tensor_parallel_size)] * recipe.rollout.num_actors
-        + [bundle(judge_gpus)] * recipe.placement.num_judge_actors
-        + [bundle(1)] * recipe.learner.num_ranks
-    )
+    needs: dict[Role, tuple[int, int]] = {
+        "rollout": (recipe.rollout.num_actors, recipe.rollout.engine.tensor_parallel_size),
+        "judge": (recipe.placement.num_judge_actors, judge_gpus),
+        "learner": (recipe.learner.num_ranks, 1),
+    }
+
+    def bundle(num_gpus: int) -> Bundle:
+        if not cuda:
+            return {"CPU": CPU_SHARE}
+        return {"CPU": 1.0, "GPU": float(num_gpus)} if num_gpus else {"CPU": 1.0}
+
+    return {
+        role: [bundle(num_gpus)] * count if role in roles else []
+        for role, (count, num_gpus) in needs.items()
+    }
 
 
 @contextmanager
@@ -102,8 +117,9 @@ def ray_session(recipe: Recipe) -> Iterator[None]:
 
 
 @contextmanager
-def reserve(recipe: Recipe, bundles: list[dict[str, float]]) -> Iterator[Seats]:
+def reserve(recipe: Recipe, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
+    bundles = [bundle for role in ROLES for bundle in by_role[role]]
     group = placement_group(bundles, strategy="PACK")
     if not group.wait(timeout_seconds=recipe.placement.wait_s):
         wanted = {kind: sum(b.get(kind, 0) for b in bundles) for kind in ("CPU", "GPU")}
@@ -119,6 +135,6 @@ def reserve(recipe: Recipe, bundles: list[dict[str, float]]) -> Iterator[Seats]:
             f"({recipe.placement.wait_s} s): {lacking}; shrink the recipe or grow the cluster"
         )
     try:
-        yield Seats(group, bundles, actor_environment(recipe.placement))
+        yield Seats(group, by_role, actor_environment(recipe.placement))
     finally:
         remove_placement_group(group)

@@ -28,7 +28,7 @@ async def rollout(recipe: Recipe, console: Console) -> None:
     folder = RunFolder(recipe.run_dir)
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
-    async with running_system(recipe, inputs.processor, learner=False) as system:
+    async with running_system(recipe, inputs.processor, ("rollout", "judge")) as system:
         assert system.generator is not None and system.judge is not None
         requests = partial(training_requests, recipe, inputs.train)
         source = LiveSource(recipe, system.generator, system.judge, requests)

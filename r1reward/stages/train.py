@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from r1reward import loop
+from r1reward.actors.placement import ROLES, Role
 from r1reward.checkpoint import resume
 from r1reward.collect import LiveSource, rollout_metrics, score_rollouts
 from r1reward.config import Recipe
@@ -89,11 +90,12 @@ async def train(recipe: Recipe, console: Console) -> None:
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
     replay = recipe.train.from_rollouts
+    roles: tuple[Role, ...] = ROLES if replay is None else ("learner",)
     started = time.monotonic()
     logger.info(
         "starting %s in %s", "the learner" if replay else "engines and learner", folder.root
     )
-    async with running_system(recipe, inputs.processor, engines=replay is None) as system:
+    async with running_system(recipe, inputs.processor, roles) as system:
         learner = system.learner
         assert learner is not None
         logger.info("ready after %.0f s", time.monotonic() - started)

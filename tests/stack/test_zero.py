@@ -119,7 +119,7 @@ def test_two_ranks_train_like_one_plain_process(stage: int) -> None:
     wanted_losses, wanted_norms, wanted = plain_torch(recipe, samples)
 
     async def updates() -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), engines=False) as system:
+        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
             assert system.learner is not None
             plan, num_rounds = system.learner.cut(samples)
             # The ranks really hold different numbers of micro-batches of different sizes.

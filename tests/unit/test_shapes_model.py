@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from r1reward.shapes import MODEL_DIR
-from r1reward.shapes.batches import IGNORED, Encoder, response_logits
-from r1reward.shapes.corpus import FAULTLESS, sample_example
+from r1reward.shapes.batches import IGNORED, Encoder, Sequence, response_logits
+from r1reward.shapes.corpus import FAULTLESS, Kind, sample_example
 from r1reward.shapes.measure import GATES, Rate, failed_gates, measure
 from r1reward.shapes.network import NUM_IMAGE_TOKENS, build_config, build_model, build_processor
 from r1reward.shapes.pretrain import PLAN, decision_weights, learning_rate_share, trace_aspects
@@ -19,28 +19,30 @@ from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, seeded
 
 
 @pytest.fixture(scope="module")
-def encoder():
+def encoder() -> Encoder:
     return Encoder(AutoProcessor.from_pretrained(MODEL_DIR))
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
 
 
-def test_package_imports_the_standard_library_only():
+def test_package_imports_the_standard_library_only() -> None:
     code = "import sys, r1reward.shapes; print('torch' in sys.modules, 'PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_folder_is_small_and_complete():
+def test_folder_is_small_and_complete() -> None:
     assert sum(path.stat().st_size for path in MODEL_DIR.iterdir()) <= 8_000_000
     names = {path.name for path in MODEL_DIR.iterdir()}
     assert {"README.md", "config.json", "generation_config.json", "model.safetensors"} <= names
 
 
-def test_generation_config_is_neutral(model, encoder):
+def test_generation_config_is_neutral(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder
+) -> None:
     config = model.generation_config
     assert (config.temperature, config.top_p, config.top_k) == (1.0, 1.0, 0)
     assert config.repetition_penalty == 1.0
@@ -48,7 +50,7 @@ def test_generation_config_is_neutral(model, encoder):
     assert not model.config.tie_word_embeddings
 
 
-def test_every_word_is_one_token_and_any_text_comes_back(encoder):
+def test_every_word_is_one_token_and_any_text_comes_back(encoder: Encoder) -> None:
     tokenizer = encoder.tokenizer
     words = [f" {word}" for word in (*COLOURS, *SHAPES, *QUADRANTS, "ok", "wrong", "1", "2")]
     words += [*QUADRANTS, "Response", "<think>", "</think>", "<answer>", "</answer>", "1", "2"]
@@ -58,11 +60,11 @@ def test_every_word_is_one_token_and_any_text_comes_back(encoder):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_shipped_tokenizer_is_the_one_that_is_built(encoder):
+def test_shipped_tokenizer_is_the_one_that_is_built(encoder: Encoder) -> None:
     assert build_processor().tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
 
 
-def test_chat_template_renders_image_then_text_without_a_system_turn(encoder):
+def test_chat_template_renders_image_then_text_without_a_system_turn(encoder: Encoder) -> None:
     content = [{"type": "text", "text": "Hi"}, {"type": "image"}]
     rendered = encoder.processor.apply_chat_template(
         [{"role": "user", "content": content}, {"role": "assistant", "content": "yes"}],
@@ -75,7 +77,7 @@ def test_chat_template_renders_image_then_text_without_a_system_turn(encoder):
 
 
 @pytest.mark.parametrize("kind", ["trace", "judge"])
-def test_fast_forward_equals_the_general_one(kind, encoder):
+def test_fast_forward_equals_the_general_one(kind: Kind, encoder: Encoder) -> None:
     # Random weights: a trained model would hide small faults behind saturated probabilities.
     model = build_model(build_config(encoder.tokenizer), seed=1).eval()
     rng = seeded("fast forward")
@@ -95,7 +97,7 @@ def test_fast_forward_equals_the_general_one(kind, encoder):
     assert row == len(fast) == int((batch.targets_BT != IGNORED).sum())
 
 
-def test_aspects_pick_out_the_tokens_they_are_named_for(encoder):
+def test_aspects_pick_out_the_tokens_they_are_named_for(encoder: Encoder) -> None:
     rng = seeded("aspects")
     examples = [sample_example("trace", FAULTLESS, 0.3, rng) for _ in range(8)]
     batch = encoder.collate(encoder.encode(examples, rng))
@@ -108,14 +110,18 @@ def test_aspects_pick_out_the_tokens_they_are_named_for(encoder):
     assert words["flags"] == {" ok", " wrong"}
     looks = {f" {word}" for word in (*COLOURS, *SHAPES)}
     assert words["seen"] <= looks and words["copied"] <= looks
-    num_objects = sum(len(example.scene.objects) for example in examples)
+    scenes = [example.scene for example in examples if example.scene is not None]
+    assert len(scenes) == len(examples)
+    num_objects = sum(len(scene.objects) for scene in scenes)
     assert int(trace_aspects(batch)["copied"].sum()) == 4 * num_objects
     weights = decision_weights("trace", batch, 6.0)
     assert int((weights == 6.0).sum()) == 2 * len(examples)
     assert set(weights.tolist()) == {1.0, 6.0}
 
 
-def general_logits(model, encoder, sequence):
+def general_logits(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, sequence: Sequence
+) -> torch.Tensor:
     """Logits [T, V] from the processor's own inputs, one sequence at a time."""
     ids = list(sequence.token_ids)
     if sequence.image is None:
@@ -131,7 +137,7 @@ def general_logits(model, encoder, sequence):
         return model(**inputs).logits[0]
 
 
-def test_any_square_image_becomes_sixteen_tokens(encoder):
+def test_any_square_image_becomes_sixteen_tokens(encoder: Encoder) -> None:
     for side in (64, 112, 300):
         image = Image.fromarray(np.full((side, side, 3), 200, dtype=np.uint8))
         inputs = encoder.processor(
@@ -140,7 +146,9 @@ def test_any_square_image_becomes_sixteen_tokens(encoder):
         assert list(inputs["input_ids"][0]).count(encoder.image_id) == NUM_IMAGE_TOKENS
 
 
-def test_shipped_weights_see_and_copy(model, encoder):
+def test_shipped_weights_see_and_copy(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder
+) -> None:
     torch.set_num_threads(2)
     rates = measure(model, encoder, 40, "sampled", seed=2)
     assert rates["sees/object"].value >= 0.9
@@ -148,7 +156,7 @@ def test_shipped_weights_see_and_copy(model, encoder):
     assert rates["format"].value >= 0.95
 
 
-def test_gates_fail_outside_their_window_and_without_a_denominator():
+def test_gates_fail_outside_their_window_and_without_a_denominator() -> None:
     rates = {name: Rate(hits=low_high_middle(name), total=1000) for name in GATES}
     assert failed_gates(rates) == []
     rates["accuracy"] = Rate(hits=800, total=1000)
@@ -156,12 +164,12 @@ def test_gates_fail_outside_their_window_and_without_a_denominator():
     assert failed_gates(rates) == ["format", "accuracy"]
 
 
-def low_high_middle(name):
+def low_high_middle(name: str) -> int:
     low, high = GATES[name]
     return round(500 * (low + high))
 
 
-def test_learning_rate_rises_then_falls_to_its_floor():
+def test_learning_rate_rises_then_falls_to_its_floor() -> None:
     shares = [learning_rate_share(step, PLAN) for step in range(PLAN.num_steps)]
     assert shares[0] == pytest.approx(1 / PLAN.warmup_steps)
     assert shares[PLAN.warmup_steps] == 1.0
