@@ -32,7 +32,8 @@ LOGPROB_BOUND = 2e-5
 
 
 def stack_recipe(*overrides: str) -> Recipe:
-    return load_recipe(LOCAL, overrides)
+    """The local recipe with the rule judge: one engine less to start where no judge is tested."""
+    return load_recipe(LOCAL, ("judge={type: rule}", *overrides))
 
 
 @dataclass(frozen=True)

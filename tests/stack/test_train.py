@@ -18,6 +18,7 @@ import pytest
 from tests.stack.conftest import LOCAL
 
 SMALL = (
+    "judge={type: rule}",
     "data.train.num_pairs=64",
     "data.heldout.num_pairs=8",
     "rollout.prompts_per_step=32",
