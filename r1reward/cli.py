@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from r1reward import __version__
-from r1reward.config import Recipe, RecipeError, dump_recipe, load_recipe
+from r1reward.config import InputError, Recipe, RecipeError, dump_recipe, load_recipe
 
 OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
 
@@ -82,16 +82,24 @@ def run_stage(verb: str, recipe: Recipe) -> int:
     try:
         asyncio.run(stages[verb](recipe, Console()))
     except KeyboardInterrupt:
-        print(f"stopped; run the same command again to resume {recipe.run_dir}", file=sys.stderr)
+        print(
+            f"stopped; the same command goes on from the last checkpoint of {recipe.run_dir}",
+            file=sys.stderr,
+        )
         return 130
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BaseExceptionGroup as group:
-        for cause in root_causes(group):
-            logging.error("%s: %s", type(cause).__name__, cause, exc_info=cause)
-        return 1
+    except Exception as error:
+        return explain(root_causes(error))
     return 0
+
+
+def explain(causes: Sequence[BaseException]) -> int:
+    """Wrong input gets its sentence; everything else its traceback as well."""
+    for cause in causes:
+        if isinstance(cause, InputError):
+            print(cause, file=sys.stderr)
+        else:
+            logging.error("%s: %s", type(cause).__name__, cause, exc_info=cause)
+    return 2 if all(isinstance(cause, InputError) for cause in causes) else 1
 
 
 if __name__ == "__main__":

@@ -330,8 +330,12 @@ class Recipe(Section):
         return self
 
 
-class RecipeError(ValueError):
-    """A recipe that cannot be used, in sentences a person can act on."""
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says where and what to do."""
+
+
+class RecipeError(InputError):
+    """A recipe that cannot be used."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -45,10 +45,12 @@ class RunFolder:
     def prepare(self, recipe: Recipe) -> None:
         """Create the folder, or make sure that it is this recipe's.
 
-        Raises ``RecipeError`` when it holds a run of another recipe: nothing is overwritten.
+        Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.
         """
         resolved = dump_recipe(recipe)
-        if self.recipe.is_file() and self.recipe.read_text() != resolved:
+        results = (self.metrics, self.checkpoints, self.rollouts, self.evaluations)
+        holds_work = any(path.exists() for path in results)
+        if holds_work and self.recipe.is_file() and self.recipe.read_text() != resolved:
             raise RecipeError(
                 f"{self.root} holds a run of another recipe: choose another run_dir, or remove it"
             )

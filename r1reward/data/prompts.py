@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from r1reward.config import Recipe
+from r1reward.config import InputError, Recipe
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest
 
@@ -27,7 +27,7 @@ def build_prompt_set(
 ) -> PromptSet:
     """Drop what is too long in either order (one prompt would fail its batch), and repeated pairs.
 
-    Raises ``ValueError`` when nothing is left.
+    Raises ``InputError`` when nothing is left.
     """
     distinct = {pair.pair_id: pair for pair in pairs}
     kept = [
@@ -36,7 +36,7 @@ def build_prompt_set(
         if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
     ]
     if not kept:
-        raise ValueError(
+        raise InputError(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
             "raise it, or lower model.max_pixels"
         )

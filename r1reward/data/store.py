@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.config import InputError
 from r1reward.data.images import decode_image
 from r1reward.types import PreferencePair
 
@@ -33,7 +34,7 @@ SCHEMA = pa.schema(
 REQUIRED = ("question", "images", "response_1", "response_2", "preferred")
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """A row that cannot be used: file, row and what to do."""
 
 

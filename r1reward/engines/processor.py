@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor
 
-from r1reward.config import ModelSection, PromptSection
+from r1reward.config import InputError, ModelSection, PromptSection
 from r1reward.data.images import decode_image
 from r1reward.data.prompt import Tags, build_prompt
 from r1reward.types import Order, PreferencePair, Prompt
@@ -28,34 +29,44 @@ def check_model_folder(path: str) -> None:
     resolved = Path(resolve_model_path(path))
     if not resolved.exists():
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise ValueError(f"model.path: {path}: no such folder")
+            raise InputError(f"model.path: {path}: no such folder")
         return  # a hub name; transformers says what is wrong with it
     if not (resolved / "config.json").is_file():
-        raise ValueError(f"model.path: {path} is no model folder: it has no config.json")
-    if not any(resolved.glob("*.safetensors")):
-        raise ValueError(f"model.path: {path} is no model folder: it has no *.safetensors weights")
+        raise InputError(f"model.path: {path} is no model folder: it has no config.json")
+    shards = sorted(resolved.glob("*.safetensors"))
+    if not shards:
+        raise InputError(f"model.path: {path} is no model folder: it has no *.safetensors weights")
+    for shard in shards:
+        try:
+            safe_open(shard, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"model.path: {shard} is damaged: {error}") from error
     model_type = AutoConfig.from_pretrained(resolved).model_type
     if model_type != "qwen2_5_vl":
-        raise ValueError(f"model.path: {path} holds a {model_type} model; qwen2_5_vl is supported")
+        raise InputError(f"model.path: {path} holds a {model_type} model; qwen2_5_vl is supported")
 
 
 class PolicyProcessor:
     """Tokenizer, chat template and image processor of one model folder.
 
-    Raises ``ValueError`` if the folder is not a model that can be loaded.
+    Raises ``InputError`` if the folder is not a model that can be loaded.
     """
 
     def __init__(self, model: ModelSection) -> None:
         check_model_folder(model.path)
         path = resolve_model_path(model.path)
-        processor: Any = AutoProcessor.from_pretrained(path)
+        try:
+            processor: Any = AutoProcessor.from_pretrained(path)
+            config = AutoConfig.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"model.path: {model.path} cannot be loaded: {reason}") from error
         processor.image_processor.size = {
             "shortest_edge": model.min_pixels,
             "longest_edge": model.max_pixels,
         }
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        config = AutoConfig.from_pretrained(path)
         self.image_token_id: int = config.image_token_id
         self.pad_token_id: int = self.tokenizer.pad_token_id or 0
         self.media_token_ids = tuple(
@@ -74,14 +85,14 @@ class PolicyProcessor:
         return rendered
 
     def encode(self, pair: PreferencePair, order: Order, settings: PromptSection) -> Prompt:
-        """The pair in one order as a prompt. Raises ``ValueError`` if an image cannot be read."""
+        """The pair in one order as a prompt. Raises ``InputError`` if an image cannot be read."""
         shown = pair if order == "stored" else pair.swapped()
         tags = Tags(settings.think_tag, settings.answer_tag)
         text = self.render(build_prompt(shown, settings.template, tags), len(pair.images))
         token_ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         num_pads = token_ids.count(self.image_token_id)
         if num_pads != len(pair.images):
-            raise ValueError(
+            raise InputError(
                 f"{pair.origin}: the text carries {num_pads - len(pair.images)} image tokens of its own"
             )
         num_features = sum(self.num_image_tokens(image) for image in pair.images)

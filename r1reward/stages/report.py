@@ -33,10 +33,10 @@ def comparison_table(before: Evaluation, after: Evaluation, difference: Interval
     table.add_column("after", justify="right")
     table.add_row("accuracy [95 %]", points(before.accuracy), points(after.accuracy))
     shares = [
-        ("right in both orders (chance 25 %)", "both_right_share"),
+        ("both orders right (chance 25 %)", "both_right_share"),
         ("slot-1 rate", "slot_1_rate"),
         ("flip rate after swap", "flip_rate"),
-        ("answer follows analysis (judge)", "consistency"),
+        ("answer follows analysis", "consistency"),
         ("well formed", "format"),
         ("unreadable", "unparsed_share"),
         ("truncated", "truncated_share"),

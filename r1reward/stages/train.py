@@ -15,7 +15,7 @@ from r1reward import loop
 from r1reward.actors.placement import ROLES, Role
 from r1reward.checkpoint import resume
 from r1reward.collect import LiveSource, rollout_metrics, score_rollouts
-from r1reward.config import Recipe
+from r1reward.config import InputError, Recipe
 from r1reward.data.prompts import (
     PromptSet,
     both_order_requests,
@@ -46,7 +46,7 @@ class Inputs:
 
 
 def load_inputs(recipe: Recipe) -> Inputs:
-    """Model folder, pairs and prompts, before any engine starts. Raises ``ValueError``."""
+    """Model folder, pairs and prompts, before any engine starts. Raises ``InputError``."""
     processor = PolicyProcessor(recipe.model)
 
     def encode(pair: PreferencePair, order: Order) -> Prompt:
@@ -55,7 +55,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     limit = recipe.model.max_prompt_tokens
     train = build_prompt_set(load_pairs(recipe.data.train), encode, limit, "data.train")
     if len(train.pairs) < recipe.rollout.prompts_per_step:
-        raise ValueError(
+        raise InputError(
             f"data.train has {len(train.pairs)} usable pairs, fewer than rollout.prompts_per_step "
             f"({recipe.rollout.prompts_per_step}): add pairs or lower it"
         )

@@ -58,9 +58,17 @@ def test_the_same_recipe_may_come_back(tiny_recipe: Recipe) -> None:
 def test_another_recipe_is_refused_and_nothing_is_overwritten(tiny_recipe: Recipe) -> None:
     folder = RunFolder(tiny_recipe.run_dir)
     folder.prepare(tiny_recipe)
+    metrics_of(folder, '{"step": 1}\n')
     with pytest.raises(RecipeError, match="holds a run of another recipe: choose another run_dir"):
         folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
     assert load_recipe(folder.recipe) == tiny_recipe
+
+
+def test_folder_of_a_run_that_never_got_going_may_be_used_again(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
+    assert load_recipe(folder.recipe).seed == 1
 
 
 def test_forget_after_drops_the_steps_that_will_be_done_again(tmp_path: Path) -> None:
