@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from r1reward.actors.learner import LearnerGroup
@@ -125,9 +127,15 @@ def test_two_ranks_train_like_one_plain_process(stage: int) -> None:
             # The ranks really hold different numbers of micro-batches of different sizes.
             assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
             metrics = [await system.learner.update(samples) for _ in range(NUM_UPDATES)]
-            losses = [m["learner/loss"].value / 2 * 2 for m in metrics]
+            losses = [m["learner/loss"].value for m in metrics]
             norms = [m["learner/grad_norm"].value for m in metrics]
-            return losses, norms, await published(system.learner)
+            weights = await published(system.learner)
+            poisoned = [replace(s, advantages=np.full(len(s.advantages), np.nan)) for s in samples]
+            with pytest.raises(ray.exceptions.RayTaskError, match="loss of update 3 is not finite"):
+                await system.learner.update(poisoned)
+            after = await published(system.learner)
+            assert all(torch.equal(after[name], weights[name]) for name in weights)
+            return losses, norms, weights
 
     losses, norms, weights = asyncio.run(updates())
     assert losses == pytest.approx(wanted_losses, rel=1e-4, abs=1e-6)
