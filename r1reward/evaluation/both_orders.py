@@ -11,17 +11,23 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from r1reward.evaluation.audit import LengthAudit, length_audit
 from r1reward.types import ScoredRollout, Slot
 
 
 @dataclass(frozen=True)
 class PairOutcome:
-    """Which slot was chosen in each order (None: unreadable), and the right slot as stored."""
+    """Which slot was chosen in each order (None: unreadable), and the right slot as stored.
+
+    ``num_chars_1`` and ``num_chars_2`` are the lengths of the stored responses.
+    """
 
     pair_id: str
     label: Slot
     choice_stored: Slot | None
     choice_swapped: Slot | None
+    num_chars_1: int
+    num_chars_2: int
 
     @property
     def right_stored(self) -> bool:
@@ -40,6 +46,12 @@ class PairOutcome:
     def flips(self) -> bool:
         """The same slot in both orders: swapping the responses changed which one is preferred."""
         return self.choice_stored is not None and self.choice_stored == self.choice_swapped
+
+    @property
+    def extra_chars(self) -> int:
+        """By how much the preferred response is longer than the other one."""
+        longer_first = self.num_chars_1 - self.num_chars_2
+        return longer_first if self.label == 1 else -longer_first
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Evaluation:
     consistency: float
     format: float
     length: float
+    by_length: LengthAudit
     outcomes: list[PairOutcome]
 
     def to_json(self) -> dict[str, object]:
@@ -104,7 +117,14 @@ def pair_outcomes(rollouts: Sequence[ScoredRollout]) -> list[PairOutcome]:
         assert stored.rollout.request.prompt.order == "stored"
         assert swapped.rollout.request.prompt.pair == pair.swapped()
         outcomes.append(
-            PairOutcome(pair.pair_id, pair.preferred, stored.verdict.choice, swapped.verdict.choice)
+            PairOutcome(
+                pair_id=pair.pair_id,
+                label=pair.preferred,
+                choice_stored=stored.verdict.choice,
+                choice_swapped=swapped.verdict.choice,
+                num_chars_1=len(pair.response_1),
+                num_chars_2=len(pair.response_2),
+            )
         )
     return outcomes
 
@@ -116,10 +136,10 @@ def evaluate_rollouts(rollouts: Sequence[ScoredRollout], num_bootstrap: int) -> 
     readable = [choice for choice in choices if choice is not None]
     rewards = [scored.reward for scored in rollouts]
     consistency = [r.consistency for r in rewards if r.consistency is not None]
-    accuracies = np.array([outcome.accuracy for outcome in outcomes])
+    accuracies = [outcome.accuracy for outcome in outcomes]
     return Evaluation(
         num_pairs=len(outcomes),
-        accuracy=bootstrap(accuracies, num_bootstrap, seed=0),
+        accuracy=bootstrap(np.array(accuracies), num_bootstrap, seed=0),
         both_right_share=share([outcome.accuracy == 1 for outcome in outcomes]),
         slot_1_rate=share([choice == 1 for choice in readable]),
         flip_rate=share([outcome.flips for outcome in outcomes]),
@@ -130,6 +150,7 @@ def evaluate_rollouts(rollouts: Sequence[ScoredRollout], num_bootstrap: int) -> 
         consistency=share([value == 1 for value in consistency]),
         format=average([reward.format for reward in rewards]),
         length=average([float(len(s.rollout.response_token_ids)) for s in rollouts]),
+        by_length=length_audit([outcome.extra_chars for outcome in outcomes], accuracies),
         outcomes=outcomes,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from r1reward.evaluation.audit import LengthAudit
 from r1reward.evaluation.both_orders import Evaluation, Interval, PairOutcome
 
 
@@ -15,6 +16,7 @@ def load_evaluation(path: Path) -> Evaluation:
     return Evaluation(
         **{
             **raw,
+            "by_length": LengthAudit(**raw["by_length"]),
             "accuracy": Interval(**raw["accuracy"]),
             "outcomes": [PairOutcome(**outcome) for outcome in raw["outcomes"]],
         }
@@ -25,6 +27,11 @@ def points(interval: Interval) -> str:
     return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
+def by_length(audit: LengthAudit) -> str:
+    accuracies = (audit.accuracy_preferred_longer, audit.accuracy_preferred_shorter)
+    return " / ".join("-" if value is None else f"{100 * value:.1f} %" for value in accuracies)
+
+
 def comparison_table(before: Evaluation, after: Evaluation, difference: Interval) -> Table:
     """Held-out results before and after training, and the paired difference in accuracy."""
     table = Table(title=f"{before.num_pairs} held-out pairs, both orders, one sample each")
@@ -32,6 +39,8 @@ def comparison_table(before: Evaluation, after: Evaluation, difference: Interval
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
     table.add_row("accuracy [95 %]", points(before.accuracy), points(after.accuracy))
+    lengths = [by_length(evaluation.by_length) for evaluation in (before, after)]
+    table.add_row("  preferred longer / shorter", *lengths)
     shares = [
         ("both orders right (chance 25 %)", "both_right_share"),
         ("slot-1 rate", "slot_1_rate"),
@@ -51,6 +60,7 @@ def comparison_table(before: Evaluation, after: Evaluation, difference: Interval
     low, high = 100 * difference.low, 100 * difference.high
     table.caption = (
         f"paired difference in accuracy: {100 * difference.value:+.1f} points "
-        f"[{low:+.1f}, {high:+.1f}], {verdict}"
+        f"[{low:+.1f}, {high:+.1f}], {verdict}\n"
+        f"always picking the longer response would score {100 * after.by_length.pick_longer:.1f} %"
     )
     return table

@@ -1,10 +1,16 @@
 """Accuracy in both orders, on models whose score is known in advance."""
 
+import io
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from r1reward.evaluation.audit import length_audit
 from r1reward.evaluation.both_orders import (
     Evaluation,
     PairOutcome,
@@ -12,6 +18,7 @@ from r1reward.evaluation.both_orders import (
     evaluate_rollouts,
     paired_difference,
 )
+from r1reward.stages.report import comparison_table, load_evaluation
 from r1reward.types import (
     FinishReason,
     Order,
@@ -137,7 +144,7 @@ def test_one_order_right_and_the_other_unreadable_is_half_a_pair() -> None:
 def test_outcome_of_one_pair(
     label: Slot, stored: Slot | None, swapped: Slot | None, accuracy: float, flips: bool
 ) -> None:
-    outcome = PairOutcome("x", label, stored, swapped)
+    outcome = PairOutcome("x", label, stored, swapped, num_chars_1=4, num_chars_2=5)
     assert (outcome.accuracy, outcome.flips) == (accuracy, flips)
 
 
@@ -159,6 +166,48 @@ def test_the_other_numbers_of_the_table() -> None:
     assert evaluation.length == 25.0
     assert evaluation.format == 1.0
     assert [outcome.label for outcome in evaluation.outcomes] == [2, 1]
+
+
+def test_accuracy_is_split_by_which_response_is_longer() -> None:
+    # "right" is the longer response: a model that always picks it is right where it is preferred.
+    rollouts = []
+    for pair in PAIRS:
+        rollouts += [scored(pair, "stored", 2), scored(pair, "swapped", 1)]
+    evaluation = evaluate(rollouts)
+    audit = evaluation.by_length
+    assert (audit.num_preferred_longer, audit.num_preferred_shorter, audit.num_equal) == (4, 8, 0)
+    assert (audit.accuracy_preferred_longer, audit.accuracy_preferred_shorter) == (1.0, 0.0)
+    assert audit.pick_longer == evaluation.accuracy.value == pytest.approx(1 / 3)
+    assert audit.pick_shorter == pytest.approx(2 / 3)
+
+
+def test_lengths_follow_the_responses_not_the_slots() -> None:
+    outcome = PairOutcome("x", 2, 2, 1, num_chars_1=10, num_chars_2=4)
+    assert outcome.extra_chars == -6
+    assert replace(outcome, label=1).extra_chars == 6
+
+
+def test_equal_lengths_earn_a_picker_half_and_no_side_an_accuracy() -> None:
+    audit = length_audit([0, 0, 3, 0], [1.0, 0.0, 0.5, 1.0])
+    assert (audit.num_preferred_longer, audit.num_preferred_shorter, audit.num_equal) == (1, 0, 3)
+    assert (audit.pick_longer, audit.pick_shorter) == (0.625, 0.375)
+    assert (audit.accuracy_preferred_longer, audit.accuracy_preferred_shorter) == (0.5, None)
+
+
+def test_an_evaluation_comes_back_from_its_file_and_fits_in_the_closing_table(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "before.json"
+    before, after = evaluate(knowing(3 / 12)), evaluate(knowing(10 / 12))
+    path.write_text(json.dumps(before.to_json()))
+    assert load_evaluation(path) == before
+    console = Console(width=100, file=io.StringIO())
+    difference = paired_difference(before.outcomes, after.outcomes, 100)
+    console.print(comparison_table(before, after, difference))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert re.search(r"preferred longer / shorter +│ +25.0 % / 25.0 % +│ +100.0 % / 75.0 %", shown)
+    assert "always picking the longer response would score 33.3 %" in shown
 
 
 def test_rollouts_of_one_order_only_are_refused() -> None:

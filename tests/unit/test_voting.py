@@ -1,0 +1,244 @@
+"""Voting@K and any-correct@K against hand-counted draws and brute force over every subset."""
+
+from collections.abc import Sequence
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1reward.evaluation.voting import (
+    Ballots,
+    VotePool,
+    any_correct,
+    chance_any_correct,
+    split_odds,
+    vote_odds,
+    vote_pools,
+    voting_curve,
+)
+from r1reward.types import (
+    Order,
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    Slot,
+    Verdict,
+)
+
+PAIR = PreferencePair("question", (), "left", "right", preferred=1)
+OTHER = PreferencePair("another question", (), "left", "right", preferred=2)
+
+
+def sample(pair: PreferencePair, order: Order, choice: Slot | None, index: int) -> ScoredRollout:
+    shown = pair if order == "stored" else pair.swapped()
+    prompt = Prompt(f"{pair.pair_id}-{order}", shown, order, "", (), 0)
+    return ScoredRollout(
+        Rollout(
+            RolloutRequest(prompt, index, 0),
+            (),
+            (1,),
+            "",
+            np.zeros(1),
+            np.zeros(1, dtype=np.int64),
+            "stop",
+        ),
+        Verdict(None, choice, choice is not None),
+        Reward(0.0, 0.0, None, 0.0, "skipped"),
+    )
+
+
+def samples(
+    pair: PreferencePair, stored: Sequence[Slot | None], swapped: Sequence[Slot | None]
+) -> list[ScoredRollout]:
+    return [
+        *(sample(pair, "stored", choice, index) for index, choice in enumerate(stored)),
+        *(sample(pair, "swapped", choice, index) for index, choice in enumerate(swapped)),
+    ]
+
+
+def pool(stored: tuple[int, int, int], swapped: tuple[int, int, int], label: Slot = 1) -> VotePool:
+    return VotePool("x", label, Ballots(*stored), Ballots(*swapped))
+
+
+def test_votes_are_for_responses_not_for_slots() -> None:
+    # Slot 1 twice in the stored order is response 1, slot 1 once in the swapped one is response 2.
+    (counted,) = vote_pools(samples(PAIR, [1, 1, 2], [1, None, 2]))
+    assert counted.stored == Ballots(for_1=2, for_2=1, unreadable=0)
+    assert counted.swapped == Ballots(for_1=1, for_2=1, unreadable=1)
+    assert (counted.pair_id, counted.label) == (PAIR.pair_id, 1)
+
+
+def test_pools_keep_the_order_of_the_pairs_however_their_samples_are_mixed() -> None:
+    mixed = [*samples(OTHER, [2], [1]), *samples(PAIR, [1], [2])]
+    shuffled = [mixed[0], mixed[3], mixed[2], mixed[1]]
+    assert [item.pair_id for item in vote_pools(shuffled)] == [OTHER.pair_id, PAIR.pair_id]
+    assert vote_pools(shuffled) == vote_pools(mixed)
+
+
+def test_a_pair_sampled_in_one_order_only_is_refused() -> None:
+    with pytest.raises(ValueError, match="one order only"):
+        vote_pools(samples(PAIR, [1, 2], []))
+
+
+def test_the_same_sample_twice_is_refused() -> None:
+    with pytest.raises(AssertionError):
+        vote_pools([*samples(PAIR, [1], [2]), *samples(PAIR, [1], [])])
+
+
+def test_one_vote_is_the_mean_over_both_orders() -> None:
+    # Stored 3 of 4 right, swapped 1 of 4 right and 1 unreadable: (0.75 + 0.25) / 2.
+    odds = vote_odds(pool((3, 1, 0), (1, 2, 1)), num_votes=1)
+    assert odds.score == pytest.approx(0.5)
+    assert odds.tied == 0.0
+    assert odds.no_vote == pytest.approx(0.125)
+
+
+def test_three_votes_by_hand() -> None:
+    # Two of the stored pool (3 right, 1 wrong) are both right in 3 of 6 draws, else one each; one of
+    # the swapped pool (1 right, 3 wrong) is right in 1 of 4: 1/2 + 1/2 * 1/4 = 5/8.
+    ballots = pool((3, 1, 0), (1, 3, 0))
+    assert split_odds(ballots, 2, 1).right == pytest.approx(5 / 8)
+    # One of the stored and two of the swapped pool: one each in 3 of 6 draws, else both wrong:
+    # 1/2 * 3/4 = 3/8. Three votes are the mean of the two.
+    assert split_odds(ballots, 1, 2).right == pytest.approx(3 / 8)
+    assert vote_odds(ballots, num_votes=3).right == pytest.approx(1 / 2)
+    assert vote_odds(ballots, num_votes=3).tied == pytest.approx(0)
+
+
+def test_a_tie_is_worth_half_and_an_unreadable_sample_is_no_vote() -> None:
+    assert vote_odds(pool((1, 0, 0), (0, 1, 0)), 2).score == 0.5
+    # One unreadable sample leaves the other alone.
+    assert vote_odds(pool((1, 0, 0), (0, 0, 1)), 2).score == 1.0
+    assert vote_odds(pool((0, 1, 0), (0, 0, 1)), 2).score == 0.0
+
+
+def test_a_row_without_any_vote_is_wrong_not_tied() -> None:
+    odds = vote_odds(pool((0, 0, 2), (0, 0, 2)), 4)
+    assert (odds.right, odds.tied, odds.no_vote, odds.score) == (0.0, 0.0, 1.0, 0.0)
+
+
+def test_the_label_decides_which_votes_are_right() -> None:
+    assert vote_odds(pool((0, 2, 0), (0, 2, 0), label=2), 4).score == 1.0
+    assert vote_odds(pool((0, 2, 0), (0, 2, 0), label=1), 4).score == 0.0
+
+
+@pytest.mark.parametrize("num_votes", [1, 2, 3, 4, 5, 8])
+def test_a_model_that_always_names_one_slot_gets_half_at_every_k(num_votes: int) -> None:
+    pools = [item for pair in (PAIR, OTHER) for item in vote_pools(samples(pair, [1] * 4, [1] * 4))]
+    (point,) = voting_curve(pools, [num_votes], num_bootstrap=10)
+    assert point.accuracy.value == pytest.approx(0.5)
+
+
+def test_too_few_samples_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match="needs 3 and 2: sample more, or lower K"):
+        vote_odds(pool((2, 0, 0), (2, 0, 0)), 5)
+    with pytest.raises(ValueError, match="fewer than K = 5"):
+        any_correct(pool((2, 0, 0), (2, 0, 0)), 5)
+    with pytest.raises(ValueError, match="at least one"):
+        vote_odds(pool((2, 0, 0), (2, 0, 0)), 0)
+    with pytest.raises(ValueError, match="no votes"):
+        voting_curve([], [1], 10)
+
+
+def outcomes(ballots: Ballots) -> list[int]:
+    """+1, -1 or 0 for each sample, right being response 1."""
+    return [1] * ballots.for_1 + [-1] * ballots.for_2 + [0] * ballots.unreadable
+
+
+BALLOTS = st.builds(Ballots, *[st.integers(0, 3)] * 3).filter(lambda b: b.num_samples >= 1)
+
+
+@given(BALLOTS, BALLOTS, st.data())
+def test_odds_are_those_of_every_subset(
+    stored: Ballots, swapped: Ballots, data: st.DataObject
+) -> None:
+    num_stored = data.draw(st.integers(0, stored.num_samples))
+    num_swapped = data.draw(st.integers(0 if num_stored else 1, swapped.num_samples))
+    draws = [
+        [*a, *b]
+        for a, b in product(
+            combinations(outcomes(stored), num_stored), combinations(outcomes(swapped), num_swapped)
+        )
+    ]
+    odds = split_odds(VotePool("x", 1, stored, swapped), num_stored, num_swapped)
+    assert odds.right == pytest.approx(sum(sum(draw) > 0 for draw in draws) / len(draws))
+    tied = sum(sum(draw) == 0 and any(draw) for draw in draws) / len(draws)
+    assert odds.tied == pytest.approx(tied)
+    assert odds.no_vote == pytest.approx(sum(not any(draw) for draw in draws) / len(draws))
+
+
+@given(BALLOTS, BALLOTS, st.integers(1, 6))
+def test_voting_is_fair_to_both_responses(
+    stored: Ballots, swapped: Ballots, num_votes: int
+) -> None:
+    """The scores under both labels add up to 1, less what had no vote."""
+    if (num_votes + 1) // 2 > min(stored.num_samples, swapped.num_samples):
+        return
+    one = vote_odds(VotePool("x", 1, stored, swapped), num_votes)
+    two = vote_odds(VotePool("x", 2, stored, swapped), num_votes)
+    assert one.score + two.score + one.no_vote == pytest.approx(1)
+
+
+def test_any_correct_by_hand() -> None:
+    # 1 right of 4: two draws find it with probability 1/2; all four always do.
+    one_right = pool((1, 1, 0), (0, 1, 1))
+    assert any_correct(one_right, 1) == 0.25
+    assert any_correct(one_right, 2) == pytest.approx(0.5)
+    assert any_correct(one_right, 4) == 1.0
+    assert any_correct(pool((0, 2, 0), (0, 1, 1)), 4) == 0.0
+
+
+@given(BALLOTS, BALLOTS, st.integers(1, 6))
+def test_any_correct_is_that_of_every_subset(
+    stored: Ballots, swapped: Ballots, num_drawn: int
+) -> None:
+    everything = [*outcomes(stored), *outcomes(swapped)]
+    if num_drawn > len(everything):
+        return
+    draws = list(combinations(everything, num_drawn))
+    wanted = sum(1 in draw for draw in draws) / len(draws)
+    assert any_correct(VotePool("x", 1, stored, swapped), num_drawn) == pytest.approx(wanted)
+
+
+def test_chance_line() -> None:
+    assert [chance_any_correct(k) for k in (1, 2, 5)] == [0.5, 0.75, 0.96875]
+    assert chance_any_correct(15) == pytest.approx(0.99997, abs=5e-6)
+
+
+def test_the_curve_rises_for_a_model_that_is_right_more_often_than_not() -> None:
+    pools = [pool((10, 5, 0), (10, 5, 0))] * 4
+    curve = voting_curve(pools, [1, 5, 15, 29], num_bootstrap=50)
+    accuracies = [point.accuracy.value for point in curve]
+    assert accuracies == sorted(accuracies)
+    assert accuracies[0] == pytest.approx(2 / 3)
+    assert accuracies[-1] > 0.99
+    assert [point.num_votes for point in curve] == [1, 5, 15, 29]
+    assert [point.chance for point in curve] == [chance_any_correct(k) for k in (1, 5, 15, 29)]
+    assert [point.any_correct.value for point in curve] == sorted(
+        point.any_correct.value for point in curve
+    )
+
+
+def test_the_curve_agrees_with_drawing_votes_from_a_known_coin() -> None:
+    """An average over many pools of a 0.7 coin is the binomial majority; 3 votes give 0.784."""
+    generator = np.random.default_rng(0)
+    pools = []
+    for _ in range(3000):
+        stored, swapped = (int(x) for x in generator.binomial(6, 0.7, size=2))
+        pools.append(pool((stored, 6 - stored, 0), (swapped, 6 - swapped, 0)))
+    one, three = voting_curve(pools, [1, 3], num_bootstrap=200)
+    assert one.accuracy.value == pytest.approx(0.7, abs=0.01)
+    assert three.accuracy.value == pytest.approx(0.7**3 + 3 * 0.7**2 * 0.3, abs=0.012)
+    assert three.accuracy.low < three.accuracy.value < three.accuracy.high
+    assert three.any_correct.value == pytest.approx(1 - 0.3**3, abs=0.005)
+
+
+def test_ties_and_silence_are_counted() -> None:
+    pools = [pool((1, 0, 0), (0, 1, 0)), pool((0, 0, 1), (0, 0, 1))]
+    (point,) = voting_curve(pools, [2], num_bootstrap=10)
+    assert (point.tied_share, point.no_vote_share, point.accuracy.value) == (0.5, 0.5, 0.25)
