@@ -138,8 +138,9 @@ def vllm_ask(recipe: Recipe, settings: VllmJudge) -> Ask:
 
     async def ask(prompt: str, seed: int) -> str:
         text = processor.render(prompt, num_images=0)
-        token_ids = tuple(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        request = EngineRequest(token_ids, (), seed, settings.temperature, MAX_REPLY_TOKENS)
+        request = EngineRequest(
+            processor.tokenize(text), (), seed, settings.temperature, MAX_REPLY_TOKENS
+        )
         (future,) = engine.submit([request])
         return (await asyncio.wrap_future(future)).text
 

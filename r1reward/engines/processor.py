@@ -89,7 +89,7 @@ class PolicyProcessor:
         shown = pair if order == "stored" else pair.swapped()
         tags = Tags(settings.think_tag, settings.answer_tag)
         text = self.render(build_prompt(shown, settings.template, tags), len(pair.images))
-        token_ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        token_ids = self.tokenize(text)
         num_pads = token_ids.count(self.image_token_id)
         if num_pads != len(pair.images):
             raise InputError(
@@ -104,6 +104,10 @@ class PolicyProcessor:
             token_ids=token_ids,
             num_tokens=len(token_ids) - num_pads + num_features,
         )
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids of rendered text, control tokens included."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def num_image_tokens(self, encoded: bytes) -> int:
         """How many tokens the language model sees for an image, after the vision merger."""
