@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup train-local test check miniature clean
+.PHONY: help setup train-local test check study-learning miniature clean
 
 help:           ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup:          ## virtual environment .venv with the pinned stack (CPU, or GPU where there is one)
 	docker/setup.sh
@@ -21,6 +21,9 @@ check:          ## lint, format, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/unit/test_layers.py
+
+study-learning: ## three seeds of the RL run and what each learned; fills docs/learning.md
+	$(BIN)/python -m r1reward.stages.study_learning recipes/local.yaml --out docs/learning.md
 
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
 	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -11,8 +13,12 @@ from r1reward.evaluation.audit import LengthAudit
 from r1reward.evaluation.both_orders import Evaluation, Interval, PairOutcome
 
 
-def load_evaluation(path: Path) -> Evaluation:
-    raw = json.loads(path.read_text())
+def read_evaluation(path: Path) -> Evaluation:
+    return evaluation_from_json(json.loads(path.read_text()))
+
+
+def evaluation_from_json(raw: Mapping[str, Any]) -> Evaluation:
+    """What ``Evaluation.to_json`` gave, as an ``Evaluation`` again."""
     return Evaluation(
         **{
             **raw,

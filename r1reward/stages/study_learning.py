@@ -37,7 +37,7 @@ from r1reward.evaluation.transplant import build_transplants, follow_rate
 from r1reward.interfaces import Generator, Sampling
 from r1reward.launch import running_system
 from r1reward.run_folder import RunFolder
-from r1reward.stages.report import load_evaluation, points
+from r1reward.stages.report import evaluation_from_json, points, read_evaluation
 from r1reward.stages.train import Inputs, load_inputs, train
 from r1reward.types import RolloutRequest
 
@@ -141,10 +141,8 @@ def kept_column(recipe: Recipe, name: str, model: str, sampled: Path) -> Column:
         path.write_text(json.dumps(asdict(found), indent=1))
     raw = json.loads(path.read_text())
     for part in ("greedy", "image_off"):
-        raw[part] = load_evaluation(raw[part])
-    return Column(
-        name, load_evaluation(json.loads(sampled.with_suffix(".json").read_text())), Probe(**raw)
-    )
+        raw[part] = evaluation_from_json(raw[part])
+    return Column(name, read_evaluation(sampled.with_suffix(".json")), Probe(**raw))
 
 
 def share(value: float) -> str:

@@ -29,7 +29,7 @@ from r1reward.evaluation.both_orders import Evaluation, evaluate_rollouts, paire
 from r1reward.interfaces import Generator, Judge, RolloutBatch, RolloutSource, Sampling
 from r1reward.launch import System, running_system
 from r1reward.run_folder import RunFolder, RunRecorder
-from r1reward.stages.report import comparison_table, load_evaluation
+from r1reward.stages.report import comparison_table, read_evaluation
 from r1reward.tracking import Trackers
 from r1reward.types import Order, PreferencePair, Prompt, WeightsHandle
 
@@ -159,7 +159,7 @@ async def evaluate_heldout(
 def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
     before, after = folder.evaluations / "before.json", folder.evaluations / "after.json"
     if before.exists() and after.exists():
-        first, second = load_evaluation(before), load_evaluation(after)
+        first, second = read_evaluation(before), read_evaluation(after)
         samples = recipe.evaluate.bootstrap_samples
         difference = paired_difference(first.outcomes, second.outcomes, samples)
         console.print(comparison_table(first, second, difference))

@@ -18,7 +18,7 @@ from r1reward.evaluation.both_orders import (
     evaluate_rollouts,
     paired_difference,
 )
-from r1reward.stages.report import comparison_table, load_evaluation
+from r1reward.stages.report import comparison_table, read_evaluation
 from r1reward.types import (
     FinishReason,
     Order,
@@ -200,7 +200,7 @@ def test_an_evaluation_comes_back_from_its_file_and_fits_in_the_closing_table(
     path = tmp_path / "before.json"
     before, after = evaluate(knowing(3 / 12)), evaluate(knowing(10 / 12))
     path.write_text(json.dumps(before.to_json()))
-    assert load_evaluation(path) == before
+    assert read_evaluation(path) == before
     console = Console(width=100, file=io.StringIO())
     difference = paired_difference(before.outcomes, after.outcomes, 100)
     console.print(comparison_table(before, after, difference))
