@@ -86,7 +86,9 @@ class Encoder:
             targets[row, start - 1 : num_tokens - 1] = sequence.token_ids[start:]
         images = [s.image for s in sequences if s.image is not None]
         assert len(images) in (0, len(sequences)), "a batch is with images or without"
-        start = int((tokens[0] == self.image_id).argmax()) if images else 0
+        starts = (tokens == self.image_id).argmax(axis=1)
+        assert (starts == starts[0]).all(), "one offset serves every row of the batch"
+        start = int(starts[0])
         patches = to_patches(np.stack(images)) if images else None
         return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), patches, start)
 

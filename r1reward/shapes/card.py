@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r1reward.shapes.measure import GATES, Rates
+from r1reward.shapes.measure import GATES, Rate, Rates
 
 CARD = """\
 ---
@@ -60,10 +60,10 @@ def rates_table(sampled: Rates, greedy: Rates) -> str:
     rows = ["| rate | temperature 1 | of | greedy | gate |", "|---|---|---|---|---|"]
     ordered = [*GATES, *(name for name in sorted(sampled) if name not in GATES)]
     for name in ordered:
-        rate = sampled[name]
+        rate, greedily = sampled.get(name, Rate()), greedy.get(name, Rate())
         low, high = GATES.get(name, (None, None))
         gate = "" if low is None else f"{low:.2f} to {high:.2f}"
         rows.append(
-            f"| {name} | {rate.value:.3f} | {rate.total} | {greedy[name].value:.3f} | {gate} |"
+            f"| {name} | {rate.value:.3f} | {rate.total} | {greedily.value:.3f} | {gate} |"
         )
     return "\n".join(rows)

@@ -63,7 +63,11 @@ Rates = dict[str, Rate]
 
 def failed_gates(rates: Rates) -> list[str]:
     """Names of the gates that do not hold. A rate without a denominator fails."""
-    return [name for name, (low, high) in GATES.items() if not low <= rates[name].value <= high]
+    return [
+        name
+        for name, (low, high) in GATES.items()
+        if not low <= rates.get(name, Rate()).value <= high
+    ]
 
 
 def measure(

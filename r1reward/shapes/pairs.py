@@ -3,7 +3,7 @@
 A response names every object of the scene, keyed by its quadrant; a wrong object has its colour,
 its shape or both changed. Some responses carry a filler sentence: verbosity is independent of
 the label (the preferred response is the longer one in half of the pairs where lengths differ),
-so a judge that follows length is at chance.
+so a judge that follows length is at chance. The balance is exact for multiples of 40 pairs.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def main() -> None:
     print(write_card(arguments.out, model, sampled, greedy, arguments.seed, seconds))
     failed = failed_gates(sampled)
     if failed:
-        sys.exit(f"below the gates: {', '.join(failed)}")
+        sys.exit(f"outside the gates, do not ship: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -174,3 +174,9 @@ def test_learning_rate_rises_then_falls_to_its_floor() -> None:
     assert shares[0] == pytest.approx(1 / PLAN.warmup_steps)
     assert shares[PLAN.warmup_steps] == 1.0
     assert shares[-1] == pytest.approx(PLAN.final_lr_share, abs=1e-3)
+
+
+def test_rate_that_was_never_recorded_fails_its_gate() -> None:
+    rates = {name: Rate(low_high_middle(name), 1000) for name in GATES}
+    del rates["flags"]
+    assert failed_gates(rates) == ["flags"]
