@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -261,6 +261,49 @@ class TrackingSection(Section):
     tensorboard: bool = False
 
 
+AlertName = Literal[
+    "negatives_vanished",
+    "slot_drift",
+    "length_at_cap",
+    "logprob_gap",
+    "judge_abstaining",
+    "unparsed",
+]
+
+
+class AlertsSection(Section):
+    """When a step's metrics call for a look; ``alerts.py`` says what each alert means."""
+
+    window: PositiveInt = Field(default=5, description="steps that slot_drift is averaged over")
+    min_slot_1_share: Share = 0.4
+    max_slot_1_share: Share = 0.6
+    max_truncated_share: Share = 0.2
+    max_logprob_gap: float = Field(default=0.015, gt=0, description="mean over tokens, at lag 0")
+    max_abstain_share: Share = Field(default=0.05, description="of the judge's calls")
+    max_unparsed_share: Share = 0.2
+    stop_on: tuple[AlertName, ...] = Field(default=(), description="alerts that end the run")
+
+    @field_validator("stop_on", mode="before")
+    @classmethod
+    def known_alerts(cls, names: object) -> object:
+        known = get_args(AlertName)
+        for name in names if isinstance(names, list | tuple) else ():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise ValueError(f"alerts.stop_on: there is no alert {name!r}; {hint}")
+        return names
+
+    @model_validator(mode="after")
+    def slot_bounds(self) -> AlertsSection:
+        if self.min_slot_1_share >= self.max_slot_1_share:
+            raise ValueError(
+                f"alerts.min_slot_1_share ({self.min_slot_1_share}) must be below "
+                f"alerts.max_slot_1_share ({self.max_slot_1_share})"
+            )
+        return self
+
+
 class Recipe(Section):
     """Everything a run depends on. Never mutated after load."""
 
@@ -279,6 +322,7 @@ class Recipe(Section):
     train: TrainSection
     evaluate: EvaluateSection = EvaluateSection()
     tracking: TrackingSection = TrackingSection()
+    alerts: AlertsSection = AlertsSection()
 
     @property
     def rollouts_per_step(self) -> int:
