@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -147,6 +148,17 @@ class OpenAIJudge(Section):
         description="fields outside OpenAI's API, as vLLM takes them; {} for servers that refuse them",
     )
 
+    @model_validator(mode="after")
+    def no_secrets(self) -> OpenAIJudge:
+        """A recipe is written into the run folder and sent to trackers."""
+        address = urlsplit(self.url)
+        if "@" in address.netloc or address.query:
+            raise ValueError(
+                "judge.url carries a user name, password or query: give only the address, and put "
+                "the key into the environment variable that judge.api_key_env names"
+            )
+        return self
+
 
 JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminator="type")]
 
@@ -257,8 +269,12 @@ class EvaluateSection(Section):
 
 
 class TrackingSection(Section):
+    """Views beside metrics.jsonl. W&B's key is read from the environment, never stored."""
+
     wandb_project: str | None = None
     tensorboard: bool = False
+    samples_every: PositiveInt = Field(default=10, description="steps between shown rollouts")
+    num_samples: int = Field(default=8, ge=0, description="rollouts shown each time; 0 for none")
 
 
 AlertName = Literal[

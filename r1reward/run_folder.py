@@ -92,11 +92,16 @@ class RunRecorder:
     def __init__(self, folder: RunFolder, recipe: Recipe, trackers: list[Tracker]) -> None:
         self.folder = folder
         self.keep = recipe.train.keep_checkpoints
+        self.tracking = recipe.tracking
         self.trackers = trackers
         self.alerts = AlertWatch(recipe.alerts, folder.read_metrics())
 
     def record_rollouts(self, batch: RolloutBatch) -> None:
         write_rollouts(rollout_path(self.folder.rollouts, batch.step), batch.rollouts)
+        shown = batch.rollouts[: self.tracking.num_samples]
+        if shown and batch.step % self.tracking.samples_every == 0:
+            for tracker in self.trackers:
+                tracker.samples(batch.step + 1, shown)
 
     def record_step(self, report: StepReport) -> None:
         """Raises ``AlertError``, after writing, if an alert is on that the recipe stops for."""
