@@ -11,9 +11,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -147,6 +148,17 @@ class OpenAIJudge(Section):
         description="fields outside OpenAI's API, as vLLM takes them; {} for servers that refuse them",
     )
 
+    @model_validator(mode="after")
+    def no_secrets(self) -> OpenAIJudge:
+        """A recipe is written into the run folder and sent to trackers."""
+        address = urlsplit(self.url)
+        if "@" in address.netloc or address.query:
+            raise ValueError(
+                "judge.url carries a user name, password or query: give only the address, and put "
+                "the key into the environment variable that judge.api_key_env names"
+            )
+        return self
+
 
 JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminator="type")]
 
@@ -257,8 +269,55 @@ class EvaluateSection(Section):
 
 
 class TrackingSection(Section):
+    """Views beside metrics.jsonl. W&B's key is read from the environment, never stored."""
+
     wandb_project: str | None = None
     tensorboard: bool = False
+    samples_every: PositiveInt = Field(default=10, description="steps between shown rollouts")
+    num_samples: int = Field(default=8, ge=0, description="rollouts shown each time; 0 for none")
+
+
+AlertName = Literal[
+    "negatives_vanished",
+    "slot_drift",
+    "length_at_cap",
+    "logprob_gap",
+    "judge_abstaining",
+    "unparsed",
+]
+
+
+class AlertsSection(Section):
+    """When a step's metrics call for a look; ``alerts.py`` says what each alert means."""
+
+    window: PositiveInt = Field(default=5, description="steps that slot_drift is averaged over")
+    min_slot_1_share: Share = 0.4
+    max_slot_1_share: Share = 0.6
+    max_truncated_share: Share = 0.2
+    max_logprob_gap: float = Field(default=0.015, gt=0, description="mean over tokens, at lag 0")
+    max_abstain_share: Share = Field(default=0.05, description="of the judge's calls")
+    max_unparsed_share: Share = 0.2
+    stop_on: tuple[AlertName, ...] = Field(default=(), description="alerts that end the run")
+
+    @field_validator("stop_on", mode="before")
+    @classmethod
+    def known_alerts(cls, names: object) -> object:
+        known = get_args(AlertName)
+        for name in names if isinstance(names, list | tuple) else ():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise ValueError(f"alerts.stop_on: there is no alert {name!r}; {hint}")
+        return names
+
+    @model_validator(mode="after")
+    def slot_bounds(self) -> AlertsSection:
+        if self.min_slot_1_share >= self.max_slot_1_share:
+            raise ValueError(
+                f"alerts.min_slot_1_share ({self.min_slot_1_share}) must be below "
+                f"alerts.max_slot_1_share ({self.max_slot_1_share})"
+            )
+        return self
 
 
 class Recipe(Section):
@@ -279,6 +338,7 @@ class Recipe(Section):
     train: TrainSection
     evaluate: EvaluateSection = EvaluateSection()
     tracking: TrackingSection = TrackingSection()
+    alerts: AlertsSection = AlertsSection()
 
     @property
     def rollouts_per_step(self) -> int:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1reward.alerts import AlertWatch
 from r1reward.checkpoint import save_checkpoint
 from r1reward.config import Recipe, RecipeError, dump_recipe
 from r1reward.data.rollout_store import rollout_path, write_rollouts
@@ -65,6 +66,12 @@ class RunFolder:
         kept = [line for line in lines if is_step_up_to(line, num_steps_done)]
         write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
 
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The metrics of every step so far."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
 
 def write_whole(path: Path, text: str) -> None:
     """The old file or the new one, never a part."""
@@ -82,21 +89,30 @@ def is_step_up_to(line: str, num_steps_done: int) -> bool:
 
 
 class RunRecorder:
-    """The loop's ``Recorder``: one metrics line and one rollout file a step, checkpoints, trackers."""
+    """The loop's ``Recorder``: metrics line, rollout file and alerts of a step, checkpoints, trackers."""
 
     def __init__(self, folder: RunFolder, recipe: Recipe, trackers: list[Tracker]) -> None:
         self.folder = folder
         self.keep = recipe.train.keep_checkpoints
+        self.tracking = recipe.tracking
         self.trackers = trackers
+        self.alerts = AlertWatch(recipe.alerts, folder.read_metrics())
 
     def record_rollouts(self, batch: RolloutBatch) -> None:
         write_rollouts(rollout_path(self.folder.rollouts, batch.step), batch.rollouts)
+        shown = batch.rollouts[: self.tracking.num_samples]
+        if shown and batch.step % self.tracking.samples_every == 0:
+            for tracker in self.trackers:
+                tracker.samples(batch.step + 1, shown)
 
     def record_step(self, report: StepReport) -> None:
+        """Raises ``AlertError``, after writing, if an alert is on that the recipe stops for."""
+        report = self.alerts.step(report)
         with self.folder.metrics.open("a") as lines:
             lines.write(json.dumps({"step": report.step, **report.metrics}) + "\n")
         for tracker in self.trackers:
             tracker.step(report)
+        self.alerts.stop_if_asked(report.step)
 
     async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None:
         await save_checkpoint(self.folder.checkpoints, learner, num_steps_done, self.keep)

@@ -44,6 +44,7 @@ def make_recipe(**changes: object) -> Recipe:
         "reward": {},
         "algorithm": {},
         "train": {"num_steps": 3},
+        "alerts": {},
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")

@@ -1,12 +1,13 @@
 """The run folder: whose it is, and what a resume forgets."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from r1reward.config import Recipe, RecipeError, load_recipe
+from r1reward.config import Recipe, RecipeError, TrackingSection, load_recipe
 from r1reward.interfaces import RolloutBatch
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.types import (
@@ -24,6 +25,10 @@ from r1reward.types import (
 class ListTracker:
     def __init__(self) -> None:
         self.reports: list[StepReport] = []
+        self.shown: list[tuple[int, int]] = []
+
+    def samples(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
+        self.shown.append((step, len(rollouts)))
 
     def step(self, report: StepReport) -> None:
         self.reports.append(report)
@@ -111,19 +116,42 @@ def test_a_step_is_one_line_and_reaches_every_tracker(tiny_recipe: Recipe) -> No
     reports = [StepReport(1, {"loss/x": 0.5}), StepReport(2, {"loss/x": 0.25})]
     for report in reports:
         recorder.record_step(report)
-    assert [json.loads(line) for line in folder.metrics.read_text().splitlines()] == [
-        {"step": 1, "loss/x": 0.5},
-        {"step": 2, "loss/x": 0.25},
-    ]
-    assert trackers[0].reports == trackers[1].reports == reports
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [(line["step"], line["loss/x"]) for line in lines] == [(1, 0.5), (2, 0.25)]
+    assert trackers[0].reports == trackers[1].reports
+    assert [{"step": r.step, **r.metrics} for r in trackers[0].reports] == lines
 
 
-def test_rollouts_of_step_0_are_in_the_file_of_step_1(tiny_recipe: Recipe) -> None:
-    folder = RunFolder(tiny_recipe.run_dir)
+def batch_of(step: int, size: int) -> RolloutBatch:
     prompt = Prompt("p", PreferencePair("q", (), "a", "b", 1), "stored", "", (), 0)
     rollout = Rollout(
         RolloutRequest(prompt, 0, 0), (), (1,), "", np.zeros(1), np.zeros(1, dtype=int), "stop"
     )
     scored = ScoredRollout(rollout, Verdict(None, 1, True), Reward(1, 1, None, 1, "skipped"))
-    RunRecorder(folder, tiny_recipe, []).record_rollouts(RolloutBatch(0, [scored], {}))
+    return RolloutBatch(step, [scored] * size, {})
+
+
+def test_rollouts_of_step_0_are_in_the_file_of_step_1(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    RunRecorder(folder, tiny_recipe, []).record_rollouts(batch_of(0, 1))
     assert [path.name for path in folder.rollouts.iterdir()] == ["step-000001.parquet"]
+
+
+@pytest.mark.parametrize(("num_samples", "shown"), [(2, [(1, 2), (4, 2)]), (9, [(1, 3), (4, 3)])])
+def test_some_rollouts_are_shown_every_few_steps(
+    tiny_recipe: Recipe, num_samples: int, shown: list[tuple[int, int]]
+) -> None:
+    tracking = TrackingSection(samples_every=3, num_samples=num_samples)
+    recipe = tiny_recipe.model_copy(update={"tracking": tracking})
+    tracker = ListTracker()
+    recorder = RunRecorder(RunFolder(recipe.run_dir), recipe, [tracker])
+    for step in range(5):
+        recorder.record_rollouts(batch_of(step, size=3))
+    assert tracker.shown == shown
+
+
+def test_no_samples_asked_for_means_none_shown(tiny_recipe: Recipe) -> None:
+    recipe = tiny_recipe.model_copy(update={"tracking": TrackingSection(num_samples=0)})
+    tracker = ListTracker()
+    RunRecorder(RunFolder(recipe.run_dir), recipe, [tracker]).record_rollouts(batch_of(0, 3))
+    assert tracker.shown == []
