@@ -203,7 +203,13 @@ class LearnerSection(Section):
     num_ranks: PositiveInt = 1
     zero_stage: Literal[0, 1, 2, 3] = 2
     train_batch_size: PositiveInt = 128
-    micro_batch_tokens: PositiveInt = 32768
+    micro_batch_tokens: PositiveInt = Field(
+        default=32768,
+        description="limit of one forward pass: rows times the longest, or the tokens when packing",
+    )
+    packing: bool = Field(
+        default=False, description="run a micro-batch's samples in one row, without padding"
+    )
     lr: float = Field(default=1e-6, gt=0)
     warmup_share: Share = 0.03
     min_lr_ratio: Share = 0.1
@@ -315,6 +321,15 @@ class Recipe(Section):
             raise ValueError(
                 f"rollout.temperature is {self.rollout.temperature}, but the engine reports "
                 "log-probs before temperature, so training needs 1.0: set it back to 1.0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def learner_can_run_the_model(self) -> Recipe:
+        if self.learner.packing and self.model.attention != "sdpa":
+            raise ValueError(
+                "learner.packing cuts sdpa's attention between samples, but model.attention is "
+                f"{self.model.attention}: set model.attention to sdpa or learner.packing to false"
             )
         return self
 

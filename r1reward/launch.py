@@ -39,7 +39,7 @@ async def running_system(
             judges = start_judges(recipe, seats) if engines else []
             ranks = start_learner(recipe, seats) if learner else []
             actors = [*generators, *judges, *ranks]
-            group = LearnerGroup(ranks, recipe.learner.micro_batch_tokens) if learner else None
+            group = LearnerGroup(ranks, recipe.learner) if learner else None
             ready = [actor.ready.remote() for actor in (*generators, *judges)]
             await asyncio.gather(*ready, *([group.start()] if group else []))
             yield System(

@@ -102,7 +102,10 @@ class DeepSpeedRank:
     def load_model(self) -> PolicyModel:
         learner = self.recipe.learner
         return load_policy_model(
-            self.recipe.model, learner.logprob_chunk_tokens, learner.gradient_checkpointing
+            self.recipe.model,
+            learner.logprob_chunk_tokens,
+            learner.gradient_checkpointing,
+            learner.packing,
         )
 
     def logprobs(

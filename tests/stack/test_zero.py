@@ -20,9 +20,11 @@ from r1reward.engines.weight_buckets import unpack
 from r1reward.launch import running_system
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
+from tests.samples import made_up_samples
 from tests.stack.conftest import LOGPROB_BOUND, gap, stack_recipe
 
 NUM_UPDATES = 3
+SAMPLE_LENGTHS = range(3, 112, 9)
 
 
 def zero_recipe(stage: int, *overrides: str) -> Recipe:
@@ -37,33 +39,6 @@ def zero_recipe(stage: int, *overrides: str) -> Recipe:
         "placement.threads=1",
         *overrides,
     )
-
-
-def made_up_samples(recipe: Recipe) -> list[TrainingSample]:
-    """Real prompts and images with random responses of very different lengths."""
-    processor = PolicyProcessor(recipe.model)
-    generator = np.random.default_rng(0)
-    samples = []
-    for number, pair in enumerate(make_pairs("train", 13, seed=5)):
-        prompt = processor.encode(pair, "stored", recipe.prompt)
-        pads = prompt.num_tokens - len(prompt.token_ids)
-        expanded = [
-            token
-            for token_id in prompt.token_ids
-            for token in [token_id] * (pads + 1 if token_id == processor.image_token_id else 1)
-        ]
-        length = 3 + 9 * number
-        samples.append(
-            TrainingSample(
-                prompt_token_ids=tuple(expanded),
-                response_token_ids=tuple(generator.integers(20, 300, length).tolist()),
-                images=pair.images,
-                rollout_logprobs=np.full(length, -5.0, dtype=np.float32),
-                old_logprobs=None,
-                advantages=generator.normal(size=length),
-            )
-        )
-    return samples
 
 
 def plain_torch(
@@ -115,7 +90,7 @@ async def published(learner: LearnerGroup) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_two_ranks_train_like_one_plain_process(stage: int) -> None:
     recipe = zero_recipe(stage)
-    samples = made_up_samples(recipe)
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS)
     wanted_losses, wanted_norms, wanted = plain_torch(recipe, samples)
 
     async def updates() -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
@@ -151,7 +126,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
     model.save_pretrained(folder)
     PolicyProcessor(base.model).processor.save_pretrained(folder)
     recipe = zero_recipe(3, f"model.path={folder}")
-    samples = made_up_samples(recipe)
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS)
 
     async def parity() -> tuple[float, float, set[str]]:
         from r1reward.interfaces import Sampling

@@ -206,6 +206,11 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             "must be at least model.max_prompt_tokens (64): raise the first or lower the second",
         ),
         (
+            ["learner.packing=true", "model.attention=eager"],
+            "learner.packing cuts sdpa's attention between samples, but model.attention is eager: "
+            "set model.attention to sdpa or learner.packing to false",
+        ),
+        (
             ["placement.mode=colocate"],
             "placement.mode colocate needs engines that give their GPU memory back between "
             "phases, which this version does not do: set placement.mode to split",
