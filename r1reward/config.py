@@ -209,13 +209,56 @@ class AlgorithmSection(Section):
         return self.kl_beta > 0 or self.log_reference_kl
 
 
+class PartSection(Section):
+    """How one part of the policy learns."""
+
+    trainable: bool = True
+    lr_scale: float = Field(default=1.0, gt=0, description="factor on learner.lr for this part")
+
+
+class PartsSection(Section):
+    """Vision tower, the merger behind it, and the language model with its embeddings and head."""
+
+    vision: PartSection = PartSection()
+    merger: PartSection = PartSection()
+    language: PartSection = PartSection()
+
+    @model_validator(mode="after")
+    def something_trains(self) -> PartsSection:
+        if not (self.vision.trainable or self.merger.trainable or self.language.trainable):
+            raise ValueError(
+                "learner.parts freezes vision, merger and language: nothing is left to train; "
+                "set trainable to true for one of them"
+            )
+        return self
+
+
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class LoraSection(Section):
+    """Low-rank adapters on the language model. All other weights are frozen."""
+
+    rank: PositiveInt = 16
+    alpha: float = Field(default=32.0, gt=0, description="the adapters are scaled by alpha / rank")
+    targets: tuple[Projection, ...] = Field(
+        default=get_args(Projection), min_length=1, description="which projections of each layer"
+    )
+
+
 class LearnerSection(Section):
     """The DeepSpeed group. Batch sizes count sequences over all ranks."""
 
     num_ranks: PositiveInt = 1
     zero_stage: Literal[0, 1, 2, 3] = 2
     train_batch_size: PositiveInt = 128
-    micro_batch_tokens: PositiveInt = 32768
+    micro_batch_tokens: PositiveInt = Field(
+        default=32768,
+        description="limit of one forward pass: rows times the longest, or the tokens when packing",
+    )
+    packing: bool = Field(
+        default=False, description="run a micro-batch's samples in one row, without padding"
+    )
     lr: float = Field(default=1e-6, gt=0)
     warmup_share: Share = 0.03
     min_lr_ratio: Share = 0.1
@@ -223,12 +266,30 @@ class LearnerSection(Section):
     adam_beta2: float = Field(default=0.95, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    gradient_checkpointing: bool = False
+    parts: PartsSection = PartsSection()
+    lora: LoraSection | None = Field(
+        default=None, description="train adapters instead of the weights; published merged"
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="keep one activation a layer and recompute the rest"
+    )
+    offload_optimizer: bool = Field(
+        default=False, description="keep the optimizer's state in host memory (GPUs, ZeRO 1 to 3)"
+    )
     logprob_chunk_tokens: PositiveInt = Field(
         default=2048, description="response tokens whose logits are held in float32 at once"
     )
     bucket_mb: PositiveInt = Field(default=256, description="size of one published weight bucket")
     timeout_s: PositiveInt = Field(default=1800, description="limit of one collective")
+
+    @model_validator(mode="after")
+    def adapters_or_parts(self) -> LearnerSection:
+        if self.lora is not None and self.parts != PartsSection():
+            raise ValueError(
+                "learner.lora freezes every weight and trains adapters only, so learner.parts has "
+                "nothing to say: remove one of the two"
+            )
+        return self
 
 
 class PlacementSection(Section):
@@ -379,6 +440,34 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def learner_can_run_the_model(self) -> Recipe:
+        if self.learner.packing and self.model.attention != "sdpa":
+            raise ValueError(
+                "learner.packing cuts sdpa's attention between samples, but model.attention is "
+                f"{self.model.attention}: set model.attention to sdpa or learner.packing to false"
+            )
+        if self.learner.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError(
+                "learner.zero_stage 0 would sum gradients in bfloat16, where small ones vanish: set "
+                "learner.zero_stage to 1, 2 or 3, or model.dtype to float32"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def offload_has_somewhere_to_go(self) -> Recipe:
+        if self.learner.offload_optimizer and self.placement.device == "cpu":
+            raise ValueError(
+                "learner.offload_optimizer moves the optimizer from GPU to host memory, but with "
+                "placement.device cpu it is there already: set learner.offload_optimizer to false"
+            )
+        if self.learner.offload_optimizer and self.learner.zero_stage == 0:
+            raise ValueError(
+                "learner.offload_optimizer needs ZeRO, but learner.zero_stage is 0: "
+                "set learner.zero_stage to 1, 2 or 3"
+            )
+        return self
+
+    @model_validator(mode="after")
     def engines_fit(self) -> Recipe:
         budget = self.rollout.engine.max_num_batched_tokens
         if self.placement.device == "cpu" and (budget or 0) < self.model.max_prompt_tokens:
@@ -491,7 +580,7 @@ def dotted(location: Sequence[str]) -> str:
             continue
         kept.append(part)
         field = getattr(section, "model_fields", {}).get(part)
-        section = object if field is None else field.annotation
+        section = object if field is None else required(field.annotation)
     return ".".join(kept) or "recipe"
 
 
@@ -506,8 +595,14 @@ def known_keys(location: Sequence[str]) -> list[str]:
         if not is_section(section):
             section = next(s for s in variants(section) if variant_tag(s) == part)
         else:
-            section = section.model_fields[part].annotation
+            section = required(section.model_fields[part].annotation)
     return sorted(section.model_fields)
+
+
+def required(annotation: Any) -> Any:
+    """The section behind ``Section | None``; other annotations as they are."""
+    sections = variants(annotation)
+    return sections[0] if len(sections) == 1 else annotation
 
 
 def variants(union: Any) -> tuple[type[Section], ...]:

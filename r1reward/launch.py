@@ -36,7 +36,7 @@ async def running_system(
         actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
         try:
             start_actors(recipe, processor, seats, actors)
-            learner = LearnerGroup(actors["learner"], recipe.learner.micro_batch_tokens)
+            learner = LearnerGroup(actors["learner"], recipe.learner)
             ready = [actor.ready.remote() for actor in (*actors["rollout"], *actors["judge"])]
             await asyncio.gather(*ready, *([learner.start()] if actors["learner"] else []))
             yield System(

@@ -13,7 +13,7 @@ import ray
 
 from r1reward.actors.weights import publish
 from r1reward.algorithm.batch import cut_micro_batches, split_across_ranks
-from r1reward.config import Recipe
+from r1reward.config import LearnerSection, Recipe
 from r1reward.metrics import Metrics, merge
 from r1reward.types import TrainingSample, WeightsHandle
 
@@ -88,9 +88,9 @@ class LearnerActor:
 class LearnerGroup:
     """All ranks as one ``Learner``."""
 
-    def __init__(self, actors: Sequence[Any], micro_batch_tokens: int) -> None:
+    def __init__(self, actors: Sequence[Any], settings: LearnerSection) -> None:
         self.actors = list(actors)
-        self.micro_batch_tokens = micro_batch_tokens
+        self.settings = settings
         # What the store keeps: the newest bundle, and the one an engine may still be pulling.
         self.kept: deque[WeightsHandle] = deque(maxlen=2)
 
@@ -108,7 +108,11 @@ class LearnerGroup:
         lengths = [sample.num_tokens for sample in samples]
         plan = []
         for indices in split_across_ranks(lengths, len(self.actors)):
-            cuts = cut_micro_batches([lengths[i] for i in indices], self.micro_batch_tokens)
+            cuts = cut_micro_batches(
+                [lengths[i] for i in indices],
+                self.settings.micro_batch_tokens,
+                self.settings.packing,
+            )
             plan.append([[indices[i] for i in cut] for cut in cuts])
         return plan, max(len(cuts) for cuts in plan)
 

@@ -19,12 +19,16 @@ def split_across_ranks(lengths: Sequence[int], num_ranks: int) -> list[list[int]
     return ranks
 
 
-def cut_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def cut_micro_batches(
+    lengths: Sequence[int], token_budget: int, packing: bool = False
+) -> list[list[int]]:
     """Group indices of similar length so that rows * longest row <= budget, padding included.
 
+    Packed samples need no padding: their lengths just add up.
     Raises ``ValueError`` for a sequence that is longer than the budget on its own.
     """
     batches: list[list[int]] = []
+    used = 0
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         length = lengths[index]
         if length > token_budget:
@@ -33,8 +37,12 @@ def cut_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[in
                 "raise learner.micro_batch_tokens"
             )
         # Sorted ascending, so this sequence is the longest of the batch it joins.
-        if batches and (len(batches[-1]) + 1) * length <= token_budget:
+        rows = len(batches[-1]) if batches else 0
+        joined = used + length if packing else (rows + 1) * length
+        if rows and joined <= token_budget:
             batches[-1].append(index)
+            used += length
         else:
             batches.append([index])
+            used = length
     return batches

@@ -26,7 +26,9 @@ from torch import distributed as dist
 
 from r1reward.algorithm.loss import policy_loss
 from r1reward.algorithm.schedule import learning_rate
-from r1reward.config import Recipe
+from r1reward.config import LearnerSection, Recipe
+from r1reward.engines.lora import add_lora, merged, with_adapters
+from r1reward.engines.parts import freeze_parts, parameter_groups
 from r1reward.engines.policy_model import (
     DTYPES,
     MicroBatch,
@@ -39,9 +41,6 @@ from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
 from r1reward.metrics import Metrics, last, maximum, mean, merge
 from r1reward.types import TrainingSample, WeightBucket
-
-# DeepSpeed otherwise compiles a C++ op at start that nothing here uses (a minute, and a compiler).
-deepspeed.ops.__compatible_ops__ = {}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -71,6 +70,10 @@ class DeepSpeedRank:
             "WORLD_SIZE": str(address.num_ranks),
             "LOCAL_RANK": "0",  # every rank is an actor that sees only its own GPU
         }
+        if not recipe.learner.offload_optimizer:
+            # DeepSpeed otherwise compiles a C++ op at start that nothing here uses (a minute, and a
+            # compiler). Offloading does compile one: Adam on the host.
+            deepspeed.ops.__compatible_ops__ = {}
         torch.set_num_threads(recipe.placement.threads)
         torch.manual_seed(recipe.seed)
         deepspeed.init_distributed(
@@ -86,13 +89,12 @@ class DeepSpeedRank:
             self.reference = self.load_model().to(self.device).eval()
         model = self.load_model().train()
         self.parameter_names = [name for name, _ in model.hf.named_parameters()]
-        settings = recipe.learner
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.lr,
-            betas=(settings.adam_beta1, settings.adam_beta2),
-            weight_decay=settings.weight_decay,
-        )
+        freeze_parts(model.hf, recipe.learner)
+        if recipe.learner.lora is not None:
+            add_lora(model.hf, recipe.learner.lora, recipe.seed)
+        groups = parameter_groups(model.hf, recipe.learner)
+        self.lr_scales = [group.pop("lr_scale") for group in groups]
+        optimizer = build_optimizer(groups, recipe.learner)
         optimizer.register_step_pre_hook(self.before_step)
         self.grad_norm = math.nan
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
@@ -102,7 +104,10 @@ class DeepSpeedRank:
     def load_model(self) -> PolicyModel:
         learner = self.recipe.learner
         return load_policy_model(
-            self.recipe.model, learner.logprob_chunk_tokens, learner.gradient_checkpointing
+            self.recipe.model,
+            learner.logprob_chunk_tokens,
+            learner.gradient_checkpointing,
+            learner.packing,
         )
 
     def logprobs(
@@ -146,8 +151,8 @@ class DeepSpeedRank:
                 loss_sum += loss.item()
         self.require_finite(loss_sum, "loss")
         rate = learning_rate(self.num_updates, self.recipe.num_optimizer_steps, self.recipe.learner)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
+            group["lr"] = rate * scale
         self.engine.step()
         self.num_updates += 1
         parts.append({"learner/grad_norm": maximum(self.grad_norm), "learner/lr": last(rate)})
@@ -220,16 +225,21 @@ class DeepSpeedRank:
         return context
 
     def weight_buckets(self) -> Iterator[tuple[WeightBucket, np.ndarray] | None]:
-        """The weights in the rollout dtype, bucket by bucket; only rank 0 yields content."""
+        """The weights in the rollout dtype, bucket by bucket; only rank 0 yields content.
+
+        Always every weight of the plain model, also the frozen ones; adapters are merged.
+        """
         dtype = DTYPES[self.recipe.model.dtype]
         parameters = dict(self.engine.module.hf.named_parameters())
         sizes = [
             (name, full_numel(parameters[name]) * dtype.itemsize) for name in self.parameter_names
         ]
         for names in group_by_bytes(sizes, self.recipe.learner.bucket_mb * 2**20):
-            with self.gathered([parameters[name] for name in names]):
+            pieces = [with_adapters(name, parameters) for name in names]
+            with self.gathered([parameter for piece in pieces for parameter in piece]):
                 if self.address.rank == 0:
-                    yield pack([(name, parameters[name].detach().to(dtype)) for name in names])
+                    whole = [merged(piece, self.recipe.learner.lora).to(dtype) for piece in pieces]
+                    yield pack(list(zip(names, whole, strict=True)))
                 else:
                     yield None
 
@@ -280,6 +290,22 @@ def split_rows(values_BT: torch.Tensor, batch: MicroBatch) -> list[np.ndarray]:
     ]
 
 
+def build_optimizer(groups: list[dict[str, Any]], settings: LearnerSection) -> Any:
+    """AdamW, on the host when it is offloaded."""
+    betas = (settings.adam_beta1, settings.adam_beta2)
+    if settings.offload_optimizer:
+        return deepspeed.ops.adam.DeepSpeedCPUAdam(
+            groups,
+            lr=settings.lr,
+            betas=betas,
+            weight_decay=settings.weight_decay,
+            adamw_mode=True,
+        )
+    return torch.optim.AdamW(
+        groups, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay
+    )
+
+
 def clips_itself(recipe: Recipe) -> bool:
     """Stage 0 in float32 steps the plain optimizer; DeepSpeed would clip but not tell the norm."""
     return recipe.learner.zero_stage == 0 and recipe.model.dtype == "float32"
@@ -287,13 +313,19 @@ def clips_itself(recipe: Recipe) -> bool:
 
 def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.learner
+    bfloat16 = recipe.model.dtype == "bfloat16"
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
+    if settings.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     return {
         "train_micro_batch_size_per_gpu": 1,  # unused: the caller owns micro-batches
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0 if clips_itself(recipe) else settings.max_grad_norm,
-        "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": False},
-        "bf16": {"enabled": recipe.model.dtype == "bfloat16"},
+        "zero_optimization": zero,
+        "bf16": {"enabled": bfloat16},
+        # In bfloat16 the hundredth micro-batch would be rounded away.
+        "data_types": {"grad_accum_dtype": "fp32" if bfloat16 else None},
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }

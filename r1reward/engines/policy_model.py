@@ -2,7 +2,8 @@
 
 Old, new and reference log-probs all come from ``PolicyModel.forward``, on the token ids the engine
 sampled and with the images in. Shape legend: B sequences, L positions of prompt and response,
-T positions of the longest response, N response tokens, D hidden size, V vocabulary.
+T positions of the longest response, S slots of the rows the language model really runs (B * L when
+padded, the tokens when packed), N response tokens, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from r1reward.config import ModelSection
+from r1reward.engines.packing import PACKED_ATTENTION
 from r1reward.engines.processor import PolicyProcessor, resolve_model_path
 from r1reward.types import TrainingSample
 
@@ -145,47 +148,105 @@ class LogprobHead(nn.Linear):
 
 
 class PolicyModel(nn.Module):
-    """A Qwen2.5-VL that answers with the log-probs and entropies of the response tokens."""
+    """A Qwen2.5-VL that answers with the log-probs and entropies of the response tokens.
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, chunk_tokens: int) -> None:
+    With ``packing`` the language model sees the samples one after the other in a single row.
+    """
+
+    def __init__(
+        self, model: Qwen2_5_VLForConditionalGeneration, chunk_tokens: int, packing: bool = False
+    ) -> None:
         super().__init__()
         model.lm_head = LogprobHead.replacing(model.lm_head, chunk_tokens)
         self.hf = model
+        self.packing = packing
 
     def forward(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies in float32, both [B, T] and 0 where ``batch.mask_BT`` is False."""
+        # The vision tower goes first, whether there are images or not: under ZeRO-3 all ranks must
+        # call the same modules in the same order.
+        features = BaseModelOutputWithPooling(pooler_output=(self.image_features(batch),))
+        inputs, slots_BL = self.packed(batch) if self.packing else self.padded(batch)
         output: Any = self.hf.model(
-            input_ids=batch.input_ids_BL,
-            attention_mask=batch.attention_mask_BL,
-            mm_token_type_ids=batch.mm_token_type_ids_BL,
-            pixel_values=batch.pixel_values,
-            image_grid_thw=batch.image_grid_thw,
-            use_cache=False,
+            **inputs, mm_encoder_outputs={"image": features}, use_cache=False
         )
-        hidden_BLD = output.last_hidden_state
-        rows_B1 = torch.arange(hidden_BLD.shape[0], device=hidden_BLD.device)[:, None]
-        hidden_ND = hidden_BLD[rows_B1, batch.response_at_BT][batch.mask_BT]
+        hidden_SD = output.last_hidden_state.flatten(0, 1)
+        slots_BT = slots_BL.gather(1, batch.response_at_BT)
+        hidden_ND = hidden_SD[slots_BT[batch.mask_BT]]
         logprobs_N, entropies_N = self.hf.lm_head(hidden_ND, batch.targets_BT[batch.mask_BT])
-        shape, device = batch.mask_BT.shape, hidden_BLD.device
+        shape, device = batch.mask_BT.shape, hidden_SD.device
         logprobs_BT = torch.zeros(shape, dtype=torch.float32, device=device)
         entropies_BT = torch.zeros(shape, dtype=torch.float32, device=device)
         logprobs_BT = logprobs_BT.masked_scatter(batch.mask_BT, logprobs_N)
         return logprobs_BT, entropies_BT.masked_scatter(batch.mask_BT, entropies_N)
 
+    def image_features(self, batch: MicroBatch) -> torch.Tensor:
+        """Features [image tokens, D]. Without images the tower sees one black token, then dropped."""
+        visual = self.hf.model.visual
+        if batch.pixel_values is not None:
+            return visual(
+                batch.pixel_values.to(visual.dtype), grid_thw=batch.image_grid_thw
+            ).pooler_output
+        vision, device = visual.config, batch.input_ids_BL.device
+        side = vision.spatial_merge_size
+        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.zeros(side**2, patch, dtype=visual.dtype, device=device)
+        grid = torch.tensor([[1, side, side]], device=device)
+        return visual(pixels, grid_thw=grid).pooler_output[:0]
+
+    def padded(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
+        """What the language model is called with, and the slot of every position, [B, L]."""
+        slots_BL = torch.arange(batch.input_ids_BL.numel(), device=batch.input_ids_BL.device)
+        inputs = {
+            "input_ids": batch.input_ids_BL,
+            "attention_mask": batch.attention_mask_BL,
+            "position_ids": self.positions(batch),
+        }
+        return inputs, slots_BL.view_as(batch.input_ids_BL)
+
+    def packed(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
+        """The same for one row of all tokens. Positions are [4, 1, S]: in the text, then M-RoPE's."""
+        is_token_BL = batch.attention_mask_BL.bool()
+        text_positions_BL = batch.attention_mask_BL.cumsum(dim=1) - 1
+        positions_4BL = torch.cat([text_positions_BL[None], self.positions(batch)])
+        inputs = {
+            "input_ids": batch.input_ids_BL[is_token_BL][None],
+            "attention_mask": None,
+            "position_ids": positions_4BL[:, is_token_BL][:, None],
+        }
+        slots_BL = batch.attention_mask_BL.flatten().cumsum(dim=0) - 1
+        return inputs, slots_BL.view_as(batch.input_ids_BL)
+
+    def positions(self, batch: MicroBatch) -> torch.Tensor:
+        """M-RoPE positions [3, B, L]: time, row, column."""
+        positions_3BL, _ = self.hf.model.get_rope_index(
+            batch.input_ids_BL,
+            batch.mm_token_type_ids_BL,
+            image_grid_thw=batch.image_grid_thw,
+            attention_mask=batch.attention_mask_BL,
+        )
+        return positions_3BL
+
 
 def load_policy_model(
-    model: ModelSection, chunk_tokens: int, gradient_checkpointing: bool = False
+    model: ModelSection,
+    chunk_tokens: int,
+    gradient_checkpointing: bool = False,
+    packing: bool = False,
 ) -> PolicyModel:
     """Load weights from a folder or the hub, with dropout off (old and new log-probs must agree)."""
+    attention: Any = model.attention
+    if packing:
+        attention = {"": attention, "text_config": PACKED_ATTENTION, "vision_config": attention}
     hf = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         resolve_model_path(model.path),
         dtype=DTYPES[model.dtype],
-        attn_implementation=model.attention,
+        attn_implementation=attention,
     )
     if gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     hf.eval()
-    return PolicyModel(hf, chunk_tokens)
+    return PolicyModel(hf, chunk_tokens, packing)
 
 
 def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:

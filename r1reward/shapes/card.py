@@ -63,7 +63,5 @@ def rates_table(sampled: Rates, greedy: Rates) -> str:
         rate, greedily = sampled.get(name, Rate()), greedy.get(name, Rate())
         low, high = GATES.get(name, (None, None))
         gate = "" if low is None else f"{low:.2f} to {high:.2f}"
-        rows.append(
-            f"| {name} | {rate.value:.3f} | {rate.total} | {greedily.value:.3f} | {gate} |"
-        )
+        rows.append(f"| {name} | {rate.value:.3f} | {rate.total} | {greedily.value:.3f} | {gate} |")
     return "\n".join(rows)

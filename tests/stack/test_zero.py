@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,19 @@ from r1reward.actors.weights import fetch
 from r1reward.algorithm.loss import policy_loss
 from r1reward.algorithm.schedule import learning_rate
 from r1reward.config import Recipe
+from r1reward.engines.lora import add_lora, merged, with_adapters
+from r1reward.engines.parts import freeze_parts, parameter_groups, part_of
 from r1reward.engines.policy_model import MicroBatchBuilder, load_policy_model
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import unpack
 from r1reward.launch import running_system
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
+from tests.samples import made_up_samples
 from tests.stack.conftest import LOGPROB_BOUND, gap, stack_recipe
 
 NUM_UPDATES = 3
+SAMPLE_LENGTHS = range(3, 112, 9)
 
 
 def zero_recipe(stage: int, *overrides: str) -> Recipe:
@@ -41,43 +45,25 @@ def zero_recipe(stage: int, *overrides: str) -> Recipe:
     )
 
 
-def made_up_samples(recipe: Recipe) -> list[TrainingSample]:
-    """Real prompts and images with random responses of very different lengths."""
-    processor = PolicyProcessor(recipe.model)
-    generator = np.random.default_rng(0)
-    samples = []
-    for number, pair in enumerate(make_pairs("train", 13, seed=5)):
-        prompt = processor.encode(pair, "stored", recipe.prompt)
-        pads = prompt.num_tokens - len(prompt.token_ids)
-        expanded = [
-            token
-            for token_id in prompt.token_ids
-            for token in [token_id] * (pads + 1 if token_id == processor.image_token_id else 1)
-        ]
-        length = 3 + 9 * number
-        samples.append(
-            TrainingSample(
-                prompt_token_ids=tuple(expanded),
-                response_token_ids=tuple(generator.integers(20, 300, length).tolist()),
-                images=pair.images,
-                rollout_logprobs=np.full(length, -5.0, dtype=np.float32),
-                old_logprobs=None,
-                advantages=generator.normal(size=length),
-            )
-        )
-    return samples
+@dataclass(frozen=True)
+class Trained:
+    losses: list[float]
+    norms: list[float]
+    weights: dict[str, torch.Tensor]
 
 
-def plain_torch(
-    recipe: Recipe, samples: list[TrainingSample]
-) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
-    """The same updates in one process, one batch, torch's own AdamW."""
-    processor = PolicyProcessor(recipe.model)
-    model = load_policy_model(recipe.model, chunk_tokens=4096).train()
-    batch = MicroBatchBuilder(processor).build(samples)
+def plain_torch(recipe: Recipe, samples: list[TrainingSample]) -> Trained:
+    """The same updates in one process, one padded batch, torch's own AdamW."""
     settings = recipe.learner
+    model = load_policy_model(recipe.model, chunk_tokens=4096).train()
+    names = [name for name, _ in model.hf.named_parameters()]
+    freeze_parts(model.hf, settings)
+    if settings.lora is not None:
+        add_lora(model.hf, settings.lora, recipe.seed)
+    batch = MicroBatchBuilder(PolicyProcessor(recipe.model)).build(samples)
+    groups = parameter_groups(model.hf, settings)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        groups,
         betas=(settings.adam_beta1, settings.adam_beta2),
         weight_decay=settings.weight_decay,
     )
@@ -99,11 +85,39 @@ def plain_torch(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(update, recipe.num_optimizer_steps, settings)
+            rate = learning_rate(update, recipe.num_optimizer_steps, settings)
+            group["lr"] = rate * group["lr_scale"]
         optimizer.step()
         losses.append(loss.item())
         norms.append(norm.item())
-    return losses, norms, {n: p.detach().clone() for n, p in model.hf.named_parameters()}
+    parameters = dict(model.hf.named_parameters())
+    weights = {name: merged(with_adapters(name, parameters), settings.lora) for name in names}
+    return Trained(losses, norms, weights)
+
+
+async def train(
+    learner: LearnerGroup, samples: list[TrainingSample], num_updates: int = NUM_UPDATES
+) -> Trained:
+    metrics = [await learner.update(samples) for _ in range(num_updates)]
+    losses = [m["learner/loss"].value for m in metrics]
+    norms = [m["learner/grad_norm"].value for m in metrics]
+    return Trained(losses, norms, await published(learner))
+
+
+def require_same(found: Trained, wanted: Trained, lr: float) -> None:
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-4, abs=1e-6)
+    assert found.norms == pytest.approx(wanted.norms, rel=1e-4)
+    assert found.weights.keys() == wanted.weights.keys()
+    # Adam divides by the gradient's size: where a gradient is nearly 0 rounding decides the step's
+    # sign, so single weights may differ by about a step; the bulk must not.
+    differences = [(found.weights[n] - w).abs().flatten() for n, w in wanted.weights.items()]
+    assert torch.cat(differences).quantile(0.99).item() < 1e-5
+    assert torch.cat(differences).max().item() < 3 * lr
+
+
+def initial_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
+    model = load_policy_model(recipe.model, chunk_tokens=512)
+    return {name: parameter.detach() for name, parameter in model.hf.named_parameters()}
 
 
 async def published(learner: LearnerGroup) -> dict[str, torch.Tensor]:
@@ -114,38 +128,161 @@ async def published(learner: LearnerGroup) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
-def test_two_ranks_train_like_one_plain_process(stage: int) -> None:
-    recipe = zero_recipe(stage)
-    samples = made_up_samples(recipe)
-    wanted_losses, wanted_norms, wanted = plain_torch(recipe, samples)
+@pytest.mark.parametrize(
+    ("stage", "override"),
+    [(0, "seed=0"), (1, "learner.lora={rank: 8, targets: [q_proj]}"), (2, "seed=0"), (3, "seed=0")],
+)
+def test_two_ranks_train_like_one_plain_process(stage: int, override: str) -> None:
+    recipe = zero_recipe(stage, override)
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS)
 
-    async def updates() -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
+    async def trained() -> Trained:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
             assert system.learner is not None
             plan, num_rounds = system.learner.cut(samples)
             # The ranks really hold different numbers of micro-batches of different sizes.
             assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
-            metrics = [await system.learner.update(samples) for _ in range(NUM_UPDATES)]
-            losses = [m["learner/loss"].value for m in metrics]
-            norms = [m["learner/grad_norm"].value for m in metrics]
-            weights = await published(system.learner)
+            found = await train(system.learner, samples)
             poisoned = [replace(s, advantages=np.full(len(s.advantages), np.nan)) for s in samples]
             with pytest.raises(ray.exceptions.RayTaskError, match="loss of update 3 is not finite"):
                 await system.learner.update(poisoned)
             after = await published(system.learner)
-            assert all(torch.equal(after[name], weights[name]) for name in weights)
-            return losses, norms, weights
+            assert all(torch.equal(after[name], weight) for name, weight in found.weights.items())
+            return found
 
-    losses, norms, weights = asyncio.run(updates())
-    assert losses == pytest.approx(wanted_losses, rel=1e-4, abs=1e-6)
-    assert norms == pytest.approx(wanted_norms, rel=1e-4)
-    assert weights.keys() == wanted.keys()
-    # Adam divides by the gradient's size: where a gradient is nearly 0 rounding decides the step's
-    # sign, so single weights may differ by about a step; the bulk must not.
-    differences = torch.cat([(weights[n] - wanted[n]).abs().flatten() for n in wanted])
-    assert differences.quantile(0.99).item() < 1e-5
-    assert differences.max().item() < 3 * recipe.learner.lr
+    require_same(asyncio.run(trained()), plain_torch(recipe, samples), recipe.learner.lr)
+
+
+def test_frozen_vision_a_fast_merger_and_packing_under_zero_2() -> None:
+    recipe = zero_recipe(
+        2,
+        "learner.packing=true",
+        "learner.parts.vision.trainable=false",
+        "learner.parts.merger.lr_scale=3",
+        "learner.parts.language.lr_scale=0.5",
+        "learner.gradient_checkpointing=true",
+    )
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS, text_only=(2, 9))
+    before = initial_weights(recipe)
+
+    async def trained() -> tuple[Trained, list[np.ndarray]]:
+        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
+            assert system.learner is not None
+            logprobs = await system.learner.logprobs(samples, "policy")
+            return await train(system.learner, samples), logprobs
+
+    found, logprobs = asyncio.run(trained())
+    require_same(found, plain_torch(recipe, samples), 3 * recipe.learner.lr)
+    assert gap(logprobs, plain_logprobs(recipe, samples)) < LOGPROB_BOUND
+    for name, weight in found.weights.items():
+        assert torch.equal(weight, before[name]) is (part_of(name) == "vision"), name
+
+
+def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: Path) -> None:
+    recipe = zero_recipe(3, "learner.lora={rank: 4, alpha: 8}")
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS, text_only=(0, 1, 2, 3, 5, 7, 9, 11, 12))
+    before = initial_weights(recipe)
+
+    async def trained() -> tuple[Trained, list[np.ndarray], list[np.ndarray], Trained, Trained]:
+        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
+            learner = system.learner
+            assert learner is not None
+            require_lopsided_rounds(learner, samples)
+            at_start = await learner.logprobs(samples, "policy")
+            found = await train(learner, samples)
+            at_end = await learner.logprobs(samples, "policy")
+            await learner.export(tmp_path / "export")
+            await learner.save(tmp_path / "checkpoint")
+            onward = await train(learner, samples, 1)
+            await learner.load(tmp_path / "checkpoint")
+            again = await train(learner, samples, 1)
+            return found, at_start, at_end, onward, again
+
+    found, at_start, at_end, onward, again = asyncio.run(trained())
+    require_same(found, plain_torch(recipe, samples), recipe.learner.lr)
+    assert gap(at_start, plain_logprobs(recipe, samples)) < LOGPROB_BOUND
+    moved = {
+        name for name, weight in found.weights.items() if not torch.equal(weight, before[name])
+    }
+    assert moved == {
+        f"model.language_model.layers.{layer}.{projection}.weight"
+        for layer in range(4)
+        for projection in (
+            *(f"self_attn.{x}_proj" for x in "qkvo"),
+            *(f"mlp.{x}_proj" for x in ("gate", "up", "down")),
+        )
+    }
+    # The exported folder is a plain model, and the trained one.
+    exported = recipe.model.model_copy(update={"path": str(tmp_path / "export")})
+    assert (
+        gap(at_end, plain_logprobs(recipe.model_copy(update={"model": exported}), samples)) < 1e-4
+    )
+    assert gap(at_end, at_start) > 0.01
+    # A resumed run is the uninterrupted one, bit for bit.
+    assert again.norms == onward.norms and onward.norms[0] not in found.norms
+    assert all(torch.equal(again.weights[name], weight) for name, weight in onward.weights.items())
+
+
+def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path) -> None:
+    recipe = zero_recipe(2, "model.dtype=bfloat16", "learner.micro_batch_tokens=256")
+    float32 = zero_recipe(2)
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS)
+    # One large gradient first, then 63 small ones: in bfloat16, 1024 + 2 is 1024.
+    (one,) = made_up_samples(recipe, [60])
+    many = [replace(one, advantages=np.full(60, size)) for size in [1024.0] + [1.0] * 63]
+    two = [many[0], replace(one, advantages=np.zeros(60))]
+
+    async def trained() -> tuple[list[np.ndarray], dict[str, torch.Tensor], float, Trained]:
+        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
+            learner = system.learner
+            assert learner is not None
+            assert [cuts[0] for cuts in learner.cut(many)[0]] == [[0], [1]]
+            assert learner.cut(many)[1] == 32
+            logprobs = await learner.logprobs(samples, "policy")
+            before = await published(learner)
+            await learner.save(tmp_path)
+            in_one_round = await learner.update(two)
+            await learner.load(tmp_path)
+            in_32_rounds = await learner.update(many)
+            assert in_32_rounds["policy/ratio_mean"].value == 1.0
+            norms = [m["learner/grad_norm"].value for m in (in_one_round, in_32_rounds)]
+            return logprobs, before, norms[1] / norms[0], await train(learner, samples, 1)
+
+    logprobs, before, norm_ratio, found = asyncio.run(trained())
+    wanted = (1024 + 63) / 64 / (1024 / 2)
+    assert norm_ratio == pytest.approx(wanted, rel=0.01)  # in bfloat16 it would be 6 % less
+    # Near the same model in one process (measured: 0.0005), and within bfloat16's rounding of the
+    # float32 model (0.065: logits between 16 and 32 have steps of 1/8).
+    same = plain_logprobs(recipe, samples)
+    exact = plain_logprobs(float32, samples)
+    assert mean_gap(logprobs, same) < 0.005 and mean_gap(logprobs, exact) < 0.1
+    for name, weight in initial_weights(float32).items():
+        assert before[name].dtype == found.weights[name].dtype == torch.bfloat16
+        assert torch.equal(before[name], weight.bfloat16())
+    # Norm weights near 1 do not move: a warm-up step is below their rounding.
+    unmoved = {name for name in before if torch.equal(before[name], found.weights[name])}
+    assert len(unmoved) < len(before) / 3 and all("norm" in name for name in unmoved)
+
+
+def mean_gap(a: list[np.ndarray], b: list[np.ndarray]) -> float:
+    return float(np.abs(np.concatenate(a) - np.concatenate(b)).mean())
+
+
+def require_lopsided_rounds(learner: LearnerGroup, samples: list[TrainingSample]) -> None:
+    """In some round one rank's micro-batch has images and the other's has none."""
+    plan, num_rounds = learner.cut(samples)
+    has_image = [[any(samples[i].images for i in cut) for cut in cuts] for cuts in plan]
+    rounds = [{row[min(r, len(row) - 1)] for row in has_image} for r in range(num_rounds)]
+    assert {True, False} in rounds, has_image
+
+
+def plain_logprobs(recipe: Recipe, samples: list[TrainingSample]) -> list[np.ndarray]:
+    """One padded forward pass of the model as it is stored."""
+    model = load_policy_model(recipe.model, chunk_tokens=4096)
+    batch = MicroBatchBuilder(PolicyProcessor(recipe.model)).build(samples)
+    with torch.no_grad():
+        logprobs_BT, _ = model(batch)
+    return [row[mask].numpy() for row, mask in zip(logprobs_BT, batch.mask_BT, strict=True)]
 
 
 def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: Path) -> None:
@@ -159,7 +296,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
     model.save_pretrained(folder)
     PolicyProcessor(base.model).processor.save_pretrained(folder)
     recipe = zero_recipe(3, f"model.path={folder}")
-    samples = made_up_samples(recipe)
+    samples = made_up_samples(recipe, SAMPLE_LENGTHS)
 
     async def parity() -> tuple[float, float, set[str]]:
         from r1reward.interfaces import Sampling

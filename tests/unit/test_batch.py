@@ -72,6 +72,23 @@ def test_padding_counts_against_the_budget() -> None:
     assert cut_micro_batches([4, 2, 3], 12) == [[1, 2, 0]]
 
 
+def test_packed_tokens_just_add_up() -> None:
+    assert cut_micro_batches([4, 2, 3], 9, packing=True) == [[1, 2, 0]]
+    assert cut_micro_batches([4, 2, 3], 8, packing=True) == [[1, 2], [0]]
+    assert cut_micro_batches([4, 2, 3], 4, packing=True) == [[1], [2], [0]]
+
+
+@given(LENGTHS, st.integers(100, 400))
+def test_packed_micro_batches_keep_the_budget_and_every_sequence(
+    lengths: list[int], budget: int
+) -> None:
+    batches = cut_micro_batches(lengths, budget, packing=True)
+    assert flattened(batches) == list(range(len(lengths)))
+    assert all(0 < sum(lengths[i] for i in batch) <= budget for batch in batches)
+    for batch, following in pairwise(batches):
+        assert sum(lengths[i] for i in batch) + lengths[following[0]] > budget
+
+
 def test_a_sequence_over_the_budget_is_an_error_that_says_what_to_raise() -> None:
     with pytest.raises(ValueError, match=r"11 tokens .* of 10: raise learner.micro_batch_tokens"):
         cut_micro_batches([3, 11], 10)

@@ -125,6 +125,11 @@ def test_the_reference_model_is_needed_for_kl_only(
             "judge.engine.blok_size: unknown key; did you mean 'block_size'?",
         ),
         ("judge.zzz=1", "judge.zzz: unknown key; known keys: type"),
+        ("learner.lora.rnk=4", "learner.lora.rnk: unknown key; did you mean 'rank'?"),
+        (
+            "learner.parts.visual.lr_scale=1",
+            "learner.parts.visual: unknown key; known keys: language, merger, vision",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
@@ -204,6 +209,40 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             ["placement.device=cpu", "rollout.engine.max_num_batched_tokens=63"],
             "on a CPU vLLM runs prompts unchunked, so rollout.engine.max_num_batched_tokens (63) "
             "must be at least model.max_prompt_tokens (64): raise the first or lower the second",
+        ),
+        (
+            ["learner.packing=true", "model.attention=eager"],
+            "learner.packing cuts sdpa's attention between samples, but model.attention is eager: "
+            "set model.attention to sdpa or learner.packing to false",
+        ),
+        (
+            ["learner.zero_stage=0"],
+            "learner.zero_stage 0 would sum gradients in bfloat16, where small ones vanish: set "
+            "learner.zero_stage to 1, 2 or 3, or model.dtype to float32",
+        ),
+        (
+            [f"learner.parts.{part}.trainable=false" for part in ("vision", "merger", "language")],
+            "learner.parts freezes vision, merger and language: nothing is left to train; "
+            "set trainable to true for one of them",
+        ),
+        (
+            ["learner.lora={}", "learner.parts.vision.trainable=false"],
+            "learner.lora freezes every weight and trains adapters only, so learner.parts has "
+            "nothing to say: remove one of the two",
+        ),
+        (
+            [
+                "learner.offload_optimizer=true",
+                "placement.device=cpu",
+                "rollout.engine.max_num_batched_tokens=64",
+            ],
+            "learner.offload_optimizer moves the optimizer from GPU to host memory, but with "
+            "placement.device cpu it is there already: set learner.offload_optimizer to false",
+        ),
+        (
+            ["learner.offload_optimizer=true", "learner.zero_stage=0", "model.dtype=float32"],
+            "learner.offload_optimizer needs ZeRO, but learner.zero_stage is 0: "
+            "set learner.zero_stage to 1, 2 or 3",
         ),
         (
             ["placement.mode=colocate"],
@@ -431,6 +470,7 @@ def test_every_kind_of_section_survives_the_round_trip(write: Write, tmp_path: P
             "data.heldout={type: file, path: a/b.jsonl, images: a/img}",
             "algorithm.pre_clip_min=null",
             "learner.lr=1.25e-7",
+            "learner.lora={targets: [q_proj, v_proj]}",
             "train.from_rollouts=runs/x/rollouts",
         ],
     )
