@@ -33,6 +33,7 @@ from r1reward.evaluation.both_orders import (
     evaluate_rollouts,
     paired_difference,
 )
+from r1reward.evaluation.compare import mcnemar_by_order
 from r1reward.evaluation.transplant import build_transplants, follow_rate
 from r1reward.interfaces import Generator, Sampling
 from r1reward.launch import running_system
@@ -153,6 +154,12 @@ def gain(interval: Interval) -> str:
     return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
+def worst_p(before: Evaluation, after: Evaluation) -> str:
+    """The larger of the two orders' p-values."""
+    tests = mcnemar_by_order(before.outcomes, after.outcomes)
+    return f"{max(test.p_value for test in tests.values()):.1e}"
+
+
 def markdown(columns: Sequence[Column], num_bootstrap: int) -> str:
     """The table: what each line must show, then the base and every seed."""
     base = columns[0]
@@ -164,6 +171,10 @@ def markdown(columns: Sequence[Column], num_bootstrap: int) -> str:
         ("accuracy, one sample at temperature 1", [points(c.sampled.accuracy) for c in columns]),
         ("accuracy, greedy", [points(c.probe.greedy.accuracy) for c in columns]),
         ("sampled minus the base's greedy, points", [gain(item) for item in against_greedy]),
+        (
+            "McNemar against the base's greedy, p",
+            ["-", *(worst_p(base.probe.greedy, c.sampled) for c in columns[1:])],
+        ),
         ("both orders right", [share(c.sampled.both_right_share) for c in columns]),
         ("slot-1 rate", [share(c.sampled.slot_1_rate) for c in columns]),
         ("flip rate after swap", [share(c.sampled.flip_rate) for c in columns]),
