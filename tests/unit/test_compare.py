@@ -59,7 +59,7 @@ def test_sign_test_of_thousands_agrees_with_the_normal_tail() -> None:
 
 
 def outcome(pair_id: str, stored: bool, swapped: bool) -> PairOutcome:
-    return PairOutcome(pair_id, 1, 1 if stored else 2, 2 if swapped else 1, 10, 20)
+    return PairOutcome(pair_id, 1, 1 if stored else 2, 2 if swapped else 1, 4, 5)
 
 
 def test_each_order_has_its_own_test() -> None:
