@@ -261,7 +261,7 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
         assert torch.equal(before[name], weight.bfloat16())
     # Norm weights near 1 do not move: a warm-up step is below their rounding.
     unmoved = {name for name in before if torch.equal(before[name], found.weights[name])}
-    assert len(unmoved) < len(before) / 3 and all("norm" in name for name in unmoved)
+    assert len(unmoved) == 14 and all("norm" in name or "ln_q" in name for name in unmoved)
 
 
 def mean_gap(a: list[np.ndarray], b: list[np.ndarray]) -> float:
