@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from r1reward import __version__
-from r1reward.config import InputError, Recipe, RecipeError, dump_recipe, load_recipe
+from r1reward.config import InputError, Recipe, RecipeError
+from r1reward.recipe_file import dump_recipe, load_recipe
 
 OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from r1reward.alerts import AlertWatch
 from r1reward.checkpoint import save_checkpoint
-from r1reward.config import Recipe, RecipeError, dump_recipe
+from r1reward.config import Recipe, RecipeError
 from r1reward.data.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
+from r1reward.recipe_file import dump_recipe
 from r1reward.tracking import Tracker
 from r1reward.types import StepReport
 

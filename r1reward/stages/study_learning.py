@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from r1reward.collect import score_rollouts
-from r1reward.config import Recipe, load_recipe
+from r1reward.config import Recipe
 from r1reward.data.image_off import on_their_prompts, without_images
 from r1reward.data.prompt import Tags
 from r1reward.data.prompts import PromptSet, both_order_requests
@@ -37,6 +37,7 @@ from r1reward.evaluation.compare import mcnemar_by_order
 from r1reward.evaluation.transplant import build_transplants, follow_rate
 from r1reward.interfaces import Generator, Sampling
 from r1reward.launch import running_system
+from r1reward.recipe_file import load_recipe
 from r1reward.run_folder import RunFolder
 from r1reward.stages.report import evaluation_from_json, points, read_evaluation
 from r1reward.stages.train import Inputs, load_inputs, train

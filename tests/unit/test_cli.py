@@ -10,7 +10,8 @@ import yaml
 
 from r1reward import __version__
 from r1reward.cli import main
-from r1reward.config import Recipe, dump_recipe, load_recipe
+from r1reward.config import Recipe
+from r1reward.recipe_file import dump_recipe, load_recipe
 
 LOCAL = str(Path(__file__).parents[2] / "recipes" / "local.yaml")
 HEAVY = {"torch", "ray", "vllm", "transformers", "deepspeed", "numpy", "pyarrow", "PIL", "wandb"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1reward.config import Recipe, RecipeError, TrackingSection, load_recipe
+from r1reward.config import Recipe, RecipeError, TrackingSection
 from r1reward.interfaces import RolloutBatch
+from r1reward.recipe_file import load_recipe
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.types import (
     PreferencePair,
