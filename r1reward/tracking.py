@@ -28,12 +28,12 @@ from r1reward.types import ScoredRollout, StepReport
 logger = logging.getLogger(__name__)
 
 SHOWN = (
-    ("reward/result", "right", "{:.2f}"),
-    ("reward/total", "reward", "{:.2f}"),
-    ("judge/match_share", "consistent", "{:.2f}"),
-    ("rollout/length_mean", "length", "{:.0f}"),
-    ("policy/logprob_gap_max", "gap", "{:.0e}"),
-    ("time/step_s", "s/step", "{:.1f}"),
+    ("reward/result", "right {:.2f}"),
+    ("reward/total", "reward {:.2f}"),
+    ("judge/match_share", "consistent {:.2f}"),
+    ("rollout/length_mean", "length {:.0f}"),
+    ("policy/logprob_gap_max", "gap {:.0e}"),
+    ("time/step_s", "{:.1f} s"),
 )
 
 
@@ -47,13 +47,10 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-def headline(report: StepReport) -> str:
-    """The few numbers worth watching, in one line."""
-    return "  ".join(
-        f"{label} {form.format(report.metrics[name])}"
-        for name, label, form in SHOWN
-        if name in report.metrics
-    )
+def headline(report: StepReport, num_steps: int) -> str:
+    """The few numbers worth watching, in one short line."""
+    shown = [form.format(report.metrics[name]) for name, form in SHOWN if name in report.metrics]
+    return "  ".join([f"step {report.step}/{num_steps}", *shown])
 
 
 # Columns of the sample table, beside the step and the image.
@@ -108,34 +105,33 @@ def image_strip(encoded: Sequence[bytes]) -> Image.Image | None:
 
 
 class TerminalTracker:
-    """A progress bar on a terminal, one log line a step elsewhere."""
+    """One line a step; on a terminal also a progress bar below them, with the time left."""
 
     def __init__(self, console: Console, num_steps: int, start_step: int) -> None:
         self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=40),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
             console=console,
         )
         self.is_live = console.is_terminal
         self.num_steps = num_steps
-        self.task = self.progress.add_task(
-            "training", total=num_steps, completed=start_step, numbers=""
-        )
+        self.task = self.progress.add_task("training", total=num_steps, completed=start_step)
         if self.is_live:
             self.progress.start()
 
     def samples(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
-        """Texts have no place in a progress line; they are in rollouts/."""
+        """The terminal shows numbers only."""
 
     def step(self, report: StepReport) -> None:
-        self.progress.update(self.task, completed=report.step, numbers=headline(report))
-        if not self.is_live:
-            logger.info("step %d/%d  %s", report.step, self.num_steps, headline(report))
+        line = headline(report, self.num_steps)
+        if self.is_live:
+            self.progress.console.print(line, highlight=False)
+            self.progress.update(self.task, completed=report.step)
+        else:
+            logger.info(line)
 
     def close(self) -> None:
         if self.is_live:

@@ -17,6 +17,7 @@ from r1reward.tracking import (
     TensorBoardTracker,
     Trackers,
     WandbTracker,
+    headline,
     image_strip,
     sample_row,
 )
@@ -160,3 +161,19 @@ def test_trackers_open_what_the_recipe_asks_for(tmp_path: Path, tiny_recipe: Rec
             tracker.samples(1, [scored()])
             tracker.step(StepReport(1, {"reward/total": 0.5}))
     assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
+
+
+def test_terminal_line_shows_what_there_is() -> None:
+    metrics = {
+        "reward/result": 0.65,
+        "reward/total": 1.45,
+        "judge/match_share": 0.93,
+        "rollout/length_mean": 1024.0,
+        "policy/logprob_gap_max": 6e-6,
+        "time/step_s": 112.3,
+    }
+    line = headline(StepReport(943, metrics), 943)
+    assert line == (
+        "step 943/943  right 0.65  reward 1.45  consistent 0.93  length 1024  gap 6e-06  112.3 s"
+    )
+    assert headline(StepReport(1, {}), 2) == "step 1/2"
