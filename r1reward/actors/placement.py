@@ -65,8 +65,6 @@ def actor_environment(placement: PlacementSection) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        # Actors that share cores must not spin while they wait for their turn.
-        "OMP_WAIT_POLICY": "passive",
     }
     if placement.device == "cpu":
         environment["DS_ACCELERATOR"] = "cpu"

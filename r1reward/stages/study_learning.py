@@ -206,7 +206,7 @@ def main() -> None:
     recipe = load_recipe(chosen.recipe, [f"data.heldout.num_pairs={chosen.num_pairs}"])
     columns = study(recipe, chosen.runs, chosen.seeds, console)
     table = markdown(columns, recipe.evaluate.bootstrap_samples)
-    console.print(table, markup=False, highlight=False)
+    console.print(table, markup=False, highlight=False, soft_wrap=True)
     if chosen.out is not None:
         head, begin, rest = chosen.out.read_text().partition("<!-- table -->\n")
         _, end, tail = rest.partition("<!-- end of table -->")
