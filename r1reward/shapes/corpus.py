@@ -23,12 +23,11 @@ from r1reward.shapes.pairs import (
     FILLERS,
     NUMBER_WORDS,
     QUESTIONS,
-    VERBOSITY_PLAN,
     Response,
     make_response,
-    sample_error_counts,
     wrong_looks,
 )
+from r1reward.shapes.plan import VERBOSITY_PLAN, sample_error_counts
 from r1reward.shapes.scene import (
     COLOURS,
     QUADRANTS,

@@ -91,6 +91,20 @@ def sample_look(rng: random.Random) -> Look:
     return Look(rng.choice(list(COLOURS)), rng.choice(SHAPES))
 
 
+def alter(look: Look, rng: random.Random) -> Look:
+    """Change the colour, the shape or both."""
+    kind = rng.choice(("colour", "colour", "shape", "shape", "both"))
+    while True:
+        other = sample_look(rng)
+        if kind == "colour":
+            other = Look(other.colour, look.shape)
+        if kind == "shape":
+            other = Look(look.colour, other.shape)
+        changed_both = other.colour != look.colour and other.shape != look.shape
+        if other != look and (kind != "both" or changed_both):
+            return other
+
+
 def render(scene: Scene, rng: random.Random) -> Image.Image:
     """Draw the scene, 112 x 112 RGB, with slight jitter of place, size and background."""
     pixels = IMAGE_SIZE * SUPERSAMPLING

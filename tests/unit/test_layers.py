@@ -30,6 +30,7 @@ LAYERS = {
     "r1reward.checkpoint": PURE,
     "r1reward.shapes.MODEL_DIR": PURE,
     "r1reward.shapes.scene": PURE,
+    "r1reward.shapes.plan": PURE,
     "r1reward.shapes.pairs": PURE,
     "r1reward.shapes.trace": PURE,
     "r1reward.shapes.corpus": PURE,
