@@ -20,14 +20,13 @@ from typing import Literal
 
 from r1reward.data.prompt import JUDGE_TEMPLATES, TEMPLATES, build_judge_prompt, build_prompt
 from r1reward.shapes.pairs import (
-    FILLERS,
     NUMBER_WORDS,
     QUESTIONS,
     Response,
     make_response,
     wrong_looks,
 )
-from r1reward.shapes.plan import VERBOSITY_PLAN, sample_error_counts
+from r1reward.shapes.plan import FILLERS, VERBOSITY_PLAN, sample_error_counts
 from r1reward.shapes.scene import (
     COLOURS,
     QUADRANTS,

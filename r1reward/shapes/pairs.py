@@ -11,7 +11,9 @@ import random
 import re
 from dataclasses import dataclass
 
+from r1reward.shapes.hard import HardSplit, make_cases_and_pairs
 from r1reward.shapes.plan import (
+    FILLERS,
     VERBOSITY_PLAN,
     Verbosity,
     difficulty,
@@ -39,11 +41,6 @@ QUESTIONS = (
     "Which objects are in the picture?",
     "What is in each part of the picture?",
 )
-FILLERS = (
-    "The picture is bright, calm and very easy to read.",
-    "Everything is drawn with care on a plain background.",
-    "Each object stands clearly apart from the others.",
-)
 NUMBER_WORDS = {2: "two objects", 3: "three objects", 4: "four objects"}
 CLAIM = re.compile(rf"({'|'.join(QUADRANTS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?=[,.])")
 
@@ -62,8 +59,13 @@ class Response:
         return with_filler(listing, self.filler, self.filler_first)
 
 
-def make_pairs(split: Split, num_pairs: int, seed: int) -> list[PreferencePair]:
-    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``."""
+def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
+    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``.
+
+    For a multiple of ten in the hard splits.
+    """
+    if split == "hard_train" or split == "hard_heldout":
+        return [pair for _, pair in make_cases_and_pairs(split, num_pairs, seed)]
     return [pair for _, pair in make_scenes_and_pairs(split, num_pairs, seed)]
 
 

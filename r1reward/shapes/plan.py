@@ -11,6 +11,11 @@ from typing import Literal
 
 Verbosity = Literal["preferred", "other", "both", "neither"]
 
+FILLERS = (
+    "The picture is bright, calm and very easy to read.",
+    "Everything is drawn with care on a plain background.",
+    "Each object stands clearly apart from the others.",
+)
 # Which response carries a filler sentence, in twentieths of all pairs.
 VERBOSITY_PLAN: tuple[Verbosity, ...] = (
     *("preferred",) * 7,
