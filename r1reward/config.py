@@ -49,7 +49,7 @@ class ShapesSource(Section):
     """Pairs drawn from the built-in miniature."""
 
     type: Literal["shapes"]
-    split: Literal["train", "heldout"]
+    split: Literal["train", "heldout", "hard_train", "hard_heldout"]
     num_pairs: PositiveInt
     seed: int = 0
 

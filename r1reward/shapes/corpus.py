@@ -20,15 +20,13 @@ from typing import Literal
 
 from r1reward.data.prompt import JUDGE_TEMPLATES, TEMPLATES, build_judge_prompt, build_prompt
 from r1reward.shapes.pairs import (
-    FILLERS,
     NUMBER_WORDS,
     QUESTIONS,
-    VERBOSITY_PLAN,
     Response,
     make_response,
-    sample_error_counts,
     wrong_looks,
 )
+from r1reward.shapes.plan import FILLERS, VERBOSITY_PLAN, sample_error_counts
 from r1reward.shapes.scene import (
     COLOURS,
     QUADRANTS,

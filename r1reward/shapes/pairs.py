@@ -1,9 +1,8 @@
 """Preference pairs over scenes: two descriptions, of which the one with fewer wrong objects wins.
 
 A response names every object of the scene, keyed by its quadrant; a wrong object has its colour,
-its shape or both changed. Some responses carry a filler sentence: verbosity is independent of
-the label (the preferred response is the longer one in half of the pairs where lengths differ),
-so a judge that follows length is at chance. The balance is exact for multiples of 40 pairs.
+its shape or both changed. Some responses carry a filler sentence; verbosity is independent of the
+label (``plan``), exactly so for multiples of 40 pairs.
 """
 
 from __future__ import annotations
@@ -11,8 +10,16 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from typing import Literal
 
+from r1reward.shapes.hard import HardSplit, make_cases_and_pairs
+from r1reward.shapes.plan import (
+    FILLERS,
+    VERBOSITY_PLAN,
+    Verbosity,
+    difficulty,
+    sample_error_counts,
+    with_filler,
+)
 from r1reward.shapes.scene import (
     COLOURS,
     QUADRANTS,
@@ -20,33 +27,19 @@ from r1reward.shapes.scene import (
     Look,
     Scene,
     Split,
+    alter,
     encode_png,
     render,
-    sample_look,
     sample_scene,
     seeded,
 )
 from r1reward.types import PreferencePair, Slot
-
-Verbosity = Literal["preferred", "other", "both", "neither"]
 
 QUESTIONS = (
     "What does the picture show?",
     "Describe the picture.",
     "Which objects are in the picture?",
     "What is in each part of the picture?",
-)
-FILLERS = (
-    "The picture is bright, calm and very easy to read.",
-    "Everything is drawn with care on a plain background.",
-    "Each object stands clearly apart from the others.",
-)
-# Which response carries a filler sentence, in twentieths of all pairs.
-VERBOSITY_PLAN: tuple[Verbosity, ...] = (
-    *("preferred",) * 7,
-    *("other",) * 7,
-    *("both",) * 3,
-    *("neither",) * 3,
 )
 NUMBER_WORDS = {2: "two objects", 3: "three objects", 4: "four objects"}
 CLAIM = re.compile(rf"({'|'.join(QUADRANTS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?=[,.])")
@@ -63,13 +56,16 @@ class Response:
     def text(self, scene: Scene) -> str:
         claims = zip(scene.objects, self.looks, strict=True)
         listing = ", ".join(f"{quadrant} {look}" for (quadrant, _), look in claims) + "."
-        if self.filler is None:
-            return listing
-        return f"{self.filler} {listing}" if self.filler_first else f"{listing} {self.filler}"
+        return with_filler(listing, self.filler, self.filler_first)
 
 
-def make_pairs(split: Split, num_pairs: int, seed: int) -> list[PreferencePair]:
-    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``."""
+def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
+    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``.
+
+    For a multiple of ten in the hard splits.
+    """
+    if split == "hard_train" or split == "hard_heldout":
+        return [pair for _, pair in make_cases_and_pairs(split, num_pairs, seed)]
     return [pair for _, pair in make_scenes_and_pairs(split, num_pairs, seed)]
 
 
@@ -123,39 +119,11 @@ def make_pair(
     return scene, pair
 
 
-def sample_error_counts(num_objects: int, rng: random.Random) -> tuple[int, int]:
-    """Wrong objects in the preferred and in the other response, the first always smaller."""
-    num_better = 0 if rng.random() < 0.6 else rng.randint(0, num_objects - 1)
-    num_worse = min(num_objects, num_better + rng.choice((1, 1, 2)))
-    return num_better, num_worse
-
-
-def difficulty(num_better: int, num_worse: int) -> int:
-    """1 hard: both have errors and differ by one; 2: one error against none; 3 easy: a wide gap."""
-    if num_worse - num_better >= 2:
-        return 3
-    return 2 if num_better == 0 else 1
-
-
 def wrong_looks(scene: Scene, num_wrong: int, rng: random.Random) -> tuple[Look, ...]:
     wrong = set(rng.sample(range(len(scene.objects)), num_wrong))
     return tuple(
         alter(look, rng) if i in wrong else look for i, (_, look) in enumerate(scene.objects)
     )
-
-
-def alter(look: Look, rng: random.Random) -> Look:
-    """Change the colour, the shape or both."""
-    kind = rng.choice(("colour", "colour", "shape", "shape", "both"))
-    while True:
-        other = sample_look(rng)
-        if kind == "colour":
-            other = Look(other.colour, look.shape)
-        if kind == "shape":
-            other = Look(look.colour, other.shape)
-        changed_both = other.colour != look.colour and other.shape != look.shape
-        if other != look and (kind != "both" or changed_both):
-            return other
 
 
 def make_response(looks: tuple[Look, ...], verbose: bool, rng: random.Random) -> Response:

@@ -31,14 +31,39 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (142, 36, 170),
     "black": (24, 24, 28),
 }
+# A small step away from a colour above. Only the hard splits use them: the shipped weights and the
+# vocabulary do not know these words.
+NEAR_COLOURS: dict[str, tuple[int, int, int]] = {
+    "crimson": (178, 8, 62),
+    "orange": (238, 104, 20),
+    "navy": (18, 30, 132),
+    "teal": (0, 116, 158),
+    "lime": (112, 192, 40),
+    "olive": (98, 124, 20),
+    "magenta": (196, 40, 160),
+    "indigo": (82, 36, 158),
+}
 SHAPES = ("circle", "square", "triangle", "star", "cross")
+Places = dict[str, tuple[float, float]]
 # Reading order; the centre of each quadrant as a fraction of the image, (x, y).
-QUADRANTS: dict[str, tuple[float, float]] = {
+QUADRANTS: Places = {
     "northwest": (0.25, 0.25),
     "northeast": (0.75, 0.25),
     "southwest": (0.25, 0.75),
     "southeast": (0.75, 0.75),
 }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where objects stand and how large they are drawn; jitter and radius in pixels."""
+
+    places: Places
+    jitter: float
+    radius: tuple[float, float]
+
+
+QUADRANT_LAYOUT = Layout(QUADRANTS, jitter=4, radius=(17, 21))
 
 
 @dataclass(frozen=True)
@@ -54,19 +79,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """Quadrant and look of every object, in reading order."""
+    """Place and look of every object, in reading order."""
 
     objects: tuple[tuple[str, Look], ...]
 
     @property
     def description(self) -> str:
-        return ", ".join(f"{quadrant} {look}" for quadrant, look in self.objects)
+        return ", ".join(f"{place} {look}" for place, look in self.objects)
 
     @property
     def split(self) -> Split:
-        digest = hashlib.sha256(self.description.encode()).digest()
-        share = int.from_bytes(digest[:4], "big") / 2**32
-        return "heldout" if share < HELDOUT_SHARE else "train"
+        return split_of(self.description)
+
+
+def split_of(description: str) -> Split:
+    digest = hashlib.sha256(description.encode()).digest()
+    share = int.from_bytes(digest[:4], "big") / 2**32
+    return "heldout" if share < HELDOUT_SHARE else "train"
 
 
 def seeded(*parts: str | int) -> random.Random:
@@ -91,24 +120,38 @@ def sample_look(rng: random.Random) -> Look:
     return Look(rng.choice(list(COLOURS)), rng.choice(SHAPES))
 
 
-def render(scene: Scene, rng: random.Random) -> Image.Image:
+def alter(look: Look, rng: random.Random) -> Look:
+    """Change the colour, the shape or both."""
+    kind = rng.choice(("colour", "colour", "shape", "shape", "both"))
+    while True:
+        other = sample_look(rng)
+        if kind == "colour":
+            other = Look(other.colour, look.shape)
+        if kind == "shape":
+            other = Look(look.colour, other.shape)
+        changed_both = other.colour != look.colour and other.shape != look.shape
+        if other != look and (kind != "both" or changed_both):
+            return other
+
+
+def render(scene: Scene, rng: random.Random, layout: Layout = QUADRANT_LAYOUT) -> Image.Image:
     """Draw the scene, 112 x 112 RGB, with slight jitter of place, size and background."""
     pixels = IMAGE_SIZE * SUPERSAMPLING
     background = tuple(rng.randint(232, 255) for _ in range(3))
     canvas = Image.new("RGB", (pixels, pixels), background)
     draw = ImageDraw.Draw(canvas)
-    for quadrant, look in scene.objects:
-        centre_x, centre_y = QUADRANTS[quadrant]
-        x = centre_x * pixels + rng.uniform(-4, 4) * SUPERSAMPLING
-        y = centre_y * pixels + rng.uniform(-4, 4) * SUPERSAMPLING
-        radius = rng.uniform(17, 21) * SUPERSAMPLING
+    for place, look in scene.objects:
+        centre_x, centre_y = layout.places[place]
+        x = centre_x * pixels + rng.uniform(-layout.jitter, layout.jitter) * SUPERSAMPLING
+        y = centre_y * pixels + rng.uniform(-layout.jitter, layout.jitter) * SUPERSAMPLING
+        radius = rng.uniform(*layout.radius) * SUPERSAMPLING
         draw_look(draw, look, x, y, radius)
     return canvas.reduce(SUPERSAMPLING)
 
 
 def draw_look(draw: ImageDraw.ImageDraw, look: Look, x: float, y: float, radius: float) -> None:
     """Draw one shape that fits a circle of ``radius`` around (x, y)."""
-    fill = COLOURS[look.colour]
+    fill = (COLOURS | NEAR_COLOURS)[look.colour]
     match look.shape:
         case "circle":
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)

@@ -1,24 +1,25 @@
 """The miniature's pairs and traces: labels, splits, balance and the trace language."""
 
+import hashlib
 import io
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from r1reward.data.prompt import build_judge_prompt
 from r1reward.data.verdict import parse_verdict
-from r1reward.shapes.corpus import BASE_FAULTS, FAULTLESS, Example, Faults, sample_example
+from r1reward.shapes.corpus import BASE_FAULTS, FAULTLESS, Example, Faults, Kind, sample_example
 from r1reward.shapes.pairs import (
-    alter,
-    difficulty,
     is_verbose,
     make_pairs,
     make_scenes_and_pairs,
     read_claims,
 )
+from r1reward.shapes.plan import difficulty
 from r1reward.shapes.scene import (
     COLOURS,
     HELDOUT_SHARE,
@@ -26,6 +27,7 @@ from r1reward.shapes.scene import (
     Look,
     Scene,
     Split,
+    alter,
     render,
     sample_scene,
     seeded,
@@ -51,6 +53,34 @@ def num_wrong(scene: Scene, response: str) -> int:
 def test_pairs_repeat_from_the_same_seed_only() -> None:
     assert make_pairs("train", 20, seed=5) == make_pairs("train", 20, seed=5)
     assert make_pairs("train", 20, seed=5) != make_pairs("train", 20, seed=6)
+
+
+# What the shipped weights were trained and measured on. Pixels, not files: another zlib may
+# compress the same picture into other bytes.
+@pytest.mark.parametrize(
+    ("split", "seed", "expected"),
+    [
+        ("train", 0, "42b52a0384858f0a18aaa75d24e238a9bcd4b80c4328218c8e34a6894f4aed27"),
+        ("heldout", 7, "8c8c4586fd898cee1ec1a5ab209e2e29ea14dfc85a04665cfe7a912b6869f064"),
+    ],
+)
+def test_pairs_are_the_ones_the_weights_were_made_for(
+    split: Split, seed: int, expected: str
+) -> None:
+    ids = []
+    for pair in make_pairs(split, 24, seed):
+        pixels = tuple(Image.open(io.BytesIO(image)).tobytes() for image in pair.images)
+        ids.append(replace(pair, images=pixels).pair_id)
+    assert hashlib.sha256(" ".join(ids).encode()).hexdigest() == expected
+
+
+def test_corpus_is_the_one_the_weights_were_trained_on() -> None:
+    rng = seeded("corpus regression")
+    kinds: tuple[Kind, ...] = ("caption", "trace", "judge")
+    examples = [sample_example(k, BASE_FAULTS, 0.3, rng) for k in kinds for _ in range(50)]
+    texts = repr([(example.text, example.response) for example in examples])
+    expected = "044becb5fa7392060bd6b875aa314358a008d607b7d8755890b980be30f852a6"
+    assert hashlib.sha256(texts.encode()).hexdigest() == expected
 
 
 def test_labels_are_balanced_exactly(made: Made) -> None:
