@@ -95,7 +95,13 @@ def plan_bundles(recipe: Recipe, roles: Sequence[Role] = ROLES) -> dict[Role, li
 
 @contextmanager
 def ray_session(recipe: Recipe) -> Iterator[None]:
-    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine for the run's duration."""
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine for the run's duration.
+
+    A process that is connected already stays so: whoever opened the connection closes it.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Actors without GPUs must not lose sight of the node's devices by Ray's default.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
