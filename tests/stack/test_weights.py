@@ -87,20 +87,27 @@ def stored_bytes() -> int:
     return int(get_memory_info_reply(state).store_stats.object_store_bytes_used)
 
 
+async def settled_bytes() -> int:
+    """Ray frees objects in batches, about once a second: the least of three seconds is what stays."""
+    seen = []
+    for _ in range(12):
+        await asyncio.sleep(0.25)
+        seen.append(stored_bytes())
+    return min(seen)
+
+
 def test_fifty_publishes_leave_the_object_store_flat(stack: Stack) -> None:
-    async def publish_and_pull(versions: range) -> WeightsHandle:
+    async def publish_and_pull(versions: range) -> tuple[WeightsHandle, int]:
         for version in versions:
             handle = await stack.learner.publish(version)
             await stack.generator.load_weights(handle)
-        await asyncio.sleep(0.5)  # references are dropped in the background
-        return handle
+        return handle, await settled_bytes()
 
-    handle = wait(stack.run, publish_and_pull(range(20, 23)))
     used = []
-    for start in range(23, 73, 10):
-        wait(stack.run, publish_and_pull(range(start, start + 10)))
-        used.append(stored_bytes() / handle.num_bytes)
-    # Two bundles are kept and others may be on their way out; after fifty no more than after ten.
+    for start in range(20, 70, 10):
+        handle, num_bytes = wait(stack.run, publish_and_pull(range(start, start + 10)))
+        used.append(num_bytes / handle.num_bytes)
+    # Two bundles are kept, beside what earlier tests hold; after fifty no more than after ten.
     assert used[0] >= 2
-    assert max(used) < used[0] + 1.1, used
+    assert max(used) < used[0] + 0.5, used
     assert engine_gap(stack) < LOGPROB_BOUND
