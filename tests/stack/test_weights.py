@@ -107,7 +107,8 @@ def test_fifty_publishes_leave_the_object_store_flat(stack: Stack) -> None:
     for start in range(20, 70, 10):
         handle, num_bytes = wait(stack.run, publish_and_pull(range(start, start + 10)))
         used.append(num_bytes / handle.num_bytes)
-    # Two bundles are kept, beside what earlier tests hold; after fifty no more than after ten.
+    # Two bundles are kept, beside what earlier tests hold, and the engine may still map the one
+    # before: a constant. A bundle lost in every ten publishes would already add five.
     assert used[0] >= 2
-    assert max(used) < used[0] + 0.5, used
+    assert max(used) < used[0] + 1.5, used
     assert engine_gap(stack) < LOGPROB_BOUND
