@@ -27,6 +27,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
+        ("run", "every stage of a pipeline recipe; run it again to go on"),
+        ("annotate", "a teacher writes traces; its attempts tell how hard a pair is"),
+        ("sft", "supervised fine-tuning on the teacher's agreeing traces"),
+        ("select", "choose the pairs that reinforcement learning trains on"),
         ("train", "train by reinforcement learning; run it again to resume"),
         ("rollout", "sample and judge rollouts without a learner"),
     ):
@@ -51,13 +55,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_eval_arguments(verbs: Any) -> None:
-    text = "evaluate a model on a benchmark; run it again to resume"
-    parser = verbs.add_parser("eval", help=text, description=text)
+    text = "evaluate a model on a benchmark, or every model of a pipeline; run it again to resume"
+    usage = "%(prog)s (--model MODEL --bench BENCH [options] | RECIPE) [KEY=VALUE ...]"
+    parser = verbs.add_parser("eval", help=text, description=text, usage=usage)
     parser.add_argument("--model", help="a model folder, 'shapes', or a name at the endpoint")
     parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server")
     parser.add_argument("--predictions", type=Path, help="score answers made elsewhere (JSONL)")
     benches = get_args(BenchSection.model_fields["name"].annotation)
-    parser.add_argument("--bench", required=True, choices=benches)
+    parser.add_argument("--bench", choices=benches)
     parser.add_argument("--data", type=Path, help="the benchmark's file or folder")
     parser.add_argument("--images", type=Path, help="folder that media paths are relative to")
     parser.add_argument("--missing", choices=("refuse", "drop"), default="refuse")
@@ -77,7 +82,22 @@ def add_eval_arguments(verbs: Any) -> None:
     parser.add_argument("--official", action="store_true", help="the benchmark's own protocol")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default: runs/eval-BENCH-MODEL")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="[RECIPE] KEY=VALUE",
+        help=f"a pipeline's recipe instead of every flag; {OVERRIDES_HELP}",
+    )
+
+
+def take_recipe(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """``eval RECIPE`` is the pipeline's last stage, ``eval --model ... --bench ...`` one evaluation."""
+    if chosen.overrides and "=" not in chosen.overrides[0]:
+        chosen.recipe = chosen.overrides.pop(0)
+        if chosen.model or chosen.bench or chosen.predictions:
+            parser.error(f"eval takes a recipe ({chosen.recipe}) or --model and --bench, not both")
+    elif chosen.bench is None:
+        parser.error("eval needs --model and --bench, or a pipeline's recipe")
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +107,10 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0 on success, 1 when a run fails, 2 for wrong input, 130 after Ctrl-C."""
-    chosen = build_parser().parse_args(arguments)
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.verb == "eval":
+        take_recipe(parser, chosen)
     try:
         if chosen.verb == "recipe":
             print(look_at_recipe(chosen), end="")
@@ -150,16 +173,25 @@ def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> None:
 
     console = Console()
     match chosen.verb:
-        case "train":
-            from r1reward.stages.train import train
+        case "run":
+            from r1reward.stages.pipeline import run_all
 
             assert recipe is not None
-            asyncio.run(train(recipe, console))
+            asyncio.run(run_all(recipe, console))
+        case "annotate" | "sft" | "select" | "train":
+            from r1reward.stages.pipeline import run_stage
+
+            assert recipe is not None
+            asyncio.run(run_stage(recipe, chosen.verb, console))
         case "rollout":
             from r1reward.stages.rollout import rollout
 
             assert recipe is not None
             asyncio.run(rollout(recipe, console))
+        case "eval" if recipe is not None:
+            from r1reward.stages.pipeline import run_stage
+
+            asyncio.run(run_stage(recipe, "eval", console))
         case "eval":
             from r1reward.stages.eval_recipe import eval_recipe
             from r1reward.stages.evaluate import evaluate_model

@@ -11,6 +11,14 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from r1reward.pipeline_sections import (
+    AnnotateSection,
+    AttemptsSelection,
+    FinalSection,
+    SelectSection,
+    SftSection,
+    ShapesTeacher,
+)
 from r1reward.sections import (
     AlertsSection,
     AlgorithmSection,
@@ -26,6 +34,7 @@ from r1reward.sections import (
     RewardSection,
     RolloutSection,
     Section,
+    ShapesSource,
     TrackingSection,
     TrainingEvaluation,
     TrainSection,
@@ -70,7 +79,11 @@ class EvalRecipe(EngineRecipe):
 
 
 class Recipe(EngineRecipe):
-    """Everything a run depends on. Never mutated after load."""
+    """Everything a run depends on. Never mutated after load.
+
+    With ``annotate``, ``sft``, ``select`` or ``final`` it describes a pipeline of stages, of which the
+    other sections are the RL stage's.
+    """
 
     data: DataSection
     judge: JudgeSection
@@ -80,6 +93,10 @@ class Recipe(EngineRecipe):
     evaluate: TrainingEvaluation = TrainingEvaluation()
     tracking: TrackingSection = TrackingSection()
     alerts: AlertsSection = AlertsSection()
+    annotate: AnnotateSection | None = None
+    sft: SftSection | None = None
+    select: SelectSection | None = None
+    final: FinalSection | None = None
 
     @property
     def rollouts_per_step(self) -> int:
@@ -145,6 +162,54 @@ class Recipe(EngineRecipe):
                 "learner.offload_optimizer needs ZeRO, but learner.zero_stage is 0: "
                 "set learner.zero_stage to 1, 2 or 3"
             )
+        return self
+
+    @model_validator(mode="after")
+    def stages_follow(self) -> Recipe:
+        if self.annotate is None and self.sft is not None:
+            raise ValueError("sft learns a teacher's traces: add the section annotate")
+        if isinstance(self.select, AttemptsSelection):
+            if self.annotate is None:
+                raise ValueError(
+                    "select.type attempts counts a teacher's attempts: add the section annotate, or "
+                    "choose another select.type"
+                )
+            most = self.annotate.max_attempts
+            for level in self.select.levels:
+                if level != "failed" and level > most:
+                    raise ValueError(
+                        f"select.levels has {level}, but annotate.max_attempts is {most}: pairs "
+                        "without an agreeing attempt have the level 'failed'"
+                    )
+        if self.sft is not None and self.sft.batch_size < self.learner.num_ranks:
+            raise ValueError(
+                f"sft.batch_size ({self.sft.batch_size}) is below learner.num_ranks "
+                f"({self.learner.num_ranks}): every rank needs a sequence"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def teacher_fits(self) -> Recipe:
+        if self.annotate is None:
+            return self
+        asked = self.annotate.prompt or self.prompt
+        if (asked.think_tag, asked.answer_tag) != (self.prompt.think_tag, self.prompt.answer_tag):
+            raise ValueError(
+                "annotate.prompt and prompt have different tags, so the policy would learn traces "
+                "that it is not read by: give both the same think_tag and answer_tag"
+            )
+        if isinstance(self.annotate.teacher, ShapesTeacher):
+            train = self.data.train
+            if not isinstance(train, ShapesSource) or train.split not in ("train", "heldout"):
+                raise ValueError(
+                    "annotate.teacher of type shapes knows the built-in pairs only: set data.train to "
+                    "{type: shapes, split: train, ...}, or choose another teacher"
+                )
+            if (asked.think_tag, asked.answer_tag) != ("think", "answer"):
+                raise ValueError(
+                    "annotate.teacher of type shapes writes the tags think and answer: leave "
+                    "prompt.think_tag and prompt.answer_tag as they are"
+                )
         return self
 
 

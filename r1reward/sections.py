@@ -174,57 +174,6 @@ class PolicyEndpoint(EndpointSection):
     )
 
 
-class AnnotateSection(Section):
-    """Cold start: a teacher writes analysis and answer for training pairs.
-
-    Temperature 1 as in the published descriptions of the method; at 0 attempts are hardly independent.
-    """
-
-    teacher: PolicyEndpoint
-    prompt: PromptSection = PromptSection()
-    temperature: float = Field(default=1.0, ge=0)
-    max_attempts: PositiveInt = Field(
-        default=3, description="attempts at a pair until the teacher agrees with its label"
-    )
-    max_tokens: PositiveInt = Field(default=1024, description="of one attempt")
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="the teacher's limit, retries included"
-    )
-    price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
-    price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
-    max_cost: float | None = Field(
-        default=None,
-        gt=0,
-        description="stop before the attempts cost more, in the prices' currency",
-    )
-
-    @model_validator(mode="after")
-    def cost_can_be_told(self) -> AnnotateSection:
-        prompt = self.price_per_million_prompt_tokens
-        completion = self.price_per_million_completion_tokens
-        if (prompt is None) != (completion is None):
-            raise ValueError(
-                "annotate has one of price_per_million_prompt_tokens and "
-                "price_per_million_completion_tokens: give both or neither"
-            )
-        if self.max_cost is not None and prompt is None:
-            raise ValueError(
-                "annotate.max_cost needs prices: set price_per_million_prompt_tokens and "
-                "price_per_million_completion_tokens, or remove max_cost"
-            )
-        return self
-
-    def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
-        """None without prices, or where the teacher told no token counts."""
-        prompt = self.price_per_million_prompt_tokens
-        completion = self.price_per_million_completion_tokens
-        if prompt is None or completion is None:
-            return None
-        if prompt_tokens is None or completion_tokens is None:
-            return None
-        return (prompt_tokens * prompt + completion_tokens * completion) / 1e6
-
-
 JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminator="type")]
 
 

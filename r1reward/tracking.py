@@ -28,6 +28,8 @@ from r1reward.types import ScoredRollout, StepReport
 logger = logging.getLogger(__name__)
 
 SHOWN = (
+    ("supervised/loss", "loss {:.4f}"),
+    ("supervised/heldout_loss", "held-out loss {:.4f}"),
     ("reward/result", "right {:.2f}"),
     ("reward/total", "reward {:.2f}"),
     ("judge/match_share", "consistent {:.2f}"),

@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.annotate.attempts import Attempt, append_attempt, difficulty_of, read_attempts
 from r1reward.annotate.limits import Budget, RateLimiter
+from r1reward.annotate.teachers import Teacher
 from r1reward.config import InputError
 from r1reward.data.order import derive_seed
-from r1reward.data.prompt import Tags, build_prompt
+from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
 from r1reward.engines.chat_client import (
-    ChatClient,
     ChatReply,
-    ChatRequest,
     EndpointError,
     EndpointRefusedError,
     PromptRefusedError,
 )
-from r1reward.sections import AnnotateSection
+from r1reward.pipeline_sections import AnnotateSection
 from r1reward.types import Order, PreferencePair
 
 logger = logging.getLogger(__name__)
@@ -46,9 +45,14 @@ class StoppedError(Exception):
 
 @dataclass
 class Annotating:
-    """How a run went. ``spent`` includes earlier runs; ``stopped`` says why it ended early."""
+    """How a run went. ``spent`` includes earlier runs; ``stopped`` says why it ended early.
+
+    ``num_known`` pairs were finished before, ``num_pairs`` were taken up by this run.
+    """
 
     spent: float
+    num_known: int = 0
+    num_pairs: int = 0
     num_answers: int = 0
     num_failed_calls: int = 0
     num_refused: int = 0
@@ -57,13 +61,15 @@ class Annotating:
 
 async def annotate(
     settings: AnnotateSection,
+    teacher: Teacher,
     pairs: Iterable[PreferencePair],
     path: Path,
     seed: int,
-    max_retries: int = 4,
-    backoff_s: float = 0.5,
+    progress: Callable[[Annotating], None] = lambda outcome: None,
 ) -> Annotating:
     """Ask for every attempt that ``path`` lacks. A budget that is spent ends the run, see ``stopped``.
+
+    ``progress`` is called whenever a pair is done with.
 
     Raises ``EndpointError`` when the teacher refuses everything or does not answer any more, and
     ``InputError`` for a budget that cannot be kept; what was answered is in the file then as well.
@@ -74,17 +80,14 @@ async def annotate(
             "little about difficulty; set it to 1"
         )
     with only_writer(path):
-        session = Session(settings, path, seed, read_attempts(path))
-        session.client = ChatClient(
-            settings.teacher, max_retries, backoff_s, before_request=session.admit
-        )
+        session = Session(settings, teacher, path, seed, progress)
         todo = session.unfinished(pairs)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(settings.teacher.max_concurrent):
                     group.create_task(session.work(todo))
         finally:
-            await session.client.http.aclose()
+            await teacher.close()
     if session.error is not None:
         raise session.error
     session.outcome.spent = session.budget.spent
@@ -107,16 +110,21 @@ def only_writer(path: Path) -> Iterator[None]:
 class Session:
     """One run's state. Workers draw from one iterator of pairs, so few pairs are held at a time."""
 
-    client: ChatClient
-
     def __init__(
-        self, settings: AnnotateSection, path: Path, seed: int, known: dict[str, list[Attempt]]
+        self,
+        settings: AnnotateSection,
+        teacher: Teacher,
+        path: Path,
+        seed: int,
+        progress: Callable[[Annotating], None],
     ) -> None:
         self.settings = settings
+        self.teacher = teacher
         self.path = path
         self.seed = seed
-        self.known = known
-        earlier = [attempt for attempts in known.values() for attempt in attempts]
+        self.progress = progress
+        self.known = read_attempts(path)
+        earlier = [attempt for attempts in self.known.values() for attempt in attempts]
         self.budget = Budget(
             settings,
             spent=sum(self.cost_of(attempt) for attempt in earlier),
@@ -149,11 +157,14 @@ class Session:
         seen: set[str] = set()
         for pair in pairs:
             pair_id = pair.pair_id
-            attempts = self.known.get(pair_id, [])
-            if pair_id in seen or difficulty_of(attempts, self.settings.max_attempts) is not None:
+            if pair_id in seen:
                 continue
             seen.add(pair_id)
-            yield pair_id, pair
+            attempts = self.known.get(pair_id, [])
+            if difficulty_of(attempts, self.settings.max_attempts) is None:
+                yield pair_id, pair
+            else:
+                self.outcome.num_known += 1
 
     async def admit(self) -> None:
         """Before every request. Calls that have gone out by then are waited for and written down."""
@@ -170,6 +181,9 @@ class Session:
                 if attempt is None:
                     break
                 attempts.append(attempt)
+            self.outcome.num_pairs += 1
+            self.outcome.spent = self.budget.spent
+            self.progress(self.outcome)
 
     async def paid(self, pair_id: str, pair: PreferencePair, number: int) -> Attempt | None:
         """One attempt within the budget; None when there is no answer."""
@@ -197,21 +211,13 @@ class Session:
     async def ask(self, pair_id: str, pair: PreferencePair, number: int) -> Attempt | None:
         order = coin(self.seed, pair_id)
         shown = pair if order == "stored" else pair.swapped()
-        prompt = self.settings.prompt
-        tags = Tags(prompt.think_tag, prompt.answer_tag)
         # Servers differ in the range they take; 31 bits fit everywhere.
         seed = derive_seed(self.seed, "annotate", pair_id, number) % 2**31
-        reply = await self.complete(
-            ChatRequest(
-                build_prompt(shown, prompt.template, tags),
-                self.settings.temperature,
-                self.settings.max_tokens,
-                seed,
-                shown.images,
-            )
-        )
+        reply = await self.complete(shown, seed)
         if reply is None:
             return None
+        prompt = self.teacher.prompt
+        tags = Tags(prompt.think_tag, prompt.answer_tag)
         verdict = parse_verdict(reply.text, tags, prompt.format_mode)
         attempt = Attempt(
             pair_id=pair_id,
@@ -231,10 +237,10 @@ class Session:
         self.outcome.num_answers += 1
         return attempt
 
-    async def complete(self, request: ChatRequest) -> ChatReply | None:
+    async def complete(self, shown: PreferencePair, seed: int) -> ChatReply | None:
         """None when there is no answer: the pair waits for the next run."""
         try:
-            reply = await self.client.complete(request)
+            reply = await self.teacher.answer(shown, seed, self.admit)
         except StoppedError:
             return None
         except EndpointRefusedError as error:

@@ -66,6 +66,20 @@ def read_attempts(path: Path) -> dict[str, list[Attempt]]:
     return by_pair
 
 
+def put_in_order(path: Path, pair_ids: Iterable[str]) -> None:
+    """Rewrite the file by pair and attempt, so that it does not show in which order answers came.
+
+    Pairs that are not named come last. The old file stays until the new one is whole.
+    """
+    by_pair = read_attempts(path)
+    order = [*(pair_id for pair_id in dict.fromkeys(pair_ids) if pair_id in by_pair)]
+    order += sorted(by_pair.keys() - set(order))
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)
+    append_json_lines(temporary, (asdict(one) for pair_id in order for one in by_pair[pair_id]))
+    temporary.replace(path)
+
+
 def difficulty_of(attempts: Sequence[Attempt], max_attempts: int) -> int | None:
     """Attempts until one agreed; ``max_attempts + 1`` when none did; None while some are left."""
     for place, attempt in enumerate(attempts[:max_attempts], start=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from r1reward.sections import AnnotateSection
+from r1reward.pipeline_sections import AnnotateSection
 
 
 class RateLimiter:

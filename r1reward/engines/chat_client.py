@@ -127,7 +127,6 @@ class ChatClient:
 
     Sampling settings are always sent: a server's own defaults may come from the model's generation
     config. ``extra_body`` carries fields outside OpenAI's API (vLLM's top_k, for example).
-    ``before_request`` is awaited before every request, retries included: it may wait or raise.
     """
 
     def __init__(
@@ -135,7 +134,6 @@ class ChatClient:
         endpoint: EndpointSection,
         max_retries: int = 4,
         backoff_s: float = 0.5,
-        before_request: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
         key = os.environ.get(endpoint.api_key_env)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -147,10 +145,14 @@ class ChatClient:
         self.extra_body: Mapping[str, float] = endpoint.extra_body
         self.max_retries = max_retries
         self.backoff_s = backoff_s
-        self.before_request = before_request
 
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        """The reply to one user turn. Raises ``EndpointError``."""
+    async def complete(
+        self, request: ChatRequest, before_request: Callable[[], Awaitable[None]] = at_once
+    ) -> ChatReply:
+        """The reply to one user turn. Raises ``EndpointError``.
+
+        ``before_request`` is awaited before every request, retries included: it may wait or raise.
+        """
         body = {
             **self.extra_body,
             "model": self.model,
@@ -169,7 +171,7 @@ class ChatClient:
                     backoff_s = self.backoff_s * 2 ** (attempt - 1)
                     await asyncio.sleep(max(backoff_s, asked_wait_s))
                     asked_wait_s = 0.0
-                await self.before_request()
+                await before_request()
                 try:
                     reply = await self.http.post("chat/completions", json=body)
                 except httpx.TransportError as error:

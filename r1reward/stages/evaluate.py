@@ -21,7 +21,7 @@ from rich.progress import (
 
 from r1reward.actors.placement import Role
 from r1reward.ask import Asker, ask, is_finished
-from r1reward.config import EvalRecipe, InputError
+from r1reward.config import EngineRecipe, EvalRecipe, InputError
 from r1reward.data.prompts import Encode
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.processor import PolicyProcessor
@@ -38,7 +38,7 @@ from r1reward.evaluation.predictions import read_predictions
 from r1reward.interfaces import Generator
 from r1reward.launch import running_system
 from r1reward.report.build import build_report
-from r1reward.sections import BenchSection, PromptSection
+from r1reward.sections import BenchSection, EvaluateSection, PolicyEndpoint, PromptSection
 from r1reward.stages.tables import print_evaluation
 from r1reward.types import Order, PreferencePair, Prompt
 
@@ -172,7 +172,7 @@ async def ask_model(
     if all(is_finished(recipe.evaluate, recipe.seed, benchmark.items, file) for file in files):
         answers = read_answers(folder.answers)
         return answers, read_answers(folder.blind_answers) if len(files) > 1 else []
-    async with asker(recipe) as parts:
+    async with asker(recipe, recipe.evaluate, recipe.endpoint) as parts:
         with progress_bar(parts, "evaluating") as shown:
             answers = await ask(shown, benchmark.items, folder.answers)
         blind: list[Answer] = []
@@ -183,11 +183,13 @@ async def ask_model(
 
 
 @asynccontextmanager
-async def asker(recipe: EvalRecipe) -> AsyncIterator[Asker]:
+async def asker(
+    recipe: EngineRecipe, settings: EvaluateSection, endpoint: PolicyEndpoint | None = None
+) -> AsyncIterator[Asker]:
     """Everything needed to ask: a server or engines of our own, and a judge where there is one."""
     roles: list[Role] = []
     processor = None
-    if recipe.endpoint is None:
+    if endpoint is None:
         processor = PolicyProcessor(recipe.model)
         roles.append("rollout")
     if recipe.judge is not None:
@@ -199,14 +201,14 @@ async def asker(recipe: EvalRecipe) -> AsyncIterator[Asker]:
             system = await stack.enter_async_context(running_system(recipe, processor, roles))
             generator, judge = system.generator, system.judge
         encode: Encode
-        if recipe.endpoint is not None:
+        if endpoint is not None:
             encode, texts = partial(chat_pair, recipe.prompt), no_texts
-            generator = ChatGenerator(recipe.endpoint)
+            generator = ChatGenerator(endpoint)
         else:
             assert processor is not None
             encode, texts = partial(encode_pair, processor, recipe.prompt), processor.token_texts
         assert generator is not None
-        yield Asker(recipe, recipe.evaluate, encode, generator, judge, texts)
+        yield Asker(recipe, settings, encode, generator, judge, texts)
 
 
 def encode_pair(

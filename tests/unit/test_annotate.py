@@ -30,7 +30,7 @@ from r1reward.annotate.attempts import (
 from r1reward.annotate.limits import RateLimiter
 from r1reward.config import InputError
 from r1reward.engines.chat_client import EndpointError, EndpointRefusedError
-from r1reward.sections import AnnotateSection
+from r1reward.pipeline_sections import AnnotateSection
 from r1reward.shapes.scene import encode_png
 from r1reward.types import PreferencePair, Slot
 from tests.chat_server import HANG, ChatServer, completion
@@ -299,7 +299,7 @@ def test_a_killed_run_goes_on_without_asking_again(server: ChatServer, tmp_path:
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from r1reward.annotate.annotate import annotate\n"
-        "from r1reward.sections import AnnotateSection\n"
+        "from r1reward.pipeline_sections import AnnotateSection\n"
         "from tests.unit.test_annotate import make_pairs\n"
         "section = AnnotateSection.model_validate_json(sys.argv[1])\n"
         "asyncio.run(annotate(section, make_pairs(12), Path(sys.argv[2]), seed=7))\n"

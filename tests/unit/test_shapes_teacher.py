@@ -10,7 +10,7 @@ import pytest
 
 from r1reward.annotate.annotate import annotate
 from r1reward.annotate.attempts import count_levels, read_annotations
-from r1reward.sections import AnnotateSection
+from r1reward.pipeline_sections import AnnotateSection
 from r1reward.shapes.pairs import make_scenes_and_pairs
 from r1reward.shapes.teacher import NOISE, Known, answer, make_book, prompt_key, running_teacher
 from r1reward.shapes.trace import read_trace

@@ -1,0 +1,168 @@
+"""The last stage: every model of the pipeline on the same benchmarks, side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from r1reward.actors.placement import ray_session
+from r1reward.config import InputError, Recipe
+from r1reward.eval_folder import EvalFolder
+from r1reward.evaluation.compare import compare_evaluations
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
+from r1reward.evaluation.voting import VotingPoint
+from r1reward.run_folder import write_whole
+from r1reward.stages.evaluate import evaluate_model, load_bench
+from r1reward.stages.manifest import StageRecord, content_hash, pairs_hash
+from r1reward.stages.plan import ModelName, final_recipe, models, stage_folder
+from r1reward.stages.rl import rl_record
+from r1reward.stages.sft import model_hash, sft_record
+from r1reward.stages.tables import percent, points, signed_points
+
+logger = logging.getLogger(__name__)
+
+HEADINGS: Mapping[ModelName, str] = {"base": "base", "sft": "SFT only", "rl": "RL"}
+SUMMARY = "summary.md"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a label and a cell for each model."""
+
+    label: str
+    cells: Sequence[str]
+
+
+async def final_stage(recipe: Recipe, console: Console) -> None:
+    """Evaluate every model, write the table into the stage's folder, and print it."""
+    if recipe.final is None:
+        raise InputError(
+            "the recipe has no section final: add it to name benchmarks, or evaluate one model with "
+            "`r1reward eval --model MODEL --bench BENCH`"
+        )
+    benches = {bench.name: load_bench(bench) for bench in recipe.final.benches}
+    inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
+    for name, bench in benches.items():
+        inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
+    used = {"seed", "model", "prompt", "judge", "reward", "final"}
+    record = StageRecord("eval", stage_folder(recipe, "eval"))
+    if not record.begin(recipe.model_dump(mode="json", include=used), inputs):
+        with ray_session(recipe):
+            for bench_section in recipe.final.benches:
+                for model in models(recipe):
+                    logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
+                    one = final_recipe(recipe, model, bench_section)
+                    await evaluate_model(one, Console(quiet=True))
+        write_whole(record.folder / SUMMARY, summary(recipe))
+        write_whole(record.folder / "summary.json", json.dumps(numbers(recipe), indent=1) + "\n")
+        results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
+        record.finish([SUMMARY, "summary.json", *results])
+    console.print((record.folder / SUMMARY).read_text(), highlight=False, markup=False)
+    console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
+
+
+def model_hashes(recipe: Recipe) -> dict[ModelName, str]:
+    """Raises ``InputError`` where a stage that makes a model is not complete."""
+    found: dict[ModelName, str] = {"base": model_hash(recipe.model.path)}
+    if recipe.sft is not None:
+        found["sft"] = sft_record(recipe).output("model")
+    found["rl"] = rl_record(recipe).output("model")
+    return found
+
+
+def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
+    root = stage_folder(recipe, "eval") / bench
+    return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
+
+
+def summary(recipe: Recipe) -> str:
+    """A table for each benchmark, in Markdown."""
+    assert recipe.final is not None
+    parts = []
+    for bench in recipe.final.benches:
+        found = evaluations(recipe, bench.name)
+        first = next(iter(found.values())).conditions
+        orders = "both orders" if first.orders == "both" else f"orders: {first.orders}"
+        title = f"{first.num_rows} pairs of {bench.name}, {orders}"
+        heads = [title, *(HEADINGS[model] for model in found)]
+        rows = [[line.label, *line.cells] for line in lines(found, recipe)]
+        table = [heads, ["---"] * len(heads), *rows]
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
+    return "\n\n".join(parts) + "\n"
+
+
+def lines(found: Mapping[ModelName, Evaluation], recipe: Recipe) -> list[Line]:
+    """What the paper's tables show, and what shows that it was learned for the right reason."""
+    every = list(found.values())
+    votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
+    table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
+    table.append(Line("gain over the column before, points", gains(every, recipe)))
+    for k in votes:
+        table.append(
+            Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
+        )
+    if votes:
+        last = voting_points(every, votes[-1])
+        cells = [signed_points(point.gain) for point in last]
+        table.append(Line(f"voting@{votes[-1]} minus one sample, points", cells))
+    table += [
+        Line("right in both orders", [percent(one.audit.both_right_share) for one in every]),
+        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in every]),
+        Line("answer follows analysis", [percent(one.parts.consistency) for one in every]),
+        Line("response length, tokens", lengths(every)),
+    ]
+    return table
+
+
+def voting_points(every: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:
+    """The points of one K, or none where it was not measured."""
+    if num_votes < 2:
+        return []
+    return [point for one in every for point in one.voting if point.num_votes == num_votes]
+
+
+def gains(every: Sequence[Evaluation], recipe: Recipe) -> list[str]:
+    """Paired by row."""
+    assert recipe.final is not None
+    num = recipe.final.bootstrap_samples
+    pairs = zip(every, every[1:], strict=False)
+    compared = [compare_evaluations(before, after, num).accuracy for before, after in pairs]
+    return ["", *(signed_points(interval) for interval in compared)]
+
+
+def lengths(every: Sequence[Evaluation]) -> list[str]:
+    base = every[0].parts.num_tokens
+    cells = []
+    for one in every:
+        length = one.parts.num_tokens
+        if length is None:
+            cells.append("-")
+        elif one is every[0] or not base:
+            cells.append(f"{length:.1f}")
+        else:
+            cells.append(f"{length:.1f} ({100 * (length / base - 1):+.0f} %)")
+    return cells
+
+
+def numbers(recipe: Recipe) -> dict[str, object]:
+    """The table's numbers for other programs: by benchmark and model, intervals as [low, high]."""
+    assert recipe.final is not None
+    found: dict[str, object] = {}
+    for bench in recipe.final.benches:
+        found[bench.name] = {
+            model: {
+                "accuracy": one.accuracy.value,
+                "accuracy_interval": [one.accuracy.low, one.accuracy.high],
+                "voting": {point.num_votes: point.accuracy.value for point in one.voting},
+                "both_right": one.audit.both_right_share,
+                "slot_1_rate": one.audit.slot_1_rate,
+                "consistency": one.parts.consistency,
+                "num_tokens": one.parts.num_tokens,
+            }
+            for model, one in evaluations(recipe, bench.name).items()
+        }
+    return found

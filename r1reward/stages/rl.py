@@ -1,0 +1,33 @@
+"""RL as a stage of a pipeline: from the SFT's model, on the selected pairs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from r1reward.config import Recipe
+from r1reward.data.sources import load_pairs
+from r1reward.stages.manifest import StageRecord, pairs_hash
+from r1reward.stages.plan import rl_recipe, stage_folder
+from r1reward.stages.select import policy_hash, select_record
+from r1reward.stages.train import train
+
+
+async def rl_stage(recipe: Recipe, console: Console) -> None:
+    """``train`` with the recipe of this stage, unless its model is there already."""
+    run = rl_recipe(recipe)
+    inputs = {"model": policy_hash(recipe)}
+    if recipe.select is not None:
+        inputs["select/pairs"] = select_record(recipe).output("pairs")
+    else:
+        inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
+    record = rl_record(recipe)
+    named = {"name", "run_dir", "annotate", "sft", "select", "final"}
+    if record.begin(run.model_dump(mode="json", exclude=named), inputs):
+        console.print(f"train is complete: {record.folder}", highlight=False)
+        return
+    await train(run, console)
+    record.finish(["model"])
+
+
+def rl_record(recipe: Recipe) -> StageRecord:
+    return StageRecord("train", stage_folder(recipe, "train"))
