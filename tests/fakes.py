@@ -201,7 +201,10 @@ class FakeLearner:
 
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         num_tokens = sum(len(sample.response_token_ids) for sample in samples)
-        return {"supervised/loss": mean(-self.level, num_tokens)}
+        return {
+            "supervised/loss": mean(-self.level, num_tokens),
+            "supervised/above_half_share": mean(float(self.level > -0.69), num_tokens),
+        }
 
     async def publish(self, version: int) -> WeightsHandle:
         self.published.append(version)

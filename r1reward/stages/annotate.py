@@ -1,4 +1,4 @@
-"""The cold start's first stage: a teacher writes traces, and its number of attempts tells the difficulty."""
+"""Cold start: a teacher writes traces, and the number of its attempts tells how hard a pair is."""
 
 from __future__ import annotations
 

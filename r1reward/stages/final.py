@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.voting import VotingPoint
 from r1reward.run_folder import write_whole
 from r1reward.stages.evaluate import evaluate_model, load_bench
-from r1reward.stages.manifest import StageRecord, content_hash, pairs_hash
+from r1reward.stages.manifest import StageRecord, pairs_hash
 from r1reward.stages.plan import ModelName, final_recipe, models, stage_folder
 from r1reward.stages.rl import rl_record
 from r1reward.stages.sft import model_hash, sft_record
@@ -101,10 +102,10 @@ def lines(found: Mapping[ModelName, Evaluation], recipe: Recipe) -> list[Line]:
     votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
     table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
     table.append(Line("gain over the column before, points", gains(every, recipe)))
-    for k in votes:
-        table.append(
-            Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
-        )
+    table += [
+        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
+        for k in votes
+    ]
     if votes:
         last = voting_points(every, votes[-1])
         cells = [signed_points(point.gain) for point in last]
@@ -129,8 +130,7 @@ def gains(every: Sequence[Evaluation], recipe: Recipe) -> list[str]:
     """Paired by row."""
     assert recipe.final is not None
     num = recipe.final.bootstrap_samples
-    pairs = zip(every, every[1:], strict=False)
-    compared = [compare_evaluations(before, after, num).accuracy for before, after in pairs]
+    compared = [compare_evaluations(old, new, num).accuracy for old, new in pairwise(every)]
     return ["", *(signed_points(interval) for interval in compared)]
 
 

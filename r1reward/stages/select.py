@@ -1,4 +1,4 @@
-"""Which pairs RL trains on: by default the hard ones, on which the teacher needed more than one attempt."""
+"""Which pairs RL trains on: by default the hard ones, which took the teacher more than one attempt."""
 
 from __future__ import annotations
 

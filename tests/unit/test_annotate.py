@@ -24,13 +24,17 @@ from r1reward.annotate.attempts import (
     append_attempt,
     count_levels,
     difficulty_of,
+    put_in_order,
     read_annotations,
     read_attempts,
 )
 from r1reward.annotate.limits import RateLimiter
+from r1reward.annotate.teachers import EndpointClient
 from r1reward.config import InputError
 from r1reward.engines.chat_client import EndpointError, EndpointRefusedError
-from r1reward.pipeline_sections import AnnotateSection
+from r1reward.interfaces import Sampling
+from r1reward.pipeline_sections import AnnotateSection, EndpointTeacher
+from r1reward.sections import PromptSection
 from r1reward.shapes.scene import encode_png
 from r1reward.types import PreferencePair, Slot
 from tests.chat_server import HANG, ChatServer, completion
@@ -55,12 +59,24 @@ def make_pairs(num_pairs: int, images: tuple[bytes, ...] = ()) -> list[Preferenc
 def settings(
     url: str, timeout_s: float = 5, max_concurrent: int = 1, **own: Any
 ) -> AnnotateSection:
-    teacher = {"url": url, "model": "t", "timeout_s": timeout_s, "max_concurrent": max_concurrent}
+    teacher = {
+        "type": "openai",
+        "url": url,
+        "model": "t",
+        "timeout_s": timeout_s,
+        "max_concurrent": max_concurrent,
+    }
     return AnnotateSection.model_validate({"teacher": teacher, "max_tokens": 10, **own})
 
 
 def run(section: AnnotateSection, pairs: list[PreferencePair], path: Path) -> Annotating:
-    return asyncio.run(annotate(section, pairs, path, seed=7, max_retries=1, backoff_s=0.01))
+    return asyncio.run(annotate(section, client(section), pairs, path, seed=7))
+
+
+def client(section: AnnotateSection) -> EndpointClient:
+    assert isinstance(section.teacher, EndpointTeacher)
+    sampling = Sampling(section.temperature, section.max_tokens)
+    return EndpointClient(section.teacher, PromptSection(), sampling, max_retries=1, backoff_s=0.01)
 
 
 def shown_label(pair: PreferencePair, path: Path) -> Slot:
@@ -300,9 +316,10 @@ def test_a_killed_run_goes_on_without_asking_again(server: ChatServer, tmp_path:
         "from pathlib import Path\n"
         "from r1reward.annotate.annotate import annotate\n"
         "from r1reward.pipeline_sections import AnnotateSection\n"
-        "from tests.unit.test_annotate import make_pairs\n"
+        "from tests.unit.test_annotate import client, make_pairs\n"
         "section = AnnotateSection.model_validate_json(sys.argv[1])\n"
-        "asyncio.run(annotate(section, make_pairs(12), Path(sys.argv[2]), seed=7))\n"
+        "pairs, path = make_pairs(12), Path(sys.argv[2])\n"
+        "asyncio.run(annotate(section, client(section), pairs, path, seed=7))\n"
     )
     command = [sys.executable, "-c", script, section.model_dump_json(), str(path)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
@@ -435,3 +452,34 @@ def test_two_runs_do_not_pay_for_the_same_attempts(server: ChatServer, tmp_path:
     with only_writer(path), pytest.raises(InputError, match="another run is writing"):
         run(settings(server.url), make_pairs(1), path)
     assert server.requests == []
+
+
+def test_a_finished_file_does_not_show_the_order_of_the_answers(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    written = [attempt(1, False, "b"), attempt(1, True, "a"), attempt(2, True, "b")]
+    for path, order in ((one, (0, 1, 2)), (two, (1, 2, 0))):
+        for place in order:
+            append_attempt(path, written[place])
+    with two.open("ab") as file:
+        file.write(b'{"pair_id": "a", "num')
+    for path in (one, two):
+        put_in_order(path, ["b", "gone", "a"])
+    assert one.read_bytes() == two.read_bytes()
+    assert [(a.pair_id, a.number) for found in read_attempts(one).values() for a in found] == [
+        ("b", 1),
+        ("b", 2),
+        ("a", 1),
+    ]
+
+
+def test_progress_counts_what_was_known_and_what_is_new(server: ChatServer, tmp_path: Path) -> None:
+    path, pairs, seen = tmp_path / "attempts.jsonl", make_pairs(5), []
+    server.replies = [says(1)]
+    section = settings(server.url, max_attempts=1)
+    run(section, pairs[:2], path)
+
+    def progress(outcome: Annotating) -> None:
+        seen.append((outcome.num_known, outcome.num_pairs))
+
+    asyncio.run(annotate(section, client(section), pairs, path, 7, progress))
+    assert seen == [(2, 1), (2, 2), (2, 3)]

@@ -204,8 +204,8 @@ def test_every_request_waits_for_its_turn_retries_too(server: ChatServer) -> Non
 
     async def run() -> None:
         endpoint = EndpointSection(url=server.url, model="m")
-        client = ChatClient(endpoint, backoff_s=0.01, before_request=before_request)
-        await client.complete(ChatRequest("hello", 1.0, 8, seed=5))
+        client = ChatClient(endpoint, backoff_s=0.01)
+        await client.complete(ChatRequest("hello", 1.0, 8, seed=5), before_request)
         await client.http.aclose()
 
     asyncio.run(run())

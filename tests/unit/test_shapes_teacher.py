@@ -10,7 +10,10 @@ import pytest
 
 from r1reward.annotate.annotate import annotate
 from r1reward.annotate.attempts import count_levels, read_annotations
-from r1reward.pipeline_sections import AnnotateSection
+from r1reward.annotate.teachers import EndpointClient
+from r1reward.interfaces import Sampling
+from r1reward.pipeline_sections import AnnotateSection, EndpointTeacher
+from r1reward.sections import PromptSection
 from r1reward.shapes.pairs import make_scenes_and_pairs
 from r1reward.shapes.teacher import NOISE, Known, answer, make_book, prompt_key, running_teacher
 from r1reward.shapes.trace import read_trace
@@ -22,12 +25,14 @@ PAIRS = [pair for _, pair in MADE]
 def annotate_with(url: str, path: Path, max_attempts: int = 3) -> None:
     section = AnnotateSection.model_validate(
         {
-            "teacher": {"url": url, "model": "scripted", "max_concurrent": 8},
-            "prompt": {"template": "short"},
+            "teacher": {"type": "openai", "url": url, "model": "scripted", "max_concurrent": 8},
             "max_attempts": max_attempts,
         }
     )
-    done = asyncio.run(annotate(section, PAIRS, path, seed=1))
+    assert isinstance(section.teacher, EndpointTeacher)
+    sampling = Sampling(section.temperature, section.max_tokens)
+    teacher = EndpointClient(section.teacher, PromptSection(template="short"), sampling)
+    done = asyncio.run(annotate(section, teacher, PAIRS, path, seed=1))
     assert (done.num_failed_calls, done.num_refused) == (0, 0)
 
 
