@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from rich.console import Console
 
-from r1reward.config import Recipe
+from r1reward.config import InputError, Recipe
+from r1reward.recipe_file import dump_recipe
+from r1reward.run_folder import RunFolder, write_whole
 from r1reward.stages.annotate import annotate_stage
 from r1reward.stages.final import final_stage
 from r1reward.stages.plan import StageName, is_pipeline, planned_stages
@@ -32,11 +34,32 @@ async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
     """One stage alone. Raises ``InputError`` if one that it builds on is not complete."""
     if stage == "train" and not is_pipeline(recipe):
         await train(recipe, console)
-    else:
-        await STAGES[stage](recipe, console)
+        return
+    claim_folder(recipe)
+    await STAGES[stage](recipe, console)
+
+
+def claim_folder(recipe: Recipe) -> None:
+    """The pipeline's run folder with the newest recipe; what each stage was made from it says itself."""
+    folder = RunFolder(recipe.run_dir)
+    if folder.metrics.exists() or folder.checkpoints.exists():
+        raise InputError(f"{folder.root} holds a training run: choose another run_dir")
+    if (folder.root / "answers.jsonl").exists():
+        raise InputError(f"{folder.root} holds an evaluation: choose another run_dir")
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        write_whole(folder.recipe, dump_recipe(recipe))
+    except OSError as error:
+        raise InputError(f"{folder.root} cannot be written: {error.strerror}") from error
 
 
 async def run_all(recipe: Recipe, console: Console) -> None:
+    """Raises ``InputError`` before anything starts for a recipe of RL alone."""
+    if not is_pipeline(recipe):
+        raise InputError(
+            "the recipe has none of the sections annotate, sft, select and final: `r1reward train` runs "
+            "it, or add the stages that you want"
+        )
     for stage in planned_stages(recipe):
         started = time.monotonic()
         logger.info("stage %s", stage)
