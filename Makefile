@@ -2,13 +2,16 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup train-local test check study-learning miniature bench clean
+.PHONY: help setup run-local train-local test check study-learning study-pipeline miniature bench clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup:          ## virtual environment .venv with the pinned stack (CPU, or GPU where there is one)
 	docker/setup.sh
+
+run-local:      ## the whole pipeline on the built-in miniature: cold start, SFT, selection, RL, evaluation
+	$(BIN)/r1reward run recipes/pipeline_local.yaml
 
 train-local:    ## RL on the built-in miniature through the whole real stack
 	$(BIN)/r1reward train recipes/local.yaml
@@ -24,6 +27,9 @@ check:          ## lint, format, types, import layers
 
 study-learning: ## three seeds of the RL run and what each learned; fills docs/learning.md
 	$(BIN)/python -m r1reward.stages.study_learning recipes/local.yaml --out docs/learning.md
+
+study-pipeline: ## three seeds of the pipeline, hard pairs against random ones; fills docs/pipeline.md
+	$(BIN)/python -m r1reward.stages.study_pipeline recipes/pipeline_local.yaml --out docs/pipeline.md
 
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
 	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model

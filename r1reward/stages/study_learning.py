@@ -37,6 +37,7 @@ from r1reward.launch import running_system
 from r1reward.recipe_file import load_recipe
 from r1reward.run_folder import RunFolder
 from r1reward.sections import VllmJudge
+from r1reward.stages.marked import check_marks, fill
 from r1reward.stages.tables import percent, points, signed_points
 from r1reward.stages.train import Inputs, load_inputs, train
 from r1reward.types import RolloutRequest
@@ -228,18 +229,14 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     console = Console()
+    if chosen.out is not None:
+        check_marks(chosen.out, "")
     recipe = load_recipe(chosen.recipe, [f"data.heldout.num_pairs={chosen.num_pairs}"])
     columns = study(recipe, chosen.runs, chosen.seeds, console)
     table = markdown(columns, recipe.evaluate.bootstrap_samples)
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     if chosen.out is not None:
-        head, begin, rest = chosen.out.read_text().partition("<!-- table -->\n")
-        _, end, tail = rest.partition("<!-- end of table -->")
-        if not (begin and end):
-            raise SystemExit(
-                f"{chosen.out} has no <!-- table --> ... <!-- end of table --> to fill"
-            )
-        chosen.out.write_text(f"{head}{begin}{table}\n{end}{tail}")
+        fill(chosen.out, table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""`r1reward run` as a user runs it: killed in every stage it goes on, and ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from r1reward.annotate.attempts import read_annotations
+from r1reward.config import Recipe
+from r1reward.data.sources import load_pairs
+from r1reward.evaluation.answers import read_answers
+from r1reward.evaluation.evaluation import read_evaluation
+from r1reward.recipe_file import load_recipe
+from r1reward.sections import FileSource
+from tests.stack.conftest import LOCAL
+
+PIPELINE = LOCAL.with_name("pipeline_local.yaml")
+SMALL = (
+    "judge={type: rule}",
+    "data.train.num_pairs=400",
+    "data.heldout.num_pairs=8",
+    "annotate.teacher.max_concurrent=4",
+    "sft.num_traces=64",
+    "sft.batch_size=16",
+    "sft.max_heldout=8",
+    "sft.evaluate_every=2",
+    "sft.checkpoint_every=2",
+    "rollout.prompts_per_step=16",
+    "learner.train_batch_size=16",
+    "train.num_steps=4",
+    "train.checkpoint_every=2",
+    "evaluate.every=0",
+    "final.samples=3",
+    "final.bootstrap_samples=200",
+    "final.benches=[{name: shapes, num_rows: 8}]",
+)
+LIMIT_S = 300
+
+
+def command(verb: str, run_dir: Path, *overrides: str) -> list[str]:
+    start = [sys.executable, "-m", "r1reward.cli", verb, str(PIPELINE)]
+    return [*start, *SMALL, f"run_dir={run_dir}", *overrides]
+
+
+def recipe_of(run_dir: Path, *overrides: str) -> Recipe:
+    return load_recipe(PIPELINE, [*SMALL, f"run_dir={run_dir}", *overrides])
+
+
+def finish(verb: str, run_dir: Path, *overrides: str) -> str:
+    """Run to the end; returns what was printed."""
+    done = subprocess.run(
+        command(verb, run_dir, *overrides), capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> None:
+    """Start the whole pipeline and kill it, hard, soon after the condition holds."""
+    process = subprocess.Popen(
+        command("run", run_dir),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while not is_time():
+            assert process.poll() is None, "the pipeline ended before it was killed"
+            assert time.monotonic() < deadline, "the moment to kill it never came"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.3))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def num_lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def step_metrics(path: Path) -> list[dict[str, float]]:
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith("time/")}
+        for line in lines
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first three stages one by one, never interrupted."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    for verb in ("annotate", "sft", "select"):
+        finish(verb, run_dir)
+    return run_dir
+
+
+def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    attempts, partly = run_dir / "annotate" / "attempts.jsonl", random.randint(20, 200)
+    kill_when(run_dir, lambda: num_lines(attempts) >= partly)
+    paid = attempts.read_bytes().splitlines()
+    kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
+    kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
+    kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
+    kill_when(run_dir, lambda: num_lines(run_dir / "eval" / "shapes" / "sft" / "answers.jsonl") > 2)
+    before = read_answers(run_dir / "eval" / "shapes" / "sft" / "answers.jsonl")
+    printed = finish("run", run_dir)
+
+    # Annotations: the same file, and whatever was answered before the kill is in it unchanged.
+    for name in ("annotate/attempts.jsonl", "select/counts.json"):
+        assert (run_dir / name).read_bytes() == (whole / name).read_bytes(), name
+    kept = set(attempts.read_bytes().splitlines())
+    assert set(paid[:-1]) <= kept and len(kept) == num_lines(attempts)
+    # Selection: the same store.
+    stores = [sorted((root / "select" / "pairs").iterdir()) for root in (run_dir, whole)]
+    assert [p.name for p in stores[0]] == [p.name for p in stores[1]]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*stores, strict=True))
+    # SFT: every step once, with the numbers of the uninterrupted run, and its weights.
+    assert step_metrics(run_dir / "sft") == step_metrics(whole / "sft")
+    weights = [load_file(root / "sft" / "model" / "model.safetensors") for root in (run_dir, whole)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
+    # RL: every step once.
+    assert [step["step"] for step in step_metrics(run_dir / "train")] == [1, 2, 3, 4]
+    # Evaluation: nothing asked twice, and the table of the paper in small.
+    root = run_dir / "eval" / "shapes"
+    for model in ("base", "sft", "rl"):
+        answers = read_answers(root / model / "answers.jsonl")
+        assert len({answer.place for answer in answers}) == len(answers) == 8 * 2 * 2
+        assert read_evaluation(root / model / "result.json").conditions.num_rows == 8
+    after = {answer.place: answer for answer in read_answers(root / "sft" / "answers.jsonl")}
+    assert all(after[answer.place] == answer for answer in before)
+    assert "| base | SFT only | RL |" in printed
+    assert "voting@3 minus one sample" in (run_dir / "eval" / "summary.md").read_text()
+
+    # Everything is there: nothing starts again.
+    again = finish("run", run_dir)
+    for stage in ("annotate", "sft", "select", "train"):
+        assert f"{stage} is complete" in again
+    assert "evaluating" not in again
+
+
+def test_a_stage_that_is_not_complete_is_named(whole: Path) -> None:
+    done = subprocess.run(
+        command("eval", whole), capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == 2
+    assert "`r1reward train RECIPE`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_changed_setting_of_a_complete_stage_is_refused(whole: Path) -> None:
+    done = subprocess.run(
+        command("sft", whole, "sft.lr=1e-3"), capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 2
+    assert "sft.lr was 0.0001, now it is 0.001" in done.stderr
+
+
+def test_engines_of_the_cluster_teach_and_the_policy_selects_by_its_pass_rate(
+    tmp_path: Path,
+) -> None:
+    """Without SFT the policy is the base, which is right on some pairs only."""
+    overrides = (
+        "sft=null",
+        "data.train.num_pairs=24",
+        "annotate.teacher={type: vllm, path: shapes}",
+        "annotate.teacher.engine={kv_cache_memory_mb: 64, max_num_batched_tokens: 16384, "
+        "enforce_eager: true, block_size: 32, mm_processor_cache_gb: 0.1, max_num_seqs: 32}",
+        "select={type: pass_rate, samples: 4, max_rate: 0.6}",
+    )
+    recipe = recipe_of(tmp_path, *overrides)
+    finish("annotate", tmp_path, *overrides)
+    found = read_annotations(tmp_path / "annotate" / "attempts.jsonl", 3)
+    assert len(found) == 24 and all(one.difficulty is not None for one in found.values())
+    first = [one.attempts[0] for one in found.values()]
+    assert sum(attempt.well_formed for attempt in first) >= 22
+    assert all(attempt.prompt_tokens and attempt.completion_tokens for attempt in first)
+    seeds = [attempt.seed for one in found.values() for attempt in one.attempts]
+    assert len(set(seeds)) == len(seeds)
+
+    printed = finish("select", tmp_path, *overrides)
+    assert "right 4 of 4" in printed
+    chosen = load_pairs(FileSource(type="file", path=tmp_path / "select" / "pairs"))
+    right: dict[str, int] = {}
+    labels = {pair.pair_id: pair.preferred for pair in load_pairs(recipe.data.train)}
+    for answer in read_answers(tmp_path / "select" / "answers.jsonl"):
+        is_right = answer.response == labels[answer.item]
+        right[answer.item] = right.get(answer.item, 0) + is_right
+    assert {pair.pair_id for pair in chosen} == {key for key, n in right.items() if n <= 2}
+    assert 0 < len(chosen) < 24
