@@ -18,7 +18,14 @@ from PIL import Image
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.key_set import KeySet
-from r1reward.data.media import DataError, FrameRules, ImageLimits, is_animated, load_image
+from r1reward.data.media import (
+    DataError,
+    FrameRules,
+    ImageLimits,
+    inside,
+    is_animated,
+    load_image,
+)
 from r1reward.data.order import derive_seed
 from r1reward.data.pair_writer import SHARD_ROWS, PairWriter
 from r1reward.data.prompt import CONTROL_TOKEN
@@ -145,14 +152,16 @@ def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
 def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped:
     """A pair read, cleaned and checked, in the order its source gives it."""
     if isinstance(raw, Broken):
-        return Dropped("broken row", f"{raw.origin}: {raw.reason}")
+        return Dropped(raw.kind, f"{raw.origin}: {raw.reason}")
     try:
         if raw.preferred is None:
             raise DataError(f"{raw.origin}: neither response is preferred", "tie")
         cleaned = clean(raw)
+        was_cleaned = cleaned != raw
         refuse_long(cleaned, options.max_chars)
         texts = {name: getattr(cleaned, name) for name in TEXTS}
         check_row({**texts, "preferred": cleaned.preferred, "images": ()}, raw.origin)
+        cleaned = where_found(cleaned, options.media_root)
         try:
             images, missing = read_media(cleaned, options), None
         except DataError as error:
@@ -161,7 +170,7 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped
             # Paths stand for the images they lead to, so that rows stay different.
             paths = (*(item for item in cleaned.images if isinstance(item, str)), raw.video or "")
             images, missing = tuple(path.encode() for path in paths), error.missing
-        return finish(cleaned, images, options, cleaned != raw, missing)
+        return finish(cleaned, images, options, was_cleaned, missing)
     except DataError as error:
         return Dropped(error.reason, str(error), error.missing)
 
@@ -189,6 +198,23 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
                 f"{raw.origin}: {name} has {length:,} characters; at most {max_chars:,} are kept",
                 "too long",
             )
+
+
+def where_found(raw: RawPair, root: Path) -> RawPair:
+    """With an image's other path where a file is there and none at its first."""
+    if not raw.elsewhere:
+        return raw
+
+    def found(item: bytes | str) -> bytes | str:
+        if isinstance(item, bytes) or (other := raw.elsewhere.get(item)) is None:
+            return item
+        is_moved = (
+            not inside(item, raw.origin, root, "image").is_file()
+            and inside(other, raw.origin, root, "image").is_file()
+        )
+        return other if is_moved else item
+
+    return replace(raw, images=tuple(map(found, raw.images)))
 
 
 def read_media(raw: RawPair, options: ImportOptions) -> tuple[bytes, ...]:
@@ -235,7 +261,8 @@ def finish(
         "image missing, kept": missing is not None,
         "no image": not images,
     }
-    return Prepared(row, tuple(note for note, holds in found.items() if holds), missing)
+    notes = (*raw.notes, *(note for note, holds in found.items() if holds))
+    return Prepared(row, notes, missing)
 
 
 def in_threads(

@@ -13,8 +13,9 @@ class RawPair:
     """What an importer yields, one for each pair of its source; nothing of it is trusted yet.
 
     ``images`` are encoded bytes or paths below the media root, in the order they are shown; ``video``
-    is a folder of frames below it, shown after them. ``preferred`` None is a tie. ``origin`` names
-    file and row; ``meta`` is whatever else is worth keeping, as JSON values.
+    is a folder of frames below it, shown after them. ``elsewhere`` gives an image's path another to try
+    if no file is there. ``preferred`` None is a tie. ``origin`` names file and row; ``meta`` is whatever
+    else is worth keeping, as JSON values; ``notes`` say how the pair was read, for the report to count.
     """
 
     origin: str
@@ -28,11 +29,14 @@ class RawPair:
     category: str = ""
     group: str = ""
     meta: Mapping[str, object] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A row of the wrong shape: where it is, and what is wrong with it."""
+    """A row that is no pair: where it is, what is wrong with it, and the name it is counted under."""
 
     origin: str
     reason: str
+    kind: str = "broken row"

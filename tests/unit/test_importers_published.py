@@ -21,6 +21,7 @@ from r1reward.data.importers.wildvision import read_wildvision
 from r1reward.data.raw import Broken, RawPair
 
 PICTURE = b"\x89PNG not opened by importers"
+ENCODED = base64.b64encode(PICTURE).decode()
 Row = dict[str, object]
 Reader = Callable[[Path], Iterator[RawPair | Broken]]
 
@@ -213,6 +214,13 @@ def test_r1_reward_rl_as_parquet(tmp_path: Path) -> None:
         ("imgs/abc.jpg", "imgs/abc.jpg"),
         ("data:image/png;base64," + base64.b64encode(PICTURE).decode(), PICTURE),
         ({"bytes": None, "path": "imgs/abc.jpg"}, "imgs/abc.jpg"),
+        ("data:image/jpeg;base64," + ENCODED, PICTURE),
+        (ENCODED, PICTURE),
+        (base64.encodebytes(PICTURE * 9).decode(), PICTURE * 9),  # in lines
+        ("data:image/png;base64,\n" + base64.encodebytes(PICTURE * 9).decode(), PICTURE * 9),
+        (base64.b64encode(b"unknown" * 900).decode(), b"unknown" * 900),  # no path is so long
+        ("imgs/my_picture", "imgs/my_picture"),
+        ("imgs/abcdefg", "imgs/abcdefg"),  # could be base64, of no image
     ],
 )
 def test_the_image_of_r1_reward_rl_counts_before_that_of_the_chat(
@@ -248,7 +256,8 @@ R1_ROW: Row = {"message": chat(PROMPT), "answer": "1"}
             "the headings of the prompt are Question, Response 1, Response 2, Response 2; they",
         ),
         ({"message": chat(PROMPT.replace("A dog.", ""))}, "Response 2 is empty in the prompt"),
-        ({"image": "no base64!"}, "image is neither a path nor base64"),
+        ({"image": "data:image/png;base64,no!"}, "image is neither a path nor base64"),
+        ({"image": "no base64!" * 500}, "image is neither a path nor base64"),
     ],
 )
 def test_a_broken_row_of_r1_reward_rl(

@@ -11,7 +11,14 @@ Row = Mapping[str, Any]
 
 
 class FieldError(ValueError):
-    """Why a row is no pair: the end of a sentence that begins with file and row."""
+    """Why a row is no pair: the end of a sentence that begins with file and row.
+
+    ``kind`` is the name it is counted under.
+    """
+
+    def __init__(self, message: str, kind: str = "broken row") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def text(row: Row, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ MAX_CSV_FIELD = 1 << 24
 
 
 def read_source(
-    src: Path, suffixes: Sequence[str], read_row: RowReader
+    src: Path, suffixes: Sequence[str], read_row: RowReader, skipped: Collection[str] = ()
 ) -> Iterator[RawPair | Broken]:
     """Every row of every file through ``read_row``; ``FieldError`` becomes ``Broken``.
 
     Raises ``DataError`` for a file or folder that cannot be read at all.
     """
-    for file in source_files(src, suffixes):
+    for file in source_files(src, suffixes, skipped):
         for number, row in numbered_rows(file):
             origin = f"{file} row {number}"
             if isinstance(row, Exception):
@@ -38,12 +38,12 @@ def read_source(
             try:
                 pairs = list(read_row(row, origin))
             except FieldError as error:
-                pairs = [Broken(origin, str(error))]
+                pairs = [Broken(origin, str(error), error.kind)]
             yield from pairs
 
 
-def source_files(src: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The file, or a folder's files of the first of these kinds that it holds."""
+def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = ()) -> list[Path]:
+    """The file, or a folder's files of the first of these kinds that it holds, but those ``skipped``."""
     if not src.is_dir():
         if not src.is_file():
             raise DataError(f"{src}: no such file")
@@ -51,7 +51,11 @@ def source_files(src: Path, suffixes: Sequence[str]) -> list[Path]:
             raise DataError(f"{src}: unknown file type {src.suffix!r}; use {' or '.join(suffixes)}")
         return [src]
     for suffix in suffixes:
-        files = sorted(path for path in src.rglob(f"*{suffix}") if not is_hidden(path, src))
+        files = sorted(
+            path
+            for path in src.rglob(f"*{suffix}")
+            if not is_hidden(path, src) and path.name not in skipped
+        )
         if files:
             return files
     raise DataError(

@@ -1,16 +1,17 @@
 """MM-RLHF (yifanzhang114/MM-RLHF): rankings of several responses, or the pairs made of them.
 
 data.jsonl (Parquet on the hub): id, question, image or video, and as parallel lists models_output,
-faithfulness, helpfulness, ethical, final_ranking. dpo_pairs.jsonl: prompt, chosen, rejected, image or
-video. Media are paths into the archives that are published beside them.
+faithfulness, helpfulness, ethical (scores, higher is better), final_ranking. dpo_pairs.jsonl: prompt,
+chosen, rejected, image or video. Media are paths into the archives that are published beside them.
+Which end of final_ranking is the best is not said anywhere: the scores of a file's first rows tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import combinations
-from pathlib import Path
+from itertools import combinations, islice
+from pathlib import Path, PurePosixPath
 
 from r1reward.data.importers.fields import (
     FieldError,
@@ -21,13 +22,18 @@ from r1reward.data.importers.fields import (
     text,
     text_or_empty,
 )
-from r1reward.data.importers.files import read_source
+from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
 from r1reward.data.raw import Broken, RawPair
 
 NAME = "mm-rlhf"
+SUFFIXES = (".parquet", ".jsonl")
 SCORES = ("faithfulness", "helpfulness", "ethical")
+FOLDERS = ("short", "long", "mcq", "safety")
+# A ranking is turned around if two thirds of the rows whose scores tell say so, of ten at least.
+DIRECTION_ROWS, MIN_DIRECTION_ROWS, MAX_SCANNED_ROWS = 500, 10, 5_000
+TURNED_NOTE = "final_ranking read with 1 as the worst"
 
 
 def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
@@ -37,12 +43,16 @@ def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Brok
         src = rankings
     elif (src / "dpo_pairs.jsonl").is_file():
         src = src / "dpo_pairs.jsonl"
-    return read_source(src, (".parquet", ".jsonl"), partial(read_row, pairing=pairing))
+    for file in source_files(src, SUFFIXES):
+        best_is_1 = is_1_best(file)
+        yield from read_source(
+            file, SUFFIXES, partial(read_row, pairing=pairing, best_is_1=best_is_1)
+        )
 
 
-def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterator[RawPair]:
     images, video = media_paths(row)
-    category = path_category(video or images[0])
+    category = training_category(video or images[0])
     if "models_output" not in row:
         question = text(row, "prompt")
         yield RawPair(
@@ -64,13 +74,13 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair]:
         raise FieldError("models_output must be a list of texts")
     named = {f"response {place}": response for place, response in enumerate(responses, start=1)}
     ranks = numbers(row, "final_ranking", len(responses))
-    refuse_reversed(row, ranks)
+    refuse_reversed(row, ranks, best_is_1)
     yield from pairs_of(
         Ranking(
             origin=origin,
             question=question,
             candidates=[
-                Candidate(place, text(named, name), -rank)
+                Candidate(place, text(named, name), -rank if best_is_1 else rank)
                 for place, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
             ],
             images=images,
@@ -79,24 +89,71 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair]:
             category=category,
             group=group_of(question, *images, video),
             meta={"id": text_or_empty(row, "id")},
+            notes=() if best_is_1 else (TURNED_NOTE,),
         ),
         pairing,
     )
 
 
-def refuse_reversed(row: Row, ranks: list[float]) -> None:
-    """Rank 1 is the best: a ranking that mostly runs against the people's own scores is no such one."""
-    columns = [numbers(row, name, len(ranks)) for name in SCORES if row.get(name)]
+def training_category(path: str) -> str:
+    """The path's first folder if it names one, else as in the benchmark."""
+    first = PurePosixPath(path).parts[:1]
+    return first[0] if first and first[0] in FOLDERS else path_category(path)
+
+
+def is_1_best(file: Path) -> bool:
+    """Do the scores of a file's first rows agree with rank 1 as the best? Yes, where they do not tell."""
+    votes = list(islice(direction_votes(file), DIRECTION_ROWS))
+    num_against = votes.count(False)
+    return len(votes) < MIN_DIRECTION_ROWS or 3 * num_against < 2 * len(votes)
+
+
+def direction_votes(file: Path) -> Iterator[bool]:
+    """For each row whose scores tell: is rank 1 the best?"""
+    for _, row in islice(numbered_rows(file), MAX_SCANNED_ROWS):
+        if isinstance(row, FieldError) or not isinstance(row.get("models_output"), list):
+            continue
+        try:
+            ranks = numbers(row, "final_ranking", len(row["models_output"]))
+        except FieldError:
+            continue  # a broken row, named when it is read
+        along, against = agreement(row, ranks)
+        if along != against:
+            yield along > against
+
+
+def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
+    """In how many pairs of responses the people's own scores run along ranks from 1, and against them."""
+    columns = usable_scores(row, len(ranks))
     totals = [sum(column[place] for column in columns) for place in range(len(ranks))]
-    agreements = [
+    products = [
         (totals[first] - totals[second]) * (ranks[second] - ranks[first])
         for first, second in combinations(range(len(ranks)), 2)
     ]
-    along = sum(agreement > 0 for agreement in agreements)
-    against = sum(agreement < 0 for agreement in agreements)
+    return sum(product > 0 for product in products), sum(product < 0 for product in products)
+
+
+def usable_scores(row: Row, count: int) -> list[list[float]]:
+    """The lists with one score for each response. They only check the ranking: others are passed over."""
+    columns = []
+    for name in SCORES:
+        try:
+            columns.append(numbers(row, name, count))
+        except FieldError:
+            continue
+    return columns
+
+
+def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
+    """A ranking that mostly runs against the people's own scores is a mistake of one or the other."""
+    along, against = agreement(row, ranks)
+    if not best_is_1:
+        along, against = against, along
     if against > along:
+        turned = "" if best_is_1 else ", with 1 as the worst,"
         raise FieldError(
-            f"final_ranking {ranks} runs against the scores in {against} of {against + along} pairs"
+            f"final_ranking {ranks}{turned} runs against the scores in {against} of "
+            f"{against + along} pairs"
         )
 
 

@@ -1,4 +1,7 @@
-"""Multimodal RewardBench: a JSON list of ID, Text, Image, Output1, Output2, Better, Category."""
+"""Multimodal RewardBench: a JSON list of ID, Text, Image, Output1, Output2, Better, Category.
+
+Mirrors on the hub have the same columns as Parquet, with the image inside.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ NAME = "multimodal-rewardbench"
 
 
 def read_multimodal_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """The ``all_data.json`` that the benchmark's 0_download_data.py writes."""
-    return read_source(src, (".json",), read_row)
+    """The ``all_data.json`` that the benchmark's 0_download_data.py writes, or Parquet."""
+    return read_source(src, (".parquet", ".json"), read_row)
 
 
 def read_row(row: Row, origin: str) -> list[RawPair]:

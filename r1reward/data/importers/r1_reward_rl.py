@@ -1,9 +1,9 @@
 """R1-Reward-RL: pairs inside of the prompt that asks a model to compare them.
 
 Hub (yifanzhang114/R1-Reward-RL), Parquet: ``message`` (a chat as JSON text), ``question``, ``answer``
-(a list with one "<answer>1</answer>"), ``image`` (a string; the card does not say of what, and base64 is
-assumed). The authors' training file is JSONL without ``image``: the path is in the chat. The chat's text
-has fields under headings of hashes.
+(a list with one "<answer>1</answer>"), ``image`` (a string; the card does not say of what, but a row is
+about 245 kB, so base64 is assumed; a data URI and a path are read too). The authors' training file is
+JSONL without ``image``: the path is in the chat. The chat's text has fields under headings of hashes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ HEADING = re.compile(r"^[ \t]*#+[ \t]*\**\[(Question|Response 1|Response 2)\]\**
 SKELETON = re.compile(r"^[ \t]*#+[ \t]*\**Output Format", re.MULTILINE)
 ANSWER = re.compile(r"\s*(?:<answer>)?\s*([12])\s*(?:</answer>)?\s*")
 DATA_URI = re.compile(r"data:[^,]*;base64,")
+IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+MAX_PATH_CHARS = 1024
 
 
 def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
@@ -118,13 +120,22 @@ def read_answer(answer: object) -> Slot:
 
 
 def encoded_image(value: str | bytes) -> str | bytes:
-    """Base64 becomes bytes. It has no dot, so a file's name with its ending cannot be taken for it."""
+    """Base64, bare or as a data URI, becomes bytes; what else could be a path stays one.
+
+    A name with an ending is a path, as base64 has no dot. Without one, letters alone can be either:
+    base64 if it is long or begins like an image.
+    """
     if isinstance(value, bytes):
         return value
     prefix = DATA_URI.match(value)
     if prefix is None and "." in value:
         return value
+    is_short = prefix is None and len(value) <= MAX_PATH_CHARS
     try:
-        return base64.b64decode(value[prefix.end() if prefix else 0 :], validate=True)
-    except binascii.Error as error:
+        packed = "".join(value[prefix.end() if prefix else 0 :].split())  # may come in lines
+        encoded = base64.b64decode(packed, validate=True)
+    except (binascii.Error, ValueError) as error:
+        if is_short:
+            return value
         raise FieldError(f"image is neither a path nor base64: {error}") from error
+    return value if is_short and not encoded.startswith(IMAGE_STARTS) else encoded

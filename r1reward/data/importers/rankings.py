@@ -37,6 +37,8 @@ class Ranking:
     video: str | None = None
     category: str = ""
     meta: Mapping[str, object] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
@@ -69,6 +71,8 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
                 "scores": [first.score, second.score],
                 **models,
             },
+            elsewhere=ranking.elsewhere,
+            notes=ranking.notes,
         )
 
 

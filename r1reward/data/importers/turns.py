@@ -13,12 +13,16 @@ IMAGE_TOKEN = "<image>"
 def split_turns(first: object, second: object, speaker: str, words: str) -> tuple[str, str, str]:
     """Each turn is a mapping; ``speaker`` and ``words`` are its keys.
 
-    Earlier turns, where there are any, become part of the question, each under its speaker.
+    Earlier turns, where there are any, become part of the question, each under its speaker. Where the
+    two conversations have different ones, the ``FieldError`` is of the kind "histories differ".
     """
     turns = read_turns(first, speaker, words)
     other = read_turns(second, speaker, words)
     if turns[:-1] != other[:-1]:
-        raise FieldError("the conversations differ before their last reply: they are no pair")
+        raise FieldError(
+            "the conversations differ before their last reply: they are no pair",
+            "histories differ",
+        )
     *earlier, (asker, asked) = turns[:-1]
     if asker != "user":
         raise FieldError("the last turn but one is not a question")

@@ -1,8 +1,9 @@
 """VLFeedback (MMInstruction/VLFeedback): responses of several models, rated in three aspects.
 
-Columns: id, prompt, models, img_path (or an image), and completions: annotations, model and response,
-as a list of structs or a struct of lists. A rating is text; its mean over the aspects is the score,
-as in the authors' run_dpo.py.
+Columns: id, prompt, models, image (Parquet) or img_path, and completions: annotations, model and
+response, as a list of structs or a struct of lists. Rows may have neither: the loader of the data set
+makes the path of the id. A rating is text; its mean over the aspects is the score, as in the authors'
+run_dpo.py.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_
 from r1reward.data.raw import Broken, RawPair
 
 NAME = "vl-feedback"
+MERGED = "merged_images"
+NO_ROWS = ("instruction_source.jsonl",)  # where the instructions come from
 
 
 def read_vl_feedback(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
     """A file, or a folder of files of one type; a response without its ratings is in no pair."""
     suffixes = (".parquet", ".jsonl", ".json")
-    return read_source(src, suffixes, partial(read_row, pairing=pairing))
+    return read_source(src, suffixes, partial(read_row, pairing=pairing), NO_ROWS)
 
 
 def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Broken]:
     question = text(row, "prompt")
-    picture = encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path")
+    picture, elsewhere = find_image(row)
     rated = []
     for place, completion in enumerate(completions(row), start=1):
         try:
@@ -50,12 +53,22 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Brok
             question=question,
             candidates=rated,
             images=(picture,),
+            elsewhere=elsewhere,
             source=NAME,
             group=group_of(question, picture),
             meta={"id": text_or_empty(row, "id")},
         ),
         pairing,
     )
+
+
+def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
+    """The image, and where else to look: among the merged images and then beside them, by the id."""
+    row_id = text_or_empty(row, "id")
+    if "image" not in row and not row.get("img_path") and row_id:
+        merged = f"{MERGED}/{row_id}.jpg"
+        return merged, {merged: f"{row_id}.jpg"}
+    return encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path"), {}
 
 
 def completions(row: Row) -> list[Mapping[str, object]]:

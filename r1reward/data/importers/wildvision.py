@@ -1,7 +1,11 @@
-"""WildVision-Arena battles (WildVision/wildvision-arena-data), Parquet with the images inside.
+"""WildVision-Arena battles, Parquet with the images inside.
 
-Columns: question_id, model_a, model_b, conversation_a, conversation_b (turns with role and content),
-language, image, turn, anony, winner, tstamp, judge, and in later versions domain.
+Columns, as in the config battle of WildVision/wildvision-internal-data: question_id, model_a, model_b,
+conversation_a, conversation_b (turns with role and content), language, image, turn, anony, winner,
+tstamp, judge, and in later versions domain. That repository has a dozen configs. Some hold the same
+battles (battle, battle_5_29, battle_2024_08_21), others no battles at all (chat, taxonmy), and
+release_100_as_bench_battle may hold votes of a machine: one is read, and the user says which.
+WildVision/wildvision-arena-data is taken to be alike.
 """
 
 from __future__ import annotations
@@ -18,17 +22,38 @@ from r1reward.data.importers.fields import (
     text,
     text_or_empty,
 )
-from r1reward.data.importers.files import read_source
+from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.turns import split_turns
+from r1reward.data.media import DataError
 from r1reward.data.raw import Broken, RawPair
 from r1reward.types import Slot
 
 NAME = "wildvision"
+SUFFIXES = (".parquet", ".jsonl")
+SPLITS = ("train", "validation", "test")
+NEWEST_BATTLES = "battle_2024_08_21"
 
 
 def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
-    """A file or a folder; both kinds of tie are ties, and battles of one question share a group."""
-    return read_source(src, (".parquet", ".jsonl"), read_row)
+    """A file, or the folder of one config; battles of one question share a group.
+
+    Both kinds of tie are ties. Raises ``DataError`` for a folder with several configs.
+    """
+    configs = sorted({config_of(file, src) for file in source_files(src, SUFFIXES)})
+    if len(configs) > 1:
+        folders = [config for config in configs if config != "."]
+        newest = [folder for folder in folders if Path(folder).name == NEWEST_BATTLES]
+        raise DataError(
+            f"{src}: holds several configs ({', '.join(configs)}), whose battles may overlap; give "
+            f"the folder of one of them, such as {src / (newest or folders[-1:])[0]}"
+        )
+    return read_source(src, SUFFIXES, read_row)
+
+
+def config_of(file: Path, src: Path) -> str:
+    """The folder of a file below ``src``, without the folder of its split."""
+    folder = file.relative_to(src).parent if file != src else Path()
+    return str(folder.parent if folder.name in SPLITS else folder)
 
 
 def read_row(row: Row, origin: str) -> list[RawPair]:
