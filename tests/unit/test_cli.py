@@ -202,3 +202,48 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None
         "runs/eval/result.json cannot be written (No space left on device): make room, then the "
         "same command goes on\n"
     )
+
+
+PIPELINE = str(Path(__file__).parents[2] / "recipes" / "pipeline_local.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval"], "eval needs --model and --bench, or a pipeline's recipe"),
+        (["eval", "--model", "shapes"], "eval needs --model and --bench"),
+        (["eval", PIPELINE, "--model", "shapes", "--bench", "shapes"], "not both"),
+    ],
+)
+def test_eval_wants_a_recipe_or_flags(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["annotate", "sft", "select", "run", "eval"])
+def test_a_stage_without_its_section_is_status_2(
+    verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([verb, LOCAL, f"run_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert "the recipe has no" in error and "Traceback" not in error
+
+
+def test_a_pipeline_does_not_move_into_another_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    assert main(["run", PIPELINE, f"run_dir={tmp_path}"]) == 2
+    assert "holds a training run: choose another run_dir" in capsys.readouterr().err
+
+
+def test_a_stage_says_which_one_comes_first(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    small = "data.train.num_pairs=2"
+    assert main(["sft", PIPELINE, small, f"run_dir={tmp_path}"]) == 2
+    assert "run `r1reward annotate RECIPE` first" in capsys.readouterr().err
