@@ -143,9 +143,9 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     try:
         run_verb(chosen, recipe)
     except KeyboardInterrupt:
-        where = (
-            f"goes on from the last checkpoint of {recipe.run_dir}" if recipe else goes_on(chosen)
-        )
+        where = goes_on(chosen)
+        if recipe is not None and chosen.verb == "train":
+            where = f"goes on from the last checkpoint of {recipe.run_dir}"
         print(f"stopped; the same command {where}", file=sys.stderr)
         return 130
     except InputError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -9,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from safetensors.torch import load_file
 
 from r1reward.annotate.attempts import read_annotations
-from r1reward.config import Recipe
+from r1reward.config import InputError, Recipe
 from r1reward.data.sources import load_pairs
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.evaluation import read_evaluation
 from r1reward.recipe_file import load_recipe
 from r1reward.sections import FileSource
-from tests.stack.conftest import LOCAL
+from r1reward.stages.pipeline import run_stage
+from r1reward.stages.plan import StageName, planned_stages
+from tests.stack.conftest import LOCAL, Stack
 
 PIPELINE = LOCAL.with_name("pipeline_local.yaml")
 SMALL = (
@@ -47,20 +52,18 @@ SMALL = (
 LIMIT_S = 300
 
 
-def command(verb: str, run_dir: Path, *overrides: str) -> list[str]:
-    start = [sys.executable, "-m", "r1reward.cli", verb, str(PIPELINE)]
-    return [*start, *SMALL, f"run_dir={run_dir}", *overrides]
+def command(run_dir: Path) -> list[str]:
+    start = [sys.executable, "-m", "r1reward.cli", "run", str(PIPELINE)]
+    return [*start, *SMALL, f"run_dir={run_dir}"]
 
 
 def recipe_of(run_dir: Path, *overrides: str) -> Recipe:
     return load_recipe(PIPELINE, [*SMALL, f"run_dir={run_dir}", *overrides])
 
 
-def finish(verb: str, run_dir: Path, *overrides: str) -> str:
+def finish(run_dir: Path) -> str:
     """Run to the end; returns what was printed."""
-    done = subprocess.run(
-        command(verb, run_dir, *overrides), capture_output=True, text=True, timeout=LIMIT_S
-    )
+    done = subprocess.run(command(run_dir), capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -68,7 +71,7 @@ def finish(verb: str, run_dir: Path, *overrides: str) -> str:
 def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> None:
     """Start the whole pipeline and kill it, hard, soon after the condition holds."""
     process = subprocess.Popen(
-        command("run", run_dir),
+        command(run_dir),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -98,12 +101,17 @@ def step_metrics(path: Path) -> list[dict[str, float]]:
     ]
 
 
+def run_here(recipe: Recipe, *stages: StageName) -> None:
+    """Stages in this process, in the Ray session that all stack tests share."""
+    for stage in stages:
+        asyncio.run(run_stage(recipe, stage, Console(quiet=True)))
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first three stages one by one, never interrupted."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
-    for verb in ("annotate", "sft", "select"):
-        finish(verb, run_dir)
+    run_here(recipe_of(run_dir), "annotate", "sft", "select")
     return run_dir
 
 
@@ -115,9 +123,11 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
     kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
     kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
-    kill_when(run_dir, lambda: num_lines(run_dir / "eval" / "shapes" / "sft" / "answers.jsonl") > 2)
-    before = read_answers(run_dir / "eval" / "shapes" / "sft" / "answers.jsonl")
-    printed = finish("run", run_dir)
+    kill_when(
+        run_dir, lambda: num_lines(run_dir / "eval" / "shapes" / "base" / "answers.jsonl") > 2
+    )
+    before = read_answers(run_dir / "eval" / "shapes" / "base" / "answers.jsonl")
+    printed = finish(run_dir)
 
     # Annotations: the same file, and whatever was answered before the kill is in it unchanged.
     for name in ("annotate/attempts.jsonl", "select/counts.json"):
@@ -141,40 +151,33 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
         answers = read_answers(root / model / "answers.jsonl")
         assert len({answer.place for answer in answers}) == len(answers) == 8 * 2 * 2
         assert read_evaluation(root / model / "result.json").conditions.num_rows == 8
-    after = {answer.place: answer for answer in read_answers(root / "sft" / "answers.jsonl")}
+    after = {answer.place: answer for answer in read_answers(root / "base" / "answers.jsonl")}
     assert all(after[answer.place] == answer for answer in before)
     assert "| base | SFT only | RL |" in printed
     assert "voting@3 minus one sample" in (run_dir / "eval" / "summary.md").read_text()
 
-    # Everything is there: nothing starts again.
-    again = finish("run", run_dir)
-    for stage in ("annotate", "sft", "select", "train"):
-        assert f"{stage} is complete" in again
-    assert "evaluating" not in again
+    # Everything is there: nothing is made again.
+    made = {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")}
+    run_here(recipe_of(run_dir), *planned_stages(recipe_of(run_dir)))
+    assert {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")} == made
 
 
 def test_a_stage_that_is_not_complete_is_named(whole: Path) -> None:
-    done = subprocess.run(
-        command("eval", whole), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
-    assert done.returncode == 2
-    assert "`r1reward train RECIPE`" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(InputError, match="run `r1reward train RECIPE` first"):
+        run_here(recipe_of(whole), "eval")
 
 
 def test_a_changed_setting_of_a_complete_stage_is_refused(whole: Path) -> None:
-    done = subprocess.run(
-        command("sft", whole, "sft.lr=1e-3"), capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 2
-    assert "sft.lr was 0.0001, now it is 0.001" in done.stderr
+    with pytest.raises(InputError, match=r"sft\.lr was 0\.0001, now it is 0\.001"):
+        run_here(recipe_of(whole, "sft.lr=1e-3"), "sft")
 
 
 def test_engines_of_the_cluster_teach_and_the_policy_selects_by_its_pass_rate(
-    tmp_path: Path,
+    stack: Stack, tmp_path: Path
 ) -> None:
     """Without SFT the policy is the base, which is right on some pairs only."""
-    overrides = (
+    recipe = recipe_of(
+        tmp_path,
         "sft=null",
         "data.train.num_pairs=24",
         "annotate.teacher={type: vllm, path: shapes}",
@@ -182,8 +185,7 @@ def test_engines_of_the_cluster_teach_and_the_policy_selects_by_its_pass_rate(
         "enforce_eager: true, block_size: 32, mm_processor_cache_gb: 0.1, max_num_seqs: 32}",
         "select={type: pass_rate, samples: 4, max_rate: 0.6}",
     )
-    recipe = recipe_of(tmp_path, *overrides)
-    finish("annotate", tmp_path, *overrides)
+    run_here(recipe, "annotate", "select")
     found = read_annotations(tmp_path / "annotate" / "attempts.jsonl", 3)
     assert len(found) == 24 and all(one.difficulty is not None for one in found.values())
     first = [one.attempts[0] for one in found.values()]
@@ -192,13 +194,12 @@ def test_engines_of_the_cluster_teach_and_the_policy_selects_by_its_pass_rate(
     seeds = [attempt.seed for one in found.values() for attempt in one.attempts]
     assert len(set(seeds)) == len(seeds)
 
-    printed = finish("select", tmp_path, *overrides)
-    assert "right 4 of 4" in printed
+    counts = json.loads((tmp_path / "select" / "counts.json").read_text())
+    assert "right 4 of 4" in {row["level"] for row in counts}
     chosen = load_pairs(FileSource(type="file", path=tmp_path / "select" / "pairs"))
-    right: dict[str, int] = {}
+    right: Counter[str] = Counter()
     labels = {pair.pair_id: pair.preferred for pair in load_pairs(recipe.data.train)}
     for answer in read_answers(tmp_path / "select" / "answers.jsonl"):
-        is_right = answer.response == labels[answer.item]
-        right[answer.item] = right.get(answer.item, 0) + is_right
-    assert {pair.pair_id for pair in chosen} == {key for key, n in right.items() if n <= 2}
+        right[answer.item] += answer.response == labels[answer.item]
+    assert {pair.pair_id for pair in chosen} == {key for key in labels if right[key] <= 2}
     assert 0 < len(chosen) < 24
