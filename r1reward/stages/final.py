@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 from rich.console import Console
 
 from r1reward.actors.placement import ray_session
 from r1reward.config import InputError, Recipe
 from r1reward.eval_folder import EvalFolder
-from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
-from r1reward.evaluation.voting import VotingPoint
 from r1reward.run_folder import write_whole
 from r1reward.stages.evaluate import evaluate_model, load_bench
 from r1reward.stages.manifest import StageRecord, pairs_hash
 from r1reward.stages.plan import ModelName, final_recipe, models, stage_folder
 from r1reward.stages.rl import rl_record
 from r1reward.stages.sft import model_hash, sft_record
-from r1reward.stages.tables import percent, points, signed_points
+from r1reward.stages.side_by_side import HEADINGS, lines, title
 
 logger = logging.getLogger(__name__)
 
-HEADINGS: Mapping[ModelName, str] = {"base": "base", "sft": "SFT only", "rl": "RL"}
 SUMMARY = "summary.md"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: a label and a cell for each model."""
-
-    label: str
-    cells: Sequence[str]
 
 
 async def final_stage(recipe: Recipe, console: Console) -> None:
@@ -86,66 +72,13 @@ def summary(recipe: Recipe) -> str:
     parts = []
     for bench in recipe.final.benches:
         found = evaluations(recipe, bench.name)
-        first = next(iter(found.values())).conditions
-        orders = "both orders" if first.orders == "both" else f"orders: {first.orders}"
-        title = f"{first.num_rows} pairs of {bench.name}, {orders}"
-        heads = [title, *(HEADINGS[model] for model in found)]
-        rows = [[line.label, *line.cells] for line in lines(found, recipe)]
+        conditions = next(iter(found.values())).conditions
+        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
+        table_lines = lines(found, recipe.final.bootstrap_samples)
+        rows = [[line.label, *line.cells] for line in table_lines]
         table = [heads, ["---"] * len(heads), *rows]
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
     return "\n\n".join(parts) + "\n"
-
-
-def lines(found: Mapping[ModelName, Evaluation], recipe: Recipe) -> list[Line]:
-    """What the paper's tables show, and what shows that it was learned for the right reason."""
-    every = list(found.values())
-    votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
-    table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
-    table.append(Line("gain over the column before, points", gains(every, recipe)))
-    table += [
-        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
-        for k in votes
-    ]
-    if votes:
-        last = voting_points(every, votes[-1])
-        cells = [signed_points(point.gain) for point in last]
-        table.append(Line(f"voting@{votes[-1]} minus one sample, points", cells))
-    table += [
-        Line("right in both orders", [percent(one.audit.both_right_share) for one in every]),
-        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in every]),
-        Line("answer follows analysis", [percent(one.parts.consistency) for one in every]),
-        Line("response length, tokens", lengths(every)),
-    ]
-    return table
-
-
-def voting_points(every: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:
-    """The points of one K, or none where it was not measured."""
-    if num_votes < 2:
-        return []
-    return [point for one in every for point in one.voting if point.num_votes == num_votes]
-
-
-def gains(every: Sequence[Evaluation], recipe: Recipe) -> list[str]:
-    """Paired by row."""
-    assert recipe.final is not None
-    num = recipe.final.bootstrap_samples
-    compared = [compare_evaluations(old, new, num).accuracy for old, new in pairwise(every)]
-    return ["", *(signed_points(interval) for interval in compared)]
-
-
-def lengths(every: Sequence[Evaluation]) -> list[str]:
-    base = every[0].parts.num_tokens
-    cells = []
-    for one in every:
-        length = one.parts.num_tokens
-        if length is None:
-            cells.append("-")
-        elif one is every[0] or not base:
-            cells.append(f"{length:.1f}")
-        else:
-            cells.append(f"{length:.1f} ({100 * (length / base - 1):+.0f} %)")
-    return cells
 
 
 def numbers(recipe: Recipe) -> dict[str, object]:
