@@ -40,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     compare = verbs.add_parser("compare", help="is one evaluation better than another?")
     for name, text in (("before", "an evaluation's folder"), ("after", "another one's")):
         compare.add_argument(name, type=Path, help=text)
-    report = verbs.add_parser("report", help="one HTML file of a run or an evaluation")
-    report.add_argument("folder", type=Path, help="a run's or an evaluation's folder")
+    report = verbs.add_parser("report", help="one HTML file of a run, a pipeline or an evaluation")
+    report.add_argument("folder", type=Path, help="a run's, a pipeline's or an evaluation's folder")
     report.add_argument("--out", type=Path, help="default: report.html in the folder")
     recipe = verbs.add_parser("recipe", help="look at a recipe without running it")
     actions = recipe.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from r1reward.alerts import ALERTS
+from r1reward.annotate.attempts import Attempt, append_attempt
 from r1reward.data.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
 from r1reward.evaluation.intervals import bootstrap_by_group
@@ -382,3 +384,110 @@ def scored_rollout(pair: PreferencePair, index: int) -> ScoredRollout:
     return ScoredRollout(
         rollout, Verdict(trace, choice, True), Reward(right * 1.5 + 0.5, right, 1.0, 1.0, "match")
     )
+
+
+def write_pipeline(
+    root: Path,
+    items: Sequence[Item],
+    evaluated: Sequence[str] = ("base", "sft", "rl"),
+    num_steps: int = 20,
+    num_samples: int = 6,
+) -> Path:
+    """Every stage complete, but for the models that are not ``evaluated``: then the last is not."""
+    root.mkdir(parents=True)
+    (root / "recipe.yaml").write_text(yaml.safe_dump(pipeline_recipe(num_steps, num_samples)))
+    annotate = root / "annotate"
+    annotate.mkdir()
+    for number, outcome in enumerate(("y", "ny", "nny", "nnn", "y")):
+        write_attempts(annotate / "attempts.jsonl", number, outcome)
+    finish_stage(annotate)
+    write_sft_run(root / "sft", num_steps=32, every=8)
+    finish_stage(root / "sft")
+    (root / "select").mkdir()
+    counts = [
+        {"level": "1 attempt", "source": "shapes", "pairs": 1200, "selected": 0},
+        {"level": "2 attempts", "source": "<i>other</i>", "pairs": 30, "selected": 25},
+        {"level": "failed", "source": "shapes", "pairs": 4, "selected": 4},
+    ]
+    (root / "select" / "counts.json").write_text(json.dumps(counts))
+    finish_stage(root / "select")
+    write_run(root / "train", items[:6], num_steps, num_samples, every=num_steps // 2)
+    finish_stage(root / "train")
+    (root / "eval").mkdir()
+    for number, model in enumerate(("base", "sft", "rl")):
+        if model in evaluated:
+            skill = Skill(0.6 + 0.15 * number, 0.1)
+            answers = make_answers(items, num_samples, skill, seed=number)
+            write_evaluation(root / "eval" / "shapes" / model, items, answers, num_samples)
+    if len(evaluated) == 3:
+        finish_stage(root / "eval")
+    else:
+        (root / "eval" / "stage.json").write_text('{"settings": {}, "inputs": {}, "outputs": {}}')
+    return root
+
+
+def pipeline_recipe(num_steps: int, num_samples: int) -> dict[str, object]:
+    """As a run writes it, in the settings that the report reads."""
+    return {
+        "name": "whole",
+        "seed": 0,
+        "model": {"path": "shapes"},
+        "data": {"train": {"type": "shapes", "split": "train", "num_pairs": 4096}},
+        "rollout": {"prompts_per_step": 256},
+        "learner": {"lr": 1e-4},
+        "train": {"num_steps": num_steps},
+        "annotate": {"teacher": {"type": "openai", "model": "gpt-4o"}, "max_attempts": 3},
+        "sft": {"num_traces": None, "lr": 2e-5},
+        "select": {"type": "attempts", "levels": [2, 3, "failed"], "num_pairs": None},
+        "final": {
+            "samples": num_samples,
+            "bootstrap_samples": 400,
+            "benches": [{"name": "shapes"}],
+        },
+    }
+
+
+def finish_stage(folder: Path) -> None:
+    stage = {"settings": {}, "inputs": {}, "outputs": {"all": "hash"}}
+    (folder / "stage.json").write_text(json.dumps(stage))
+
+
+def write_attempts(path: Path, number: int, outcome: str) -> None:
+    """A pair's attempts, one letter each: y agreed, n did not."""
+    for place, letter in enumerate(outcome, start=1):
+        text = f"<think>{number} {letter}</think><answer>1</answer>"
+        attempt = Attempt(
+            pair_id=f"pair{number}",
+            number=place,
+            order=ORDERS[number % 2],
+            seed=10 * number + place,
+            text=HOSTILE if outcome == "nnn" else text,
+            choice=None if outcome == "nnn" else 1,
+            agreed=letter == "y",
+            well_formed=outcome != "nnn",
+            prompt_tokens=100,
+            completion_tokens=20 if outcome == "y" else None,
+            cost=0.25 if outcome == "y" else None,
+        )
+        append_attempt(path, attempt)
+
+
+def write_sft_run(root: Path, num_steps: int, every: int) -> Path:
+    """Fine-tuning on traces: no rollouts, and a held-out loss that begins before the first step."""
+    root.mkdir(parents=True)
+    (root / "recipe.yaml").write_text(
+        "name: whole-sft\nseed: 0\nmodel:\n  path: shapes\ndata:\n  train:\n    type: shapes\n"
+        f"learner:\n  lr: 2.0e-5\n  train_batch_size: 32\ntrain:\n  num_steps: {num_steps}\n"
+    )
+    lines = []
+    for step in range(num_steps + 1):
+        loss = 0.5 * 0.95**step
+        metrics: dict[str, float] = {"step": step}
+        if step:
+            metrics |= {"supervised/loss": loss, "supervised/above_half_share": 1 - loss / 4}
+            metrics |= {"learner/lr": 2e-5, "learner/grad_norm": 1.0 + loss}
+        if step % every == 0:
+            metrics |= {"supervised/heldout_loss": loss + 0.02}
+        lines.append(json.dumps(metrics) + "\n")
+    (root / "metrics.jsonl").write_text("".join(lines))
+    return root

@@ -26,7 +26,7 @@ class Chart:
     note: str
     traces: list[Spec]
     layout: Spec = field(default_factory=dict)
-    size: Literal["small", "large", "square"] = "small"
+    size: Literal["small", "medium", "large", "square"] = "small"
 
     def spec(self) -> Spec:
         return {"name": self.name, "data": self.traces, "layout": self.layout}

@@ -117,3 +117,16 @@ def plain(key: str, value: object) -> str:
         case Iterable():
             return ", ".join(plain(key, each) for each in value) or NOTHING
     return str(value)
+
+
+def setting(recipe: Mapping[str, Any], place: str) -> object:
+    found: object = recipe
+    for name in place.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def shown_setting(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
+    return NOTHING if value is None else str(value)

@@ -277,3 +277,32 @@ if (rolloutList) {
   rolloutList.append(voteHeads(), ...report.rollouts.map((rollout) =>
     voteCard(rollout, `step ${rollout.step}, ${rollout.order} order, label ${rollout.label}`)));
 }
+
+// A teacher's attempt: what it answered, whether people agree, and its text.
+function attemptCard(attempt) {
+  const [name, mark] = outcome({ choice: attempt.choice, right: attempt.agreed });
+  const sign = el("span", `mark ${name}`, mark);
+  sign.setAttribute("role", "img");
+  sign.setAttribute("aria-label", name);
+  const said = [
+    `attempt ${attempt.number} of ${attempt.numAttempts}`,
+    `${attempt.order} order`,
+    attempt.choice === null ? "unreadable" : `slot ${attempt.choice}`,
+    attempt.agreed ? "agreed with people" : "did not agree with people",
+    attempt.failed ? "the pair failed" : null,
+    attempt.truncated ? "truncated" : null,
+    attempt.choice !== null && !attempt.wellFormed ? "malformed" : null,
+  ].filter(Boolean).join(", ");
+  const card = el("details", "vote",
+    el("summary", "columns", sign, el("span", "said", said), el("span", "", number(attempt.tokens, 0))),
+    prose("pre", "trace", attempt.text || "(empty)"),
+    prose("p", "parts", `pair ${attempt.pair_id}  ·  seed ${attempt.seed}`));
+  card.open = true;
+  return card;
+}
+
+const attemptList = document.getElementById("attempt-list");
+if (attemptList) {
+  const heads = ["", "answered", "tokens"].map((text) => el("span", "", text));
+  attemptList.append(el("div", "columns heads", ...heads), ...report.attempts.map(attemptCard));
+}

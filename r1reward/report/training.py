@@ -18,6 +18,7 @@ class Panel:
     """Metric keys and their names, in at most four lines of one unit.
 
     ``alerts`` names the alerts whose steps are shaded here; ``form`` is Plotly's tick format.
+    ``seldom`` are keys that are measured at some steps only: their points are marked and joined.
     """
 
     name: str
@@ -29,9 +30,31 @@ class Panel:
     is_log: bool = False
     middle: float | None = None
     stacked: bool = False
+    seldom: tuple[str, ...] = ()
+    is_large: bool = False
 
 
 PANELS = (
+    Panel(
+        "supervised",
+        "Loss on the teacher's traces",
+        "Nats a token; at step 0 before any training.",
+        {"supervised/loss": "learned", "supervised/heldout_loss": "held out"},
+        seldom=("supervised/heldout_loss",),
+        is_large=True,
+    ),
+    Panel(
+        "above-half",
+        "Tokens given more than one half",
+        "Share of the traces' tokens that the model finds likelier than all others together.",
+        {
+            "supervised/above_half_share": "learned",
+            "supervised/heldout_above_half_share": "held out",
+        },
+        form=".1%",
+        middle=1.0,
+        seldom=("supervised/heldout_above_half_share",),
+    ),
     Panel(
         "accuracy",
         "Right and consistent",
@@ -144,24 +167,29 @@ class MetricSummary:
     high: float
 
 
-def training_charts(metrics: Sequence[StepMetrics]) -> list[Chart]:
-    """One chart a panel of which the run has any metric."""
+def training_charts(metrics: Sequence[StepMetrics], prefix: str = "train") -> list[Chart]:
+    """One chart a panel of which the run has any metric; ``prefix`` tells the runs of a page apart."""
     spans = alert_spans(metrics)
     return [
-        panel_chart(panel, metrics, [span for span in spans if span.name in panel.alerts])
+        panel_chart(panel, metrics, [span for span in spans if span.name in panel.alerts], prefix)
         for panel in PANELS
         if any(key in step for key in panel.lines for step in metrics)
     ]
 
 
-def panel_chart(panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[AlertSpan]) -> Chart:
-    steps = [int(step["step"]) for step in metrics]
+def panel_chart(
+    panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[AlertSpan], prefix: str
+) -> Chart:
     traces: list[Spec] = []
     for colour, (key, name) in enumerate(panel.lines.items(), start=1):
-        values = [finite(step.get(key)) for step in metrics]
+        measured = [step for step in metrics if key in step or key not in panel.seldom]
+        values = [finite(step.get(key)) for step in measured]
         if all(value is None for value in values):
             continue
-        trace = line(name, steps, values, colour)
+        trace = line(name, [int(step["step"]) for step in measured], values, colour)
+        if key in panel.seldom:
+            marker: Spec = {"size": 6, "color": f"--series-{colour}"}
+            trace |= {"mode": "lines+markers", "marker": marker}
         if panel.stacked:
             ink: Spec = {"color": f"--series-{colour}", "width": 1}
             trace |= {"line": ink, "fillcolor": f"--series-{colour}-band"}
@@ -175,8 +203,10 @@ def panel_chart(panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[Al
         axis["rangemode"] = "normal"
         shapes.append(level(panel.middle, ""))
     layout: Spec = {"yaxis": axis, "shapes": shapes}
-    size: Literal["small", "large"] = "large" if panel.stacked else "small"
-    return Chart(f"train-{panel.name}", panel.title, panel.note, traces, layout, size)
+    if panel.seldom:
+        layout["xaxis"] = {"zeroline": False}
+    size: Literal["small", "large"] = "large" if panel.stacked or panel.is_large else "small"
+    return Chart(f"{prefix}-{panel.name}", panel.title, panel.note, traces, layout, size)
 
 
 def finite(value: float | None) -> float | None:
@@ -214,3 +244,21 @@ def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
         if values:
             found.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
     return found
+
+
+def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
+    """Whether this is fine-tuning on traces, which samples nothing."""
+    return any(name.startswith("supervised/") for step in metrics for name in step)
+
+
+def loss_words(metrics: Sequence[StepMetrics]) -> str:
+    """From the first to the last held-out loss, in words; empty where none was measured."""
+    losses = [
+        (int(step["step"]), value)
+        for step in metrics
+        if (value := finite(step.get("supervised/heldout_loss"))) is not None
+    ]
+    if not losses:
+        return ""
+    shown = [f"{value:.3g} at step {step}" for step, value in losses]
+    return f"held-out loss {shown[0]}" + (f", {shown[-1]}" if len(losses) > 1 else "")

@@ -20,7 +20,7 @@ from r1reward.actors.rollout import RolloutGroup
 from r1reward.annotate.annotate import Annotating, annotate
 from r1reward.annotate.attempts import Annotation, count_levels, put_in_order, read_annotations
 from r1reward.annotate.teachers import EndpointClient, EngineTeacher, Teacher
-from r1reward.config import EngineRecipe, InputError, Recipe, ServiceError
+from r1reward.config import EngineRecipe, Recipe, ServiceError
 from r1reward.data.sources import load_pairs
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.interfaces import Sampling
@@ -44,7 +44,8 @@ async def annotate_stage(recipe: Recipe, console: Console) -> None:
 
     Raises ``AnnotationStoppedError`` when pairs are left, with the reason.
     """
-    section = needed_section(recipe)
+    section = recipe.annotate
+    assert section is not None
     pairs = load_pairs(recipe.data.train)
     pair_ids = [pair.pair_id for pair in pairs]
     record = annotate_record(recipe)
@@ -70,12 +71,6 @@ async def annotate_stage(recipe: Recipe, console: Console) -> None:
     put_in_order(path, pair_ids)
     record.finish([path.name])
     console.print(f"attempts {path}", highlight=False)
-
-
-def needed_section(recipe: Recipe) -> AnnotateSection:
-    if recipe.annotate is None:
-        raise InputError("the recipe has no section annotate: add it to name a teacher")
-    return recipe.annotate
 
 
 def annotate_record(recipe: Recipe) -> StageRecord:

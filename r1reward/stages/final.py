@@ -4,47 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from r1reward.actors.placement import ray_session
-from r1reward.config import InputError, Recipe
+from r1reward.config import Recipe
 from r1reward.eval_folder import EvalFolder
-from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
-from r1reward.evaluation.voting import VotingPoint
 from r1reward.run_folder import write_whole
 from r1reward.stages.evaluate import evaluate_model, load_bench
 from r1reward.stages.manifest import StageRecord, pairs_hash
 from r1reward.stages.plan import ModelName, final_recipe, models, stage_folder
 from r1reward.stages.rl import rl_record
 from r1reward.stages.sft import model_hash, sft_record
-from r1reward.stages.tables import percent, points, signed_points
+from r1reward.stages.side_by_side import HEADINGS, lines, title
 
 logger = logging.getLogger(__name__)
 
-HEADINGS: Mapping[ModelName, str] = {"base": "base", "sft": "SFT only", "rl": "RL"}
 SUMMARY = "summary.md"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: a label and a cell for each model."""
-
-    label: str
-    cells: Sequence[str]
 
 
 async def final_stage(recipe: Recipe, console: Console) -> None:
     """Evaluate every model, write the table into the stage's folder, and print it."""
-    if recipe.final is None:
-        raise InputError(
-            "the recipe has no section final: add it to name benchmarks, or evaluate one model with "
-            "`r1reward eval --model MODEL --bench BENCH`"
-        )
+    assert recipe.final is not None
     benches = {bench.name: load_bench(bench) for bench in recipe.final.benches}
     inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
     for name, bench in benches.items():
@@ -62,7 +47,8 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
         write_whole(record.folder / "summary.json", json.dumps(numbers(recipe), indent=1) + "\n")
         results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
         record.finish([SUMMARY, "summary.json", *results])
-    console.print((record.folder / SUMMARY).read_text(), highlight=False, markup=False)
+    for heads, rows in tables(recipe):
+        console.print(terminal_table(heads, rows))
     console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
 
 
@@ -80,72 +66,33 @@ def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
     return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
 
 
-def summary(recipe: Recipe) -> str:
-    """A table for each benchmark, in Markdown."""
+def tables(recipe: Recipe) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Headings and rows for each benchmark."""
     assert recipe.final is not None
-    parts = []
     for bench in recipe.final.benches:
         found = evaluations(recipe, bench.name)
-        first = next(iter(found.values())).conditions
-        orders = "both orders" if first.orders == "both" else f"orders: {first.orders}"
-        title = f"{first.num_rows} pairs of {bench.name}, {orders}"
-        heads = [title, *(HEADINGS[model] for model in found)]
-        rows = [[line.label, *line.cells] for line in lines(found, recipe)]
+        conditions = next(iter(found.values())).conditions
+        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
+        rows = lines(found, recipe.final.bootstrap_samples)
+        yield heads, [[line.label, *line.cells] for line in rows]
+
+
+def summary(recipe: Recipe) -> str:
+    """The tables in Markdown."""
+    parts = []
+    for heads, rows in tables(recipe):
         table = [heads, ["---"] * len(heads), *rows]
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
     return "\n\n".join(parts) + "\n"
 
 
-def lines(found: Mapping[ModelName, Evaluation], recipe: Recipe) -> list[Line]:
-    """What the paper's tables show, and what shows that it was learned for the right reason."""
-    every = list(found.values())
-    votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
-    table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
-    table.append(Line("gain over the column before, points", gains(every, recipe)))
-    table += [
-        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
-        for k in votes
-    ]
-    if votes:
-        last = voting_points(every, votes[-1])
-        cells = [signed_points(point.gain) for point in last]
-        table.append(Line(f"voting@{votes[-1]} minus one sample, points", cells))
-    table += [
-        Line("right in both orders", [percent(one.audit.both_right_share) for one in every]),
-        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in every]),
-        Line("answer follows analysis", [percent(one.parts.consistency) for one in every]),
-        Line("response length, tokens", lengths(every)),
-    ]
+def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
-
-
-def voting_points(every: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:
-    """The points of one K, or none where it was not measured."""
-    if num_votes < 2:
-        return []
-    return [point for one in every for point in one.voting if point.num_votes == num_votes]
-
-
-def gains(every: Sequence[Evaluation], recipe: Recipe) -> list[str]:
-    """Paired by row."""
-    assert recipe.final is not None
-    num = recipe.final.bootstrap_samples
-    compared = [compare_evaluations(old, new, num).accuracy for old, new in pairwise(every)]
-    return ["", *(signed_points(interval) for interval in compared)]
-
-
-def lengths(every: Sequence[Evaluation]) -> list[str]:
-    base = every[0].parts.num_tokens
-    cells = []
-    for one in every:
-        length = one.parts.num_tokens
-        if length is None:
-            cells.append("-")
-        elif one is every[0] or not base:
-            cells.append(f"{length:.1f}")
-        else:
-            cells.append(f"{length:.1f} ({100 * (length / base - 1):+.0f} %)")
-    return cells
 
 
 def numbers(recipe: Recipe) -> dict[str, object]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from r1reward.config import InputError, Recipe
 from r1reward.recipe_file import dump_recipe
+from r1reward.report.build import build_report
 from r1reward.run_folder import RunFolder, write_whole
 from r1reward.stages.annotate import annotate_stage
 from r1reward.stages.final import final_stage
@@ -29,14 +30,30 @@ STAGES: dict[StageName, Callable[[Recipe, Console], Awaitable[None]]] = {
     "eval": final_stage,
 }
 
+# The section that a stage needs, and what to do.
+MISSING: dict[StageName, str] = {
+    "annotate": "annotate: add it to name a teacher",
+    "sft": "sft: add it to fine-tune on a teacher's traces",
+    "select": "select: add it to choose the pairs for RL",
+    "eval": "final: add it to name benchmarks, or evaluate one model with `r1reward eval --model MODEL "
+    "--bench BENCH`",
+}
+
 
 async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
-    """One stage alone. Raises ``InputError`` if one that it builds on is not complete."""
+    """One stage alone; the last one ends with the report of them all.
+
+    Raises ``InputError`` if a stage that it builds on is not complete.
+    """
     if stage == "train" and not is_pipeline(recipe):
         await train(recipe, console)
         return
+    if stage not in planned_stages(recipe):
+        raise InputError(f"the recipe has no section {MISSING[stage]}")
     claim_folder(recipe)
     await STAGES[stage](recipe, console)
+    if stage == planned_stages(recipe)[-1]:
+        console.print(f"report   {build_report(recipe.run_dir, None)}", highlight=False)
 
 
 def claim_folder(recipe: Recipe) -> None:

@@ -57,8 +57,7 @@ class Graded:
 async def select_stage(recipe: Recipe, console: Console) -> None:
     """Grade, choose, write the chosen pairs as a store, and print counts by level and source."""
     section = recipe.select
-    if section is None:
-        raise InputError("the recipe has no section select: add it to choose the pairs for RL")
+    assert section is not None
     pairs = load_pairs(recipe.data.train)
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}

@@ -77,8 +77,7 @@ class SftInputs:
 
 async def sft_stage(recipe: Recipe, console: Console) -> None:
     """Fit or go on fitting, export the model."""
-    if recipe.sft is None:
-        raise InputError("the recipe has no section sft: add it to fine-tune on a teacher's traces")
+    assert recipe.sft is not None
     attempts = attempts_file(recipe)
     pairs = load_pairs(recipe.data.train)
     inputs = {

@@ -27,10 +27,11 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.pipeline_sections import AttemptsSelection
 from r1reward.recipe_file import load_recipe
 from r1reward.stages.evaluate import evaluate_model
-from r1reward.stages.final import evaluations, lengths, voting_points
+from r1reward.stages.final import evaluations
 from r1reward.stages.marked import check_marks, fill
 from r1reward.stages.pipeline import run_all, run_stage
 from r1reward.stages.plan import ModelName, final_recipe, selected_pairs, stage_folder
+from r1reward.stages.side_by_side import lengths, voting_points
 from r1reward.stages.tables import percent, points, signed_points
 
 logger = logging.getLogger(__name__)

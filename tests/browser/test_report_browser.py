@@ -22,7 +22,9 @@ from tests.report_folders import (
     make_answers,
     make_rows,
     write_evaluation,
+    write_pipeline,
     write_run,
+    write_sft_run,
 )
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -62,7 +64,14 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run = write_run(root / "run", ITEMS[:12], num_steps=20, num_samples=4, every=10)
     warnings = ["An order that gives the answer away."]
     evaluation = write_evaluation(root / "eval", ITEMS, ANSWERS, NUM_SAMPLES, warnings=warnings)
-    return {"run": build_report(run, None), "eval": build_report(evaluation, None)}
+    folders = {
+        "run": run,
+        "eval": evaluation,
+        "pipeline": write_pipeline(root / "pipeline", ITEMS[:12]),
+        "begun": write_pipeline(root / "begun", ITEMS[:12], evaluated=("base",)),
+        "sft": write_sft_run(root / "sft", num_steps=16, every=8),
+    }
+    return {name: build_report(folder, None) for name, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +157,15 @@ def visible(text: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "num_charts", "size", "scheme"),
-    [("run", 16, "desktop", "light"), ("run", 16, "phone", "dark"), ("eval", 2, "phone", "light")],
+    [
+        ("run", 16, "desktop", "light"),
+        ("run", 16, "phone", "dark"),
+        ("eval", 2, "phone", "light"),
+        ("sft", 4, "desktop", "light"),
+        ("pipeline", 23, "desktop", "dark"),
+        ("pipeline", 23, "phone", "light"),
+        ("begun", 23, "phone", "dark"),
+    ],
 )
 def test_it_opens_fits_and_draws(
     browser: Browser, reports: dict[str, Path], name: str, num_charts: int, size: str, scheme: str
@@ -157,7 +174,7 @@ def test_it_opens_fits_and_draws(
         draw_all(page)
         sizes = page.evaluate(
             "[...document.querySelectorAll('.plot')].map((plot) => {"
-            " const lines = [...plot.querySelectorAll('.scatterlayer .js-line')];"
+            " const lines = [...plot.querySelectorAll('.js-line, .xerror, .yerror, .bars path')];"
             " const box = plot.querySelector('svg').getBoundingClientRect();"
             " return [box.width, box.height, Math.max(...lines.map((l) => l.getTotalLength()))]; })"
         )
@@ -291,6 +308,30 @@ def test_pictures_and_the_preferred_response_are_shown(
             best = page.locator("#row .response.preferred h4").inner_text()
             assert best.startswith(f"Response {ITEMS[place].pair.preferred}")
             page.keyboard.press("j")
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_a_pipeline_shows_what_its_teacher_wrote(
+    browser: Browser, reports: dict[str, Path], size: str
+) -> None:
+    with opened(browser, reports["pipeline"], size) as page:
+        cards = page.locator("#attempt-list details")
+        expect(cards).to_have_count(5)
+        traces = [each.text_content() for each in cards.locator(".trace").all()]
+        assert traces[0] == "<think>0 y</think><answer>1</answer>"
+        assert traces[-1] == visible(HOSTILE)
+        assert "attempt 2 of 2" in cards.nth(2).locator("summary").inner_text()
+        assert "the pair failed" in cards.last.locator("summary").inner_text()
+        assert page.title() == "whole · r1reward"
+        assert page.locator("#select td").nth(3).inner_text() == "<i>other</i>"
+
+
+def test_a_table_of_three_models_fits_a_phone(browser: Browser, reports: dict[str, Path]) -> None:
+    with opened(browser, reports["pipeline"], "phone") as page:
+        table = page.locator(".models")
+        assert table.locator("thead th").count() == 3
+        hidden = "(table) => table.scrollWidth - table.parentElement.clientWidth"
+        assert table.evaluate(hidden) <= 0
 
 
 def test_training_rollouts_open(browser: Browser, reports: dict[str, Path]) -> None:

@@ -1,0 +1,138 @@
+"""The charts that only a pipeline has: its models side by side, and the teacher's attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from r1reward.evaluation.evaluation import Evaluation
+from r1reward.evaluation.intervals import Interval
+from r1reward.report.charts import Chart, Spec, estimates_line, level
+from r1reward.report.facts import Estimate, plain
+from r1reward.stages.plan import ModelName
+from r1reward.stages.side_by_side import HEADINGS
+
+# A model has one colour in every chart; the base is grey.
+COLOURS: Mapping[ModelName, int] = {"base": 4, "sft": 2, "rl": 1}
+
+
+def accuracy_of_models(place: int, found: Mapping[ModelName, Evaluation]) -> Chart:
+    """``place`` is the benchmark's in the recipe: names of charts are the page's own."""
+    every = list(found.values())
+    traces = [intervals("one sample", found, [one.accuracy for one in every], "circle")]
+    num_samples = every[0].conditions.num_samples
+    if num_samples > 1:
+        voted = [one.voted for one in every]
+        traces.append(intervals(f"voting@{num_samples}", found, voted, "diamond-open"))
+    # Marks, not bars: from chance to the best, not from zero.
+    lowest = min(0.5, *(value.low for one in every for value in (one.accuracy, one.voted)))
+    return Chart(
+        f"models-{place}",
+        "Accuracy by model",
+        "With 95 % intervals, on the same rows.",
+        traces,
+        {
+            "xaxis": {"type": "category", "range": [-0.5, len(found) - 0.5]},
+            "yaxis": {"tickformat": ".0%", "range": [max(-0.02, lowest - 0.06), 1.04]},
+            "scattermode": "group",
+            "scattergap": 0.7,
+            "hovermode": "closest",
+            "shapes": [level(0.5, "chance")],
+        },
+        size="medium",
+    )
+
+
+def intervals(
+    name: str, found: Mapping[ModelName, Evaluation], values: Sequence[Interval], symbol: str
+) -> Spec:
+    """One mark a model, with its interval as a bar."""
+    colours = [f"--series-{COLOURS[model]}" for model in found]
+    shown = [shown_interval(value) for value in values]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [HEADINGS[model] for model in found],
+        "y": [value.value for value in values],
+        "error_y": {
+            "type": "data",
+            "array": [value.high - value.value for value in values],
+            "arrayminus": [value.value - value.low for value in values],
+            "color": "--muted",
+            "thickness": 1.5,
+            "width": 5,
+        },
+        "marker": {
+            "size": 9,
+            "color": colours,
+            "symbol": symbol,
+            "line": {"width": 2, "color": colours},
+        },
+        "text": [each.range for each in shown],
+        "hovertemplate": "%{x}: %{y:.1%} %{text}",
+    }
+
+
+def shown_interval(value: Interval) -> Estimate:
+    return Estimate(value.value, value.low, value.high)
+
+
+def votes_of_models(place: int, found: Mapping[ModelName, Evaluation]) -> Chart:
+    counts = [point.num_votes for point in next(iter(found.values())).voting]
+    traces = [
+        trace
+        for model, one in found.items()
+        for trace in estimates_line(
+            HEADINGS[model],
+            [point.num_votes for point in one.voting],
+            [shown_interval(point.accuracy) for point in one.voting],
+            COLOURS[model],
+        )
+    ]
+    return Chart(
+        f"models-votes-{place}",
+        "Voting by model",
+        "Accuracy by number of votes, with 95 % intervals.",
+        traces,
+        {
+            "xaxis": {"title": {"text": "K, samples a row"}, "tickvals": counts},
+            "yaxis": {"tickformat": ".0%"},
+        },
+        size="medium",
+    )
+
+
+def attempts_chart(levels: Mapping[int | None, int], max_attempts: int) -> Chart:
+    """A bar for every number of attempts; pairs with attempts left only where there are any."""
+    names = ["1 attempt", *(f"{n} attempts" for n in range(2, max_attempts + 1)), "failed"]
+    counts = [levels[number] for number in range(1, max_attempts + 2)]
+    colours = [*["--series-1"] * max_attempts, "--series-2"]
+    if levels[None]:
+        names, counts = [*names, "not done yet"], [*counts, levels[None]]
+        colours.append("--series-4")
+    total = sum(counts) or 1
+    bars: Spec = {
+        "type": "bar",
+        "name": "pairs",
+        "x": names,
+        "y": counts,
+        "text": [f"{plain('num', n)}<br>{100 * n / total:.1f} %" for n in counts],
+        "textposition": "outside",
+        "textangle": 0,
+        "constraintext": "none",
+        "cliponaxis": False,
+        "marker": {"color": colours},
+        "hovertemplate": "%{x}: %{y} pairs<extra></extra>",
+    }
+    return Chart(
+        "attempts",
+        "Pairs by attempts",
+        "Attempts until the teacher agreed with people: the more it took, the harder the pair.",
+        [bars],
+        {
+            "xaxis": {"type": "category"},
+            "yaxis": {"range": [0, 1.25 * max(*counts, 1)]},
+            "hovermode": "closest",
+        },
+        size="medium",
+    )
