@@ -345,6 +345,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
                     r.logprobs,
                     None,
                     np.zeros(len(r.logprobs)),
+                    None,
                 )
                 for r in rollouts
             ]
