@@ -28,13 +28,16 @@ from r1reward.sections import (
     JudgeSection,
     LearnerSection,
     ModelSection,
+    NoCorrection,
     PlacementSection,
     PolicyEndpoint,
     PromptSection,
     RewardSection,
     RolloutSection,
     Section,
+    SequenceMask,
     ShapesSource,
+    TokenIs,
     TrackingSection,
     TrainingEvaluation,
     TrainSection,
@@ -105,6 +108,16 @@ class Recipe(EngineRecipe):
     @property
     def num_optimizer_steps(self) -> int:
         return self.train.num_steps * (self.rollouts_per_step // self.learner.train_batch_size)
+
+    @property
+    def rollout_correction(self) -> NoCorrection | TokenIs | SequenceMask:
+        """What ``auto`` means here: token_is for rollouts of older weights, nothing at lag 0."""
+        chosen = self.algorithm.rollout_correction
+        if chosen.type != "auto":
+            return chosen
+        if self.train.max_policy_lag > 0 and self.algorithm.old_logprobs == "learner":
+            return TokenIs(type="token_is")
+        return NoCorrection(type="none")
 
     @model_validator(mode="after")
     def batches_fit(self) -> Recipe:

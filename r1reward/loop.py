@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
-from r1reward.algorithm.kl import k1, returns_to_go, token_rewards
+from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
 from r1reward.config import Recipe
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
 from r1reward.metrics import Metrics, last, mean, merge, plain, total
@@ -95,12 +95,13 @@ async def run(
 async def train_step(recipe: Recipe, batch: RolloutBatch, learner: Learner) -> Metrics:
     """Returns, advantages and filter over the whole batch, then one update a train batch."""
     rollouts = batch.rollouts
-    blank = [training_sample(scored, None, np.zeros(0)) for scored in rollouts]
+    blank = [training_sample(scored, None, np.zeros(0), None) for scored in rollouts]
     old = await old_logprobs(recipe, rollouts, blank, learner)
-    advantages, metrics = await batch_advantages(recipe, rollouts, blank, old, learner)
+    reference = await reference_logprobs(recipe, blank, learner)
+    advantages, metrics = batch_advantages(recipe, rollouts, old, reference)
     samples = [
-        training_sample(scored, old_R, advantages_R)
-        for scored, old_R, advantages_R in zip(rollouts, old, advantages.values, strict=True)
+        training_sample(*parts)
+        for parts in zip(rollouts, old, advantages.values, reference, strict=True)
     ]
     size = recipe.learner.train_batch_size
     updates = [
@@ -136,27 +137,37 @@ async def old_logprobs(
     return [None] * min(skip, len(blank)) + list(computed)
 
 
-async def batch_advantages(
+async def reference_logprobs(
+    recipe: Recipe, blank: Sequence[TrainingSample], learner: Learner
+) -> Sequence[np.ndarray | None]:
+    """Log-probs of the base model, one array [R] a rollout; None where the run has none."""
+    if not recipe.algorithm.needs_reference:
+        return [None] * len(blank)
+    return await learner.logprobs(blank, "reference")
+
+
+def batch_advantages(
     recipe: Recipe,
     rollouts: Sequence[ScoredRollout],
-    blank: Sequence[TrainingSample],
     old: Sequence[np.ndarray | None],
-    learner: Learner,
+    reference: Sequence[np.ndarray | None],
 ) -> tuple[Advantages, Metrics]:
     """Per-token returns from rewards and reference KL, normalised and filtered."""
     algorithm = recipe.algorithm
     metrics: Metrics = {}
     if algorithm.needs_reference:
-        reference = await learner.logprobs(blank, "reference")
+        estimate = ESTIMATORS[algorithm.kl_estimator]
         kls = []
         for old_R, reference_R in zip(old, reference, strict=True):
             assert old_R is not None, "a reference run computes every old log-prob"
-            kls.append(k1(old_R, reference_R))
+            assert reference_R is not None
+            kls.append(estimate(old_R, reference_R))
         metrics["policy/reference_kl"] = mean([float(x) for kl_R in kls for x in kl_R])
     else:
         kls = [np.zeros(len(s.rollout.response_token_ids)) for s in rollouts]
+    beta = algorithm.kl_beta if algorithm.kl_placement == "reward" else 0.0
     returns = [
-        returns_to_go(token_rewards(scored.reward.total, kl_R, algorithm.kl_beta))
+        returns_to_go(token_rewards(scored.reward.total, kl_R, beta))
         for scored, kl_R in zip(rollouts, kls, strict=True)
     ]
     advantages = advantages_from_returns(
@@ -166,7 +177,10 @@ async def batch_advantages(
 
 
 def training_sample(
-    scored: ScoredRollout, old_logprobs_R: np.ndarray | None, advantages_R: np.ndarray
+    scored: ScoredRollout,
+    old_logprobs_R: np.ndarray | None,
+    advantages_R: np.ndarray,
+    reference_logprobs_R: np.ndarray | None,
 ) -> TrainingSample:
     rollout = scored.rollout
     return TrainingSample(
@@ -176,4 +190,5 @@ def training_sample(
         rollout_logprobs=rollout.logprobs,
         old_logprobs=old_logprobs_R,
         advantages=advantages_R,
+        reference_logprobs=reference_logprobs_R,
     )

@@ -194,15 +194,78 @@ class RewardSection(Section):
     )
 
 
+class AutoCorrection(Section):
+    """``token_is`` when train.max_policy_lag is above 0 and the learner recomputes; else ``none``."""
+
+    type: Literal["auto"]
+
+
+class NoCorrection(Section):
+    type: Literal["none"]
+
+
+class TokenIs(Section):
+    """Truncated importance sampling: each token's loss times min(pi_old / pi_rollout, cap)."""
+
+    type: Literal["token_is"]
+    cap: float = Field(default=2.0, ge=1)
+
+
+class SequenceMask(Section):
+    """No loss from a sequence whose geometric mean of pi_old / pi_rollout is outside [low, high]."""
+
+    type: Literal["sequence_mask"]
+    low: float = Field(default=0.5, gt=0, lt=1)
+    high: float = Field(default=2.0, gt=1)
+
+
+RolloutCorrection = Annotated[
+    AutoCorrection | NoCorrection | TokenIs | SequenceMask, Field(discriminator="type")
+]
+
+
 class AlgorithmSection(Section):
     """StableReinforce. None switches a part off."""
 
-    kl_beta: float = Field(default=0.0, ge=0, description="weight of the k1 KL to the base model")
+    kl_beta: float = Field(default=0.0, ge=0, description="weight of the KL to the base model")
     normalize: bool = True
     filter_sigma: float | None = Field(default=3.0, gt=0, description="3-sigma advantage filter")
     pre_clip_min: float | None = Field(default=1e-3, gt=0, description="smallest ratio, Pre-Clip")
     pre_clip_max: float | None = Field(default=1e3, gt=0, description="largest ratio, Pre-Clip")
     clip_epsilon: float = Field(default=0.2, gt=0, lt=1)
+    clip_epsilon_high: float | None = Field(
+        default=None,
+        gt=0,
+        description="clip-higher (DAPO, arXiv 2503.14476): the ratio is clipped above at 1 + this; "
+        "None: at 1 + clip_epsilon",
+    )
+    dual_clip: float | None = Field(
+        default=None,
+        gt=1,
+        description="dual-clip PPO (arXiv 1912.09729): for A < 0 the ratio counts at most this much",
+    )
+    ratio: Literal["token", "sequence", "cispo"] = Field(
+        default="token",
+        description="token: PPO; sequence: the geometric mean over the response (GSPO, arXiv "
+        "2507.18071); cispo: the clipped ratio only weighs log pi (MiniMax-M1, arXiv 2506.13585)",
+    )
+    loss_mean: Literal["sequence", "token"] = Field(
+        default="sequence",
+        description="sequence: over each one's tokens, then over sequences; token: over all tokens "
+        "of the train batch (DAPO, arXiv 2503.14476)",
+    )
+    kl_placement: Literal["reward", "loss"] = Field(
+        default="reward",
+        description="loss: kl_beta * KL is added to every token's loss (GRPO, arXiv 2402.03300)",
+    )
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(
+        default="k1", description="of Schulman's note on approximating KL; in the loss k2 or k3"
+    )
+    rollout_correction: RolloutCorrection = Field(
+        default=AutoCorrection(type="auto"),
+        description="of old log-probs against the engine's (rollout correction in verl's words): "
+        "auto, none, token_is or sequence_mask; a name alone takes its defaults",
+    )
     old_logprobs: Literal["learner", "rollout"] = "learner"
     log_reference_kl: bool = Field(
         default=False, description="load the reference model for the metric even when kl_beta is 0"
@@ -217,6 +280,50 @@ class AlgorithmSection(Section):
                 "of 1, the ratio of an unchanged policy"
             )
         return self
+
+    @field_validator("rollout_correction", mode="before")
+    @classmethod
+    def name_alone(cls, value: object) -> object:
+        return {"type": value or "none"} if value is None or isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def dual_clip_has_a_surrogate(self) -> AlgorithmSection:
+        if self.dual_clip is not None and self.ratio == "cispo":
+            raise ValueError(
+                "algorithm.dual_clip bounds PPO's surrogate, but with algorithm.ratio cispo the ratio "
+                "is clipped for both signs already: set algorithm.dual_clip to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def kl_in_the_loss_has_a_gradient(self) -> AlgorithmSection:
+        if self.kl_placement == "loss" and self.kl_estimator == "k1":
+            raise ValueError(
+                "algorithm.kl_placement loss with kl_estimator k1 would do nothing on average: the "
+                "gradient of k1 is that of log pi, whose expectation is 0; set "
+                "algorithm.kl_estimator to k2 or k3"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def correction_has_two_policies(self) -> AlgorithmSection:
+        correction = self.rollout_correction.type
+        if self.old_logprobs == "rollout" and correction in ("token_is", "sequence_mask"):
+            raise ValueError(
+                f"algorithm.rollout_correction {correction} weighs old log-probs against the "
+                "rollout's, but algorithm.old_logprobs rollout makes them the same and every weight "
+                "1: set algorithm.old_logprobs to learner or algorithm.rollout_correction to none"
+            )
+        return self
+
+    @property
+    def clip_bounds(self) -> tuple[float, float]:
+        high = self.clip_epsilon if self.clip_epsilon_high is None else self.clip_epsilon_high
+        return 1 - self.clip_epsilon, 1 + high
+
+    @property
+    def kl_in_loss(self) -> bool:
+        return self.kl_placement == "loss" and self.kl_beta > 0
 
     @property
     def needs_reference(self) -> bool:

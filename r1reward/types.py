@@ -175,11 +175,13 @@ class TrainingSample(TraceSample):
 
     Arrays are per response token, shape [R]. ``old_logprobs`` is None when the learner is to
     take them from its own forward pass (the ratio of that update is then exactly 1).
+    ``reference_logprobs`` is None when the run has no reference model.
     """
 
     rollout_logprobs: np.ndarray
     old_logprobs: np.ndarray | None
     advantages: np.ndarray
+    reference_logprobs: np.ndarray | None
 
 
 @dataclass(frozen=True)

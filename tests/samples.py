@@ -40,6 +40,7 @@ def made_up_samples(
                 rollout_logprobs=np.full(length, -5.0, dtype=np.float32),
                 old_logprobs=None,
                 advantages=generator.normal(size=length),
+                reference_logprobs=None,
             )
         )
     return samples

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import ray
 
 from r1reward.actors.weights import publish
-from r1reward.algorithm.batch import cut_micro_batches, split_across_ranks
+from r1reward.algorithm.batch import BatchSize, cut_micro_batches, split_across_ranks
 from r1reward.config import Recipe
 from r1reward.metrics import Metrics, merge
 from r1reward.sections import LearnerSection
@@ -62,9 +62,9 @@ class LearnerActor:
         return self.started.logprobs(micro_batches, num_rounds, model)
 
     def update(
-        self, micro_batches: list[list[TrainingSample]], num_rounds: int, num_sequences: int
+        self, micro_batches: list[list[TrainingSample]], num_rounds: int, batch_size: BatchSize
     ) -> Metrics:
-        return self.started.update(micro_batches, num_rounds, num_sequences)
+        return self.started.update(micro_batches, num_rounds, batch_size)
 
     def fit(
         self, micro_batches: list[list[TraceSample]], num_rounds: int, num_tokens: int
@@ -165,7 +165,8 @@ class LearnerGroup:
         )
 
     async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
-        return merge(await self.on_cuts("update", samples, *self.cut(samples), len(samples)))
+        batch_size = BatchSize(len(samples), num_response_tokens(samples))
+        return merge(await self.on_cuts("update", samples, *self.cut(samples), batch_size))
 
     async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
         num_tokens = num_response_tokens(samples)

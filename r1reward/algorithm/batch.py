@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """A train batch over all micro-batches and ranks: what a micro-batch's loss is divided by.
+
+    ``num_tokens`` counts response tokens.
+    """
+
+    num_sequences: int
+    num_tokens: int
+
+    def denominator(self, loss_mean: Literal["sequence", "token"]) -> int:
+        return self.num_tokens if loss_mean == "token" else self.num_sequences
 
 
 def split_across_ranks(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:

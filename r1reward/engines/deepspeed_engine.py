@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import distributed as dist
 
+from r1reward.algorithm.batch import BatchSize
+from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
 from r1reward.algorithm.schedule import learning_rate
 from r1reward.algorithm.supervised import supervised_loss
@@ -135,11 +137,14 @@ class DeepSpeedRank:
         return results
 
     def update(
-        self, micro_batches: Sequence[Sequence[TrainingSample]], num_rounds: int, num_sequences: int
+        self,
+        micro_batches: Sequence[Sequence[TrainingSample]],
+        num_rounds: int,
+        batch_size: BatchSize,
     ) -> Metrics:
-        """One RL step over this rank's micro-batches; ``num_sequences`` counts those of all ranks."""
+        """One RL step over this rank's micro-batches; ``batch_size`` is that of all ranks."""
         return self.step(
-            micro_batches, num_rounds, lambda samples: self.policy_share(samples, num_sequences)
+            micro_batches, num_rounds, lambda samples: self.policy_share(samples, batch_size)
         )
 
     def fit(
@@ -215,8 +220,9 @@ class DeepSpeedRank:
         return supervised_loss(logprobs_BT, batch.mask_BT, num_tokens)
 
     def policy_share(
-        self, samples: Sequence[TrainingSample], num_sequences: int
+        self, samples: Sequence[TrainingSample], batch_size: BatchSize
     ) -> tuple[torch.Tensor, Metrics]:
+        algorithm = self.recipe.algorithm
         batch = self.builder.build(samples).to(self.device)
         logprobs_BT, entropies_BT = self.engine(batch)
         old_logprobs_BT = torch.where(
@@ -224,21 +230,29 @@ class DeepSpeedRank:
             logprobs_BT.detach(),
             pad_arrays([s.old_logprobs for s in samples], batch),
         )
-        advantages_BT = pad_arrays([s.advantages for s in samples], batch)
+        rollout_BT = pad_arrays([s.rollout_logprobs for s in samples], batch)
+        weights_BT, correction_metrics = rollout_weights(
+            old_logprobs_BT, rollout_BT, batch.mask_BT, self.recipe.rollout_correction
+        )
+        reference_BT = None
+        if algorithm.kl_in_loss:
+            assert all(s.reference_logprobs is not None for s in samples)
+            reference_BT = pad_arrays([s.reference_logprobs for s in samples], batch)
         loss, metrics = policy_loss(
             logprobs_BT,
             old_logprobs_BT,
-            advantages_BT,
+            pad_arrays([s.advantages for s in samples], batch),
             batch.mask_BT,
-            num_sequences,
-            self.recipe.algorithm,
+            batch_size.denominator(algorithm.loss_mean),
+            algorithm,
+            reference_logprobs_BT=reference_BT,
+            weights_BT=weights_BT,
         )
-        rollout_BT = pad_arrays([s.rollout_logprobs for s in samples], batch)
-        from_engine = self.recipe.algorithm.old_logprobs == "rollout"
+        from_engine = algorithm.old_logprobs == "rollout"
         learner_BT = logprobs_BT.detach() if from_engine else old_logprobs_BT
         gap = (learner_BT - rollout_BT)[batch.mask_BT]
         entropy = entropies_BT[batch.mask_BT]
-        metrics |= {
+        metrics |= correction_metrics | {
             "policy/entropy": mean(entropy.mean().item(), len(entropy)),
             "policy/behaviour_kl": mean(-gap.mean().item(), len(gap)),
             "policy/logprob_gap_mean": mean(gap.abs().mean().item(), len(gap)),

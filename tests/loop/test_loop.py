@@ -178,6 +178,50 @@ def test_kl_penalises_every_token_and_reaches_all_earlier_ones() -> None:
     assert recorder.reports[0].metrics["policy/reference_kl"] == pytest.approx(0.2, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "kl"), [("k2", 0.2**2 / 2), ("k3", float(np.exp(-0.2)) - 1 + 0.2)]
+)
+def test_kl_in_the_reward_is_the_recipes_estimate(estimator: str, kl: float) -> None:
+    recipe = make_recipe(
+        train__num_steps=1,
+        algorithm__kl_beta=0.5,
+        algorithm__kl_estimator=estimator,
+        algorithm__normalize=False,
+        algorithm__filter_sigma=None,
+    )
+    _, _, learner, recorder = run_loop(recipe)
+    samples = [sample for update in learner.updates for sample in update]
+    for sample, item in zip(samples, recorder.batches[0].rollouts, strict=True):
+        left = np.arange(len(sample.response_token_ids), 0, -1)
+        assert np.allclose(sample.advantages, item.reward.total - 0.5 * kl * left, atol=1e-6)
+    assert recorder.reports[0].metrics["policy/reference_kl"] == pytest.approx(kl, abs=1e-6)
+
+
+def test_kl_in_the_loss_leaves_the_reward_alone_and_sends_the_reference_along() -> None:
+    recipe = make_recipe(
+        train__num_steps=1,
+        algorithm__kl_beta=0.5,
+        algorithm__kl_placement="loss",
+        algorithm__kl_estimator="k2",
+        algorithm__normalize=False,
+        algorithm__filter_sigma=None,
+    )
+    _, _, learner, recorder = run_loop(recipe)
+    assert learner.passes == [("policy", 4), ("reference", 4)]
+    samples = [sample for update in learner.updates for sample in update]
+    for sample, item in zip(samples, recorder.batches[0].rollouts, strict=True):
+        assert np.allclose(sample.advantages, item.reward.total)
+        assert sample.reference_logprobs is not None
+        assert sample.reference_logprobs.shape == sample.advantages.shape
+        assert np.allclose(sample.reference_logprobs, -0.7)
+    assert recorder.reports[0].metrics["policy/reference_kl"] == pytest.approx(0.02, abs=1e-6)
+
+
+def test_without_a_reference_model_samples_have_no_reference_log_probs() -> None:
+    _, _, learner, _ = run_loop(make_recipe(train__num_steps=1))
+    assert all(s.reference_logprobs is None for update in learner.updates for s in update)
+
+
 def test_samples_keep_their_images() -> None:
     _, _, learner, recorder = run_loop(make_recipe(train__num_steps=1))
     samples = [sample for update in learner.updates for sample in update]

@@ -90,6 +90,7 @@ def sample_of(rollout: Rollout, advantage: float = 1.0) -> TrainingSample:
         rollout_logprobs=rollout.logprobs,
         old_logprobs=None,
         advantages=np.full(len(rollout.response_token_ids), advantage),
+        reference_logprobs=None,
     )
 
 

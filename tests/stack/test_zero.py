@@ -60,6 +60,8 @@ BatchLoss = Callable[[torch.Tensor, MicroBatch], torch.Tensor]
 
 
 def rl_loss(recipe: Recipe, samples: Sequence[TrainingSample]) -> BatchLoss:
+    num_tokens = sum(len(sample.response_token_ids) for sample in samples)
+
     def loss_of(logprobs_BT: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
         advantages_BT = torch.zeros(batch.mask_BT.shape)
         for row, sample in enumerate(samples):
@@ -69,7 +71,7 @@ def rl_loss(recipe: Recipe, samples: Sequence[TrainingSample]) -> BatchLoss:
             logprobs_BT.detach(),
             advantages_BT,
             batch.mask_BT,
-            len(samples),
+            len(samples) if recipe.algorithm.loss_mean == "sequence" else num_tokens,
             recipe.algorithm,
         )
         return loss
@@ -156,7 +158,13 @@ async def published(learner: LearnerGroup) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("stage", "override"),
-    [(0, "seed=0"), (1, "learner.lora={rank: 8, targets: [q_proj]}"), (2, "seed=0"), (3, "seed=0")],
+    [
+        (0, "seed=0"),
+        (1, "learner.lora={rank: 8, targets: [q_proj]}"),
+        (2, "seed=0"),
+        (2, "algorithm.loss_mean=token"),
+        (3, "seed=0"),
+    ],
 )
 def test_two_ranks_train_like_one_plain_process(stage: int, override: str) -> None:
     recipe = zero_recipe(stage, override)
@@ -345,6 +353,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
                     r.logprobs,
                     None,
                     np.zeros(len(r.logprobs)),
+                    None,
                 )
                 for r in rollouts
             ]

@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from r1reward.config import Recipe, RecipeError
 from r1reward.recipe_file import dump_recipe, load_recipe, merge
-from r1reward.sections import FileSource, OpenAIJudge, RuleJudge, VllmJudge
+from r1reward.sections import (
+    FileSource,
+    NoCorrection,
+    OpenAIJudge,
+    RuleJudge,
+    SequenceMask,
+    TokenIs,
+    VllmJudge,
+)
 
 RECIPES = sorted(
     path
@@ -304,6 +312,110 @@ def test_the_two_tags_must_differ(write: Write) -> None:
 )
 def test_values_out_of_range_are_refused_by_name(write: Write, override: str) -> None:
     assert f"  {override.partition('=')[0]}: " in refused(write(), override)
+
+
+# The loss's switches --------------------------------------------------------------------------
+
+
+def test_every_switch_of_the_loss_is_off_by_default(write: Write) -> None:
+    recipe = load_recipe(write())
+    algorithm = recipe.algorithm
+    assert algorithm.clip_bounds == (0.8, 1.2)
+    assert (algorithm.dual_clip, algorithm.ratio, algorithm.loss_mean) == (
+        None,
+        "token",
+        "sequence",
+    )
+    assert (algorithm.kl_placement, algorithm.kl_estimator) == ("reward", "k1")
+    assert not algorithm.kl_in_loss
+    assert recipe.rollout_correction == NoCorrection(type="none")
+
+
+def test_clip_higher_moves_the_upper_bound_only(write: Write) -> None:
+    recipe = load_recipe(write(), ["algorithm.clip_epsilon_high=0.28"])
+    assert recipe.algorithm.clip_bounds == (0.8, 1.28)
+    assert load_recipe(write(), ["algorithm.clip_epsilon=0.1"]).algorithm.clip_bounds == (0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["train.max_policy_lag=1"], TokenIs(type="token_is", cap=2.0)),
+        (["train.max_policy_lag=1", "algorithm.rollout_correction=auto"], TokenIs(type="token_is")),
+        (
+            ["train.max_policy_lag=1", "algorithm.rollout_correction=none"],
+            NoCorrection(type="none"),
+        ),
+        (
+            ["train.max_policy_lag=1", "algorithm.rollout_correction=null"],
+            NoCorrection(type="none"),
+        ),
+        # The ratio is against the rollout's own log-probs: nothing is missing.
+        (["train.max_policy_lag=1", "algorithm.old_logprobs=rollout"], NoCorrection(type="none")),
+        (["algorithm.rollout_correction=token_is"], TokenIs(type="token_is", cap=2.0)),
+        (
+            ["algorithm.rollout_correction={type: token_is, cap: 3}"],
+            TokenIs(type="token_is", cap=3.0),
+        ),
+        (
+            ["algorithm.rollout_correction=sequence_mask"],
+            SequenceMask(type="sequence_mask", low=0.5, high=2.0),
+        ),
+        (
+            ["train.max_policy_lag=2", "algorithm.rollout_correction.type=sequence_mask"],
+            SequenceMask(type="sequence_mask"),
+        ),
+    ],
+)
+def test_rollout_correction_is_on_for_a_lag_or_when_it_is_asked_for(
+    write: Write, overrides: list[str], wanted: object
+) -> None:
+    recipe = load_recipe(write(), overrides)
+    assert recipe.rollout_correction == wanted
+    assert Recipe.model_validate(recipe.model_dump(mode="json")).rollout_correction == wanted
+
+
+@pytest.mark.parametrize("correction", ["token_is", "sequence_mask"])
+def test_rollout_correction_needs_the_learners_old_log_probs(write: Write, correction: str) -> None:
+    message = refused(
+        write(), f"algorithm.rollout_correction={correction}", "algorithm.old_logprobs=rollout"
+    )
+    assert "set algorithm.old_logprobs to learner" in message
+    assert correction in message
+
+
+def test_k1_in_the_loss_is_refused_with_what_to_take_instead(write: Write) -> None:
+    message = refused(write(), "algorithm.kl_placement=loss", "algorithm.kl_beta=0.1")
+    assert "expectation is 0" in message and "k2 or k3" in message
+    for estimator in ("k2", "k3"):
+        overrides = ["algorithm.kl_placement=loss", f"algorithm.kl_estimator={estimator}"]
+        assert not load_recipe(write(), overrides).algorithm.kl_in_loss
+        algorithm = load_recipe(write(), [*overrides, "algorithm.kl_beta=0.1"]).algorithm
+        assert algorithm.kl_in_loss and algorithm.needs_reference
+
+
+def test_dual_clip_and_cispo_exclude_each_other(write: Write) -> None:
+    message = refused(write(), "algorithm.ratio=cispo", "algorithm.dual_clip=3")
+    assert "set algorithm.dual_clip to null" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithm.dual_clip=1",
+        "algorithm.clip_epsilon_high=0",
+        "algorithm.ratio=word",
+        "algorithm.loss_mean=batch",
+        "algorithm.kl_estimator=k4",
+        "algorithm.rollout_correction=sometimes",
+        "algorithm.rollout_correction={type: token_is, cap: 0.5}",
+        "algorithm.rollout_correction={type: sequence_mask, low: 1.5}",
+        "algorithm.rollout_correction={type: sequence_mask, high: 0.9}",
+        "algorithm.rollout_correction={type: token_is, capp: 3}",
+    ],
+)
+def test_switches_out_of_range_are_refused_by_name(write: Write, override: str) -> None:
+    assert f"  {override.partition('=')[0]}" in refused(write(), override)
 
 
 # Overrides ------------------------------------------------------------------------------------

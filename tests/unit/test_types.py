@@ -48,7 +48,7 @@ def test_pair_id_accepts_a_lone_surrogate() -> None:
 
 def test_sample_counts_prompt_and_response_tokens() -> None:
     nothing = np.zeros(3)
-    sample = TrainingSample((1, 2), (3, 4, 5), (), nothing, None, nothing)
+    sample = TrainingSample((1, 2), (3, 4, 5), (), nothing, None, nothing, None)
     assert sample.num_tokens == 5
 
 
