@@ -61,7 +61,7 @@ class LiveSource:
         metrics = await self.load(weights)
         loaded = time.monotonic()
         requests = self.requests_for_step(step)
-        rollouts = await self.scored(requests)
+        rollouts = await self.sample(requests)
         if self.recipe.rollout.dynamic_sampling is not None:
             rollouts, resampled = await self.resample(step, rollouts)
             metrics |= resampled
@@ -75,7 +75,7 @@ class LiveSource:
         }
         return RolloutBatch(step, rollouts, metrics)
 
-    async def scored(self, requests: Sequence[RolloutRequest]) -> list[ScoredRollout]:
+    async def sample(self, requests: Sequence[RolloutRequest]) -> list[ScoredRollout]:
         sampling = Sampling(self.recipe.rollout.temperature, self.recipe.model.max_new_tokens)
         return await score_rollouts(self.recipe, self.generator, self.judge, requests, sampling)
 
@@ -102,7 +102,7 @@ class LiveSource:
             new = [request for request in further if request.prompt.prompt_id not in tried]
             requests = new[: size * len(alike)]
             tried |= {request.prompt.prompt_id for request in requests}
-            found = chunks(await self.scored(requests), size)
+            found = chunks(await self.sample(requests), size)
             num_resampled += len(requests) // settings.samples_per_prompt
             mixed = [place for place in found if not all_alike(place)]
             for i, place in zip(alike, mixed, strict=False):
