@@ -101,6 +101,8 @@ class LiveSource:
             further = self.requests_for_step(step, sampling_round)
             new = [request for request in further if request.prompt.prompt_id not in tried]
             requests = new[: size * len(alike)]
+            if not requests:
+                continue
             tried |= {request.prompt.prompt_id for request in requests}
             found = chunks(await self.sample(requests), size)
             num_resampled += len(requests) // settings.samples_per_prompt

@@ -33,7 +33,8 @@ class Advantages:
 def counted_tokens(values: Sequence[np.ndarray], counted: Sequence[bool]) -> np.ndarray:
     """The tokens of the counted sequences, end to end, in float64; empty if there are none."""
     chosen = [value for value, counts in zip(values, counted, strict=True) if counts]
-    return np.concatenate([np.zeros(0), *chosen]).astype(np.float64)
+    flat: np.ndarray = np.concatenate([np.zeros(0), *chosen]).astype(np.float64)
+    return flat
 
 
 def standardize(
