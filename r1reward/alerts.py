@@ -115,8 +115,8 @@ def loss_spike(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
 ALERTS = (
     Alert(
         "negatives_vanished",
-        "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, or raise "
-        "algorithm.filter_sigma",
+        "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, raise "
+        "algorithm.filter_sigma, or set algorithm.filter_rule to keep_both_signs",
         negatives_vanished,
     ),
     Alert(

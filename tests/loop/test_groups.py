@@ -44,9 +44,12 @@ def collect(recipe: Recipe, answer: Answer, step: int = 0, num_pairs: int = 40) 
     return asyncio.run(source.collect(step, WEIGHTS))
 
 
-def train(recipe: Recipe, generator: FakeGenerator) -> tuple[FakeLearner, MemoryRecorder]:
+def train(
+    recipe: Recipe, generator: FakeGenerator, num_pairs: int = 40
+) -> tuple[FakeLearner, MemoryRecorder]:
     learner, recorder = FakeLearner(), MemoryRecorder()
-    asyncio.run(loop.run(recipe, make_source(recipe, generator), learner, recorder))
+    source = make_source(recipe, generator, num_pairs)
+    asyncio.run(loop.run(recipe, source, learner, recorder))
     return learner, recorder
 
 
@@ -135,6 +138,23 @@ def test_truncated_traces_are_masked_when_asked_and_counted(masked: bool) -> Non
         assert np.allclose(sample.advantages, z if item in counted else 0.0, atol=1e-6)
     metrics = recorder.reports[0].metrics
     assert metrics.get("advantage/num_masked") == (8 - len(counted) if masked else None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "num_pairs", "share"),
+    [("sigma", 8, 0.0), ("authors", 8, 1.0), ("sigma", 24, 1.0), ("keep_both_signs", 24, 0.0)],
+)
+def test_the_recipe_chooses_the_filter_rule(rule: str, num_pairs: int, share: float) -> None:
+    """One wrong of 8 is within 3 sigma, but not for the authors' rule; one of 24 is outside."""
+    recipe = make_recipe(
+        train__num_steps=1, rollout__prompts_per_step=num_pairs, algorithm__filter_rule=rule
+    )
+
+    def answer(request: RolloutRequest) -> str:
+        return (right_answer if number(request) else wrong_answer)(request)
+
+    _, recorder = train(recipe, FakeGenerator(answer), num_pairs)
+    assert recorder.reports[0].metrics["advantage/filtered_wrong_share"] == share
 
 
 def test_the_authors_filter_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,12 +10,12 @@ from r1reward.recipe_file import load_recipe
 from r1reward.sections import AlgorithmSection, RewardSection
 
 PRESETS = Path(__file__).parents[2] / "recipes" / "presets"
-PLAIN_CLIP = {
+PLAIN_CLIP: dict[str, object] = {
     "algorithm.filter_sigma": None,
     "algorithm.pre_clip_min": None,
     "algorithm.pre_clip_max": None,
 }
-GROUPS_OF_8 = {"rollout.prompts_per_step": 32, "rollout.samples_per_prompt": 8}
+GROUPS_OF_8: dict[str, object] = {"rollout.prompts_per_step": 32, "rollout.samples_per_prompt": 8}
 CHANGES: dict[str, dict[str, object]] = {
     "paper": {},
     "authors": {
