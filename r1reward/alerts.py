@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from r1reward.sections import AlertName, AlertsSection
 from r1reward.types import StepReport
@@ -22,7 +23,7 @@ Rule = Callable[[Sequence[StepMetrics], AlertsSection], bool]
 
 @dataclass(frozen=True)
 class Alert:
-    """``is_on`` sees the metrics of the last ``alerts.window`` steps or fewer, newest last."""
+    """``is_on`` sees the metrics of the last two ``alerts.window`` of steps or fewer, newest last."""
 
     name: AlertName
     advice: str
@@ -41,11 +42,16 @@ def negatives_vanished(window: Sequence[StepMetrics], settings: AlertsSection) -
 
 def slot_drift(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """Over a full window only: one batch of a few prompts says little about a habit."""
-    shares = [step["rollout/slot_1_share"] for step in window if "rollout/slot_1_share" in step]
-    if len(shares) < settings.window:
+    average = full_mean(window[-settings.window :], "rollout/slot_1_share", settings.window)
+    if average is None:
         return False
-    average = sum(shares) / len(shares)
     return not settings.min_slot_1_share <= average <= settings.max_slot_1_share
+
+
+def full_mean(steps: Sequence[StepMetrics], name: str, num_steps: int) -> float | None:
+    """The mean over so many steps, None if one of them is missing or says nothing of it."""
+    values = [step[name] for step in steps if name in step]
+    return sum(values) / num_steps if len(values) == num_steps else None
 
 
 def length_at_cap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
@@ -68,11 +74,49 @@ def unparsed(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     return window[-1].get("rollout/unparsed_share", 0) > settings.max_unparsed_share
 
 
+def entropy_collapse(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    entropy = full_mean(window[-settings.window :], "policy/entropy", settings.window)
+    return (
+        settings.min_entropy is not None and entropy is not None and entropy < settings.min_entropy
+    )
+
+
+def kl_above_bound(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    kls = [window[-1].get(f"policy/{name}", 0) for name in ("reference_kl", "behaviour_kl")]
+    return settings.max_kl is not None and max(kls) > settings.max_kl
+
+
+def consistent_but_not_better(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    """Means of the last window against the one before: one step of either is mostly noise."""
+    size = settings.window
+    before, after = window[: len(window) - size], window[-size:]
+    matches = [full_mean(part, "judge/match_share", size) for part in (before, after)]
+    right = [full_mean(part, "reward/result", size) for part in (before, after)]
+    if matches[0] is None or matches[1] is None or right[0] is None or right[1] is None:
+        return False
+    return matches[1] - matches[0] >= settings.max_match_rise and right[1] <= right[0]
+
+
+def loss_spike(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    """Against the median of the window before.
+
+    Sizes up to 1 never count: normalised advantages give losses around 0, whose median says little,
+    and a gradient of norm 1 is not even clipped by default.
+    """
+    for name in ("learner/loss", "learner/grad_norm"):
+        sizes = [abs(step[name]) for step in window[-settings.window - 1 :] if name in step]
+        if len(sizes) == settings.window + 1:
+            *before, newest = sizes
+            if newest > max(1.0, settings.max_spike * median(before)):
+                return True
+    return False
+
+
 ALERTS = (
     Alert(
         "negatives_vanished",
-        "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, or raise "
-        "algorithm.filter_sigma",
+        "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, raise "
+        "algorithm.filter_sigma, or set algorithm.filter_rule to keep_both_signs",
         negatives_vanished,
     ),
     Alert(
@@ -102,18 +146,42 @@ ALERTS = (
         "reward.format_weight",
         unparsed,
     ),
+    Alert(
+        "entropy_collapse",
+        "the policy hardly varies what it writes, so samples teach little: lower learner.lr, use "
+        "harder pairs, or hold it to the reference with algorithm.kl_beta",
+        entropy_collapse,
+    ),
+    Alert(
+        "kl_above_bound",
+        "the policy has moved far from the model it is measured against: lower learner.lr or "
+        "train.max_policy_lag, or raise algorithm.kl_beta",
+        kl_above_bound,
+    ),
+    Alert(
+        "consistent_but_not_better",
+        "analyses agree with answers more often while no more answers are right: read rollouts/ for "
+        "analyses that please the judge, or lower reward.consistency_weight",
+        consistent_but_not_better,
+    ),
+    Alert(
+        "loss_spike",
+        "loss or gradient norm jumped: look at this step's ratios and rollouts, and lower learner.lr "
+        "if it comes again",
+        loss_spike,
+    ),
 )
 
 
 class AlertWatch:
     """Follows a run: which alerts are on, which begin and which end.
 
-    ``history`` holds the metrics of the steps before, of which the last ``alerts.window`` count.
+    ``history`` holds the metrics of the steps before, of which the last two ``alerts.window`` count.
     """
 
     def __init__(self, settings: AlertsSection, history: Iterable[StepMetrics] = ()) -> None:
         self.settings = settings
-        self.window: deque[StepMetrics] = deque(history, maxlen=settings.window)
+        self.window: deque[StepMetrics] = deque(history, maxlen=2 * settings.window)
         self.active = self.alerts_on() if self.window else []
 
     def alerts_on(self) -> list[Alert]:

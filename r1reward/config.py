@@ -141,6 +141,20 @@ class Recipe(EngineRecipe):
         return self
 
     @model_validator(mode="after")
+    def groups_exist(self) -> Recipe:
+        if self.algorithm.baseline != "none" and self.rollout.samples_per_prompt == 1:
+            raise ValueError(
+                f"algorithm.baseline {self.algorithm.baseline} compares the samples of one prompt, but "
+                "rollout.samples_per_prompt is 1: raise it, or set algorithm.baseline to none"
+            )
+        if self.reward.position_weight > 0 and not self.rollout.both_orders:
+            raise ValueError(
+                "reward.position_weight rewards pairs that are right in both orders: set "
+                "rollout.both_orders to true, or reward.position_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def sampling_is_on_policy(self) -> Recipe:
         if self.rollout.temperature != 1.0:
             raise ValueError(

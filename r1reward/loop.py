@@ -8,17 +8,21 @@ the batch of step s waits for the weights of step s. Nothing here knows Ray, vLL
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
+from r1reward.algorithm.baseline import relative_rewards
 from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
 from r1reward.config import Recipe
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
 from r1reward.metrics import Metrics, last, mean, merge, plain, total
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
+
+logger = logging.getLogger(__name__)
 
 
 class NewestWeights:
@@ -52,6 +56,11 @@ async def run(
     An evaluation after s steps is made by the producer, once the weights of step s are there and before
     it samples with them: at any lag it sees exactly these weights, and nobody else uses the engines.
     """
+    if recipe.algorithm.filter_rule == "authors":
+        logger.warning(
+            "algorithm.filter_rule authors repeats a fault of the released code, for comparison: from "
+            "about 68 % right on no wrong answer is learned from"
+        )
     newest = NewestWeights(await learner.publish(start_step))
     buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=recipe.train.max_policy_lag + 1)
     steps = range(start_step, recipe.train.num_steps)
@@ -166,12 +175,23 @@ def batch_advantages(
     else:
         kls = [np.zeros(len(s.rollout.response_token_ids)) for s in rollouts]
     beta = algorithm.kl_beta if algorithm.kl_placement == "reward" else 0.0
+    counted = [True] * len(rollouts)
+    if algorithm.mask_truncated:  # DAPO's overlong filtering, arXiv 2503.14476
+        counted = [scored.rollout.finish_reason != "length" for scored in rollouts]
+        metrics["advantage/num_masked"] = total(counted.count(False))
+    groups = [scored.rollout.request.prompt.prompt_id for scored in rollouts]
+    totals = [scored.reward.total for scored in rollouts]
+    rewards = relative_rewards(totals, groups, counted, algorithm)
     returns = [
-        returns_to_go(token_rewards(scored.reward.total, kl_R, beta))
-        for scored, kl_R in zip(rollouts, kls, strict=True)
+        returns_to_go(token_rewards(reward, kl_R, beta))
+        for reward, kl_R in zip(rewards, kls, strict=True)
     ]
     advantages = advantages_from_returns(
-        returns, normalize=algorithm.normalize, filter_sigma=algorithm.filter_sigma
+        returns,
+        normalize=algorithm.normalizes_batch,
+        filter_sigma=algorithm.filter_sigma,
+        filter_rule=algorithm.filter_rule,
+        counted=counted,
     )
     return advantages, metrics
 

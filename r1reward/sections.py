@@ -97,13 +97,44 @@ class EngineSection(Section):
     mm_processor_cache_gb: float = Field(default=4, ge=0)
 
 
+class DynamicSamplingSection(Section):
+    """Prompts whose samples all came out alike are replaced by others (DAPO, arXiv 2503.14476)."""
+
+    max_rounds: PositiveInt = Field(
+        description="sampling rounds beyond the first; then the batch is trained on as it is"
+    )
+
+
 class RolloutSection(Section):
     num_actors: PositiveInt = 1
     prompts_per_step: PositiveInt = 256
     samples_per_prompt: PositiveInt = 1
+    both_orders: bool = Field(
+        default=False,
+        description="show every pair of a step in both orders; prompts_per_step still counts prompts",
+    )
+    dynamic_sampling: DynamicSamplingSection | None = None
     temperature: float = Field(default=1.0, ge=0)
     max_retries: int = Field(default=3, ge=0, description="restarts of a dead rollout actor")
     engine: EngineSection = EngineSection()
+
+    @property
+    def pairs_per_step(self) -> int:
+        return self.prompts_per_step // 2 if self.both_orders else self.prompts_per_step
+
+    @model_validator(mode="after")
+    def groups_can_be_formed(self) -> RolloutSection:
+        if self.both_orders and self.prompts_per_step % 2:
+            raise ValueError(
+                f"rollout.both_orders shows every pair twice, but rollout.prompts_per_step is "
+                f"{self.prompts_per_step}: make it even"
+            )
+        if self.dynamic_sampling is not None and self.samples_per_prompt == 1:
+            raise ValueError(
+                "rollout.dynamic_sampling replaces prompts whose samples all came out alike, and a "
+                "single one always does: raise rollout.samples_per_prompt above 1"
+            )
+        return self
 
 
 class RuleJudge(Section):
@@ -178,10 +209,16 @@ JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminato
 
 
 class RewardSection(Section):
-    """Reward = result * (1 + w_c * consistency) + w_f * format (paper, section 4.2)."""
+    """Reward = result * (1 + w_c * consistency) + w_f * format (paper, section 4.2).
+
+    ``position_weight`` is ours and adds w_p * result * partner's result, off by default.
+    """
 
     consistency_weight: float = Field(default=0.5, ge=0)
     format_weight: float = Field(default=0.5, ge=0)
+    position_weight: float = Field(
+        default=0.0, ge=0, description="for a pair that is right in both orders; needs both_orders"
+    )
     consistency_range: Literal["signed", "binary"] = Field(
         default="signed", description="signed: mismatch is -1, undecided 0; binary: both are 0"
     )
@@ -230,6 +267,21 @@ class AlgorithmSection(Section):
     kl_beta: float = Field(default=0.0, ge=0, description="weight of the KL to the base model")
     normalize: bool = True
     filter_sigma: float | None = Field(default=3.0, gt=0, description="3-sigma advantage filter")
+    filter_rule: Literal["sigma", "authors", "keep_both_signs"] = Field(
+        default="sigma",
+        description="authors: the released code's fault, for comparison only; keep_both_signs: a "
+        "sign that would vanish from the batch is clipped at filter_sigma instead",
+    )
+    baseline: Literal["none", "group_mean", "leave_one_out"] = Field(
+        default="none", description="taken off a trace's reward, over the samples of its prompt"
+    )
+    normalize_scope: Literal["batch", "group"] = Field(
+        default="batch",
+        description="group: divide by the spread of a prompt's rewards instead of the batch's",
+    )
+    mask_truncated: bool = Field(
+        default=False, description="traces cut off at the token limit get advantage 0"
+    )
     pre_clip_min: float | None = Field(default=1e-3, gt=0, description="smallest ratio, Pre-Clip")
     pre_clip_max: float | None = Field(default=1e3, gt=0, description="largest ratio, Pre-Clip")
     clip_epsilon: float = Field(default=0.2, gt=0, lt=1)
@@ -316,6 +368,22 @@ class AlgorithmSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def advantages_are_defined(self) -> AlgorithmSection:
+        if self.normalize_scope == "group" and (self.baseline == "none" or not self.normalize):
+            raise ValueError(
+                "algorithm.normalize_scope group divides what a baseline leaves by the spread of the "
+                "prompt's rewards: set algorithm.baseline to group_mean and algorithm.normalize to "
+                "true, or normalize_scope to batch"
+            )
+        if self.filter_rule != "sigma" and (self.filter_sigma is None or not self.normalizes_batch):
+            raise ValueError(
+                f"algorithm.filter_rule {self.filter_rule} works on advantages normalised over the "
+                "batch: set algorithm.filter_sigma, normalize to true and normalize_scope to batch, "
+                "or filter_rule to sigma"
+            )
+        return self
+
     @property
     def clip_bounds(self) -> tuple[float, float]:
         high = self.clip_epsilon if self.clip_epsilon_high is None else self.clip_epsilon_high
@@ -324,6 +392,10 @@ class AlgorithmSection(Section):
     @property
     def kl_in_loss(self) -> bool:
         return self.kl_placement == "loss" and self.kl_beta > 0
+
+    @property
+    def normalizes_batch(self) -> bool:
+        return self.normalize and self.normalize_scope == "batch"
 
     @property
     def needs_reference(self) -> bool:
@@ -546,19 +618,43 @@ AlertName = Literal[
     "logprob_gap",
     "judge_abstaining",
     "unparsed",
+    "entropy_collapse",
+    "kl_above_bound",
+    "consistent_but_not_better",
+    "loss_spike",
 ]
 
 
 class AlertsSection(Section):
     """When a step's metrics call for a look; ``alerts.py`` says what each alert means."""
 
-    window: PositiveInt = Field(default=5, description="steps that slot_drift is averaged over")
+    window: PositiveInt = Field(
+        default=5, description="steps that slot_drift and entropy_collapse are averaged over"
+    )
     min_slot_1_share: Share = 0.4
     max_slot_1_share: Share = 0.6
     max_truncated_share: Share = 0.2
     max_logprob_gap: float = Field(default=0.015, gt=0, description="mean over tokens, at lag 0")
     max_abstain_share: Share = Field(default=0.05, description="of the judge's calls")
     max_unparsed_share: Share = 0.2
+    min_entropy: float | None = Field(
+        default=None,
+        gt=0,
+        description="nats a token, mean over the window; None: no alert, because what is low depends "
+        "on the model (the miniature is healthy at 0.006 after its SFT)",
+    )
+    max_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="nats a token, from the reference or the sampling policy; None: no alert",
+    )
+    max_match_rise: Share = Field(
+        default=0.1,
+        description="of the judge's matches between two windows, when right answers do not rise",
+    )
+    max_spike: float = Field(
+        default=10, gt=1, description="loss or gradient norm, in medians of the window before"
+    )
     stop_on: tuple[AlertName, ...] = Field(default=(), description="alerts that end the run")
 
     @field_validator("stop_on", mode="before")

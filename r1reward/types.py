@@ -93,6 +93,11 @@ class Prompt:
     def label(self) -> Slot:
         return self.pair.preferred
 
+    @property
+    def stored_pair(self) -> PreferencePair:
+        """The pair as it is stored, whichever order is shown."""
+        return self.pair if self.order == "stored" else self.pair.swapped()
+
 
 @dataclass(frozen=True)
 class RolloutRequest:
@@ -135,7 +140,8 @@ class Verdict:
 class Reward:
     """Reward = result * (1 + w_c * consistency) + w_f * format (paper, section 4.2).
 
-    ``consistency`` is None when the judge abstained or was not asked.
+    ``consistency`` is None when the judge abstained or was not asked. ``position`` is 1 when the pair
+    is answered rightly in both orders and None when it is shown in one only.
     """
 
     total: float
@@ -143,6 +149,7 @@ class Reward:
     consistency: float | None
     format: float
     judge_word: JudgeWord
+    position: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from r1reward.metrics import Metrics, last, mean, total
 
 EPSILON = 1e-8
+FilterRule = Literal["sigma", "authors", "keep_both_signs"]
 
 
 @dataclass(frozen=True)
 class Advantages:
-    """``values`` are what the loss sees, one array [R] a sequence; ``kept`` marks unfiltered tokens."""
+    """``values`` are what the loss sees, one array [R] a sequence; ``kept`` marks unfiltered tokens.
+
+    ``counted`` is False for a sequence that was masked whole: it is in no statistic.
+    """
 
     values: list[np.ndarray]
     kept: list[np.ndarray]
+    counted: list[bool]
 
 
-def standardize(values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """z = (A - mean) / (sigma + 1e-8) with population sigma over all tokens of the batch."""
-    flat = np.concatenate(values).astype(np.float64)
+def counted_tokens(values: Sequence[np.ndarray], counted: Sequence[bool]) -> np.ndarray:
+    """The tokens of the counted sequences, end to end, in float64; empty if there are none."""
+    chosen = [value for value, counts in zip(values, counted, strict=True) if counts]
+    flat: np.ndarray = np.concatenate([np.zeros(0), *chosen]).astype(np.float64)
+    return flat
+
+
+def standardize(
+    values: Sequence[np.ndarray], counted: Sequence[bool] | None = None
+) -> list[np.ndarray]:
+    """z = (A - mean) / (sigma + 1e-8) with population sigma over all tokens of the batch.
+
+    Sequences that are not ``counted`` are measured by the others' mean and sigma.
+    """
+    flat = counted_tokens(values, counted or [True] * len(values))
     centre, spread = flat.mean(), flat.std()
     return [(value - centre) / (spread + EPSILON) for value in values]
 
@@ -36,21 +54,65 @@ def filter_outliers(values: Sequence[np.ndarray], sigma: float) -> list[np.ndarr
     return [np.abs(value) <= sigma for value in values]
 
 
+def filter_as_released(z: Sequence[np.ndarray], raw_mean: float, bound: float) -> list[np.ndarray]:
+    """The released code's filter with its fault: z is held against the mean of the raw returns +- 3.
+
+    With the paper's reward it drops every wrong answer from about 68 % right on. For comparison only.
+    """
+    return [(value >= raw_mean - bound) & (value <= raw_mean + bound) for value in z]
+
+
+def filter_sparing_signs(
+    z: Sequence[np.ndarray], counted: Sequence[bool], sigma: float
+) -> list[np.ndarray]:
+    """``filter_outliers``, but a sign that would lose every token of the batch loses none. Ours.
+
+    Above 90 % right the 3-sigma rule removes every wrong answer and training goes blind to errors;
+    here they stay, and the caller clips them at sigma, so that no token weighs more than the rule allows.
+    """
+    kept = filter_outliers(z, sigma)
+    flat = counted_tokens(z, counted)
+    for sign in (-1, 1):
+        sizes = sign * flat[sign * flat > 0]
+        if len(sizes) and sizes.min() > sigma:
+            kept = [keep | (sign * value > 0) for keep, value in zip(kept, z, strict=True)]
+    return kept
+
+
 def advantages_from_returns(
-    returns: Sequence[np.ndarray], *, normalize: bool, filter_sigma: float | None
+    returns: Sequence[np.ndarray],
+    *,
+    normalize: bool,
+    filter_sigma: float | None,
+    filter_rule: FilterRule = "sigma",
+    counted: Sequence[bool] | None = None,
 ) -> Advantages:
     """Normalise first, filter second: the threshold is in units of the batch's own spread.
 
-    With ``normalize`` off the filter still judges by z, and the raw return is what survives.
+    With ``normalize`` off the filter still judges by z, and the raw return is what survives. Sequences
+    that are not ``counted`` get advantage 0 at every token and are in neither mean nor sigma.
     """
-    z = standardize(returns)
+    counted = [True] * len(returns) if counted is None else list(counted)
+    if not any(counted):
+        nothing = [np.zeros(len(value)) for value in returns]
+        return Advantages(nothing, [np.ones(len(value), dtype=bool) for value in returns], counted)
+    z = standardize(returns, counted)
     values = z if normalize else [np.asarray(value, dtype=np.float64) for value in returns]
     if filter_sigma is None:
         kept = [np.ones(len(value), dtype=bool) for value in values]
+    elif filter_rule == "authors":
+        raw_mean = float(counted_tokens(returns, counted).mean())
+        kept = filter_as_released(z, raw_mean, filter_sigma)
+    elif filter_rule == "keep_both_signs":
+        kept = filter_sparing_signs(z, counted, filter_sigma)
+        values = [np.clip(value, -filter_sigma, filter_sigma) for value in values]
     else:
         kept = filter_outliers(z, filter_sigma)
-    filtered = [np.where(keep, value, 0.0) for value, keep in zip(values, kept, strict=True)]
-    return Advantages(filtered, kept)
+    filtered = [
+        np.where(keep & counts, value, 0.0)
+        for value, keep, counts in zip(values, kept, counted, strict=True)
+    ]
+    return Advantages(filtered, kept, counted)
 
 
 def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
@@ -59,9 +121,16 @@ def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
     When the share right passes 0.9 the 3-sigma rule removes every negative (z of a wrong answer is
     -sqrt(p / (1 - p))); ``filtered_wrong_share`` of 1 says that training has gone blind to errors.
     """
-    flat = np.concatenate(advantages.values)
-    kept = np.concatenate(advantages.kept)
-    wrong = [keep for keep, ok in zip(advantages.kept, right, strict=True) if not ok]
+    counted = advantages.counted
+    if not any(counted):
+        return {"advantage/num_wrong": total(0)}
+    flat = counted_tokens(advantages.values, counted)
+    kept = counted_tokens(advantages.kept, counted)
+    wrong = [
+        keep
+        for keep, ok, counts in zip(advantages.kept, right, counted, strict=True)
+        if counts and not ok
+    ]
     return {
         "advantage/mean": mean(float(flat.mean()), len(flat)),
         "advantage/std": last(float(flat.std())),

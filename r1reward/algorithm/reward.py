@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from r1reward.sections import RewardSection
-from r1reward.types import JudgeWord, Reward, Slot, Verdict
+from r1reward.types import JudgeWord, Order, Reward, ScoredRollout, Slot, Verdict
 
 CONSISTENCY: dict[str, dict[JudgeWord, float | None]] = {
     "signed": {"match": 1.0, "mismatch": -1.0, "undecided": 0.0, "abstain": None, "skipped": None},
@@ -28,3 +31,30 @@ def score(verdict: Verdict, label: Slot, judge_word: JudgeWord, settings: Reward
     factor = 1.0 + settings.consistency_weight * (consistency or 0.0)
     reward = result * factor + settings.format_weight * form
     return Reward(reward, result, consistency, form, judge_word)
+
+
+def reward_positions(rollouts: Sequence[ScoredRollout], weight: float) -> list[ScoredRollout]:
+    """Reward + w_p * result * the partner's result; the partner is the same sample in the other order.
+
+    Ours: a judge that is right in both orders of a pair has not guessed by slot. Every rollout needs
+    its partner in the batch, as ``rollout.both_orders`` asks for them.
+    """
+    results = {sample_key(scored, other=False): scored.reward.result for scored in rollouts}
+    rewarded = []
+    for scored in rollouts:
+        position = scored.reward.result * results[sample_key(scored, other=True)]
+        total = scored.reward.total + weight * position
+        reward = replace(scored.reward, total=total, position=position)
+        rewarded.append(replace(scored, reward=reward))
+    return rewarded
+
+
+def sample_key(scored: ScoredRollout, *, other: bool) -> tuple[str, Order, int]:
+    """What a rollout is a sample of: the stored pair, in its order or in the other, and which one."""
+    request = scored.rollout.request
+    swapped = (request.prompt.order == "swapped") != other
+    return (
+        request.prompt.stored_pair.pair_id,
+        "swapped" if swapped else "stored",
+        request.sample_index,
+    )

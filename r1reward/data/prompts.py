@@ -47,15 +47,23 @@ def build_prompt_set(
     return PromptSet(ChosenPairs(pairs, kept), encode, len(pairs) - len(kept))
 
 
-def training_requests(recipe: Recipe, prompts: PromptSet, step: int) -> list[RolloutRequest]:
-    """The requests of one step, samples of a prompt next to each other."""
+def training_requests(
+    recipe: Recipe, prompts: PromptSet, step: int, sampling_round: int = 0
+) -> list[RolloutRequest]:
+    """The requests of one step, samples of a prompt next to each other, then its other order if shown.
+
+    Round 0 walks through the data. Every later round, of which dynamic sampling takes what it needs, is
+    an order of its own through the same data: a function of seed, step and round, so a resumed run
+    draws the same.
+    """
+    rollout = recipe.rollout
+    seed = derive_seed(recipe.seed, "round", sampling_round) if sampling_round else recipe.seed
     return [
         RolloutRequest(prompt, sample, derive_seed(recipe.seed, step, prompt.prompt_id, sample))
-        for index, order in step_pairs(
-            len(prompts.pairs), recipe.rollout.prompts_per_step, recipe.seed, step
-        )
-        for prompt in [prompts.encode(prompts.pairs[index], order)]
-        for sample in range(recipe.rollout.samples_per_prompt)
+        for index, order in step_pairs(len(prompts.pairs), rollout.pairs_per_step, seed, step)
+        for shown in (ORDERS if rollout.both_orders else (order,))
+        for prompt in [prompts.encode(prompts.pairs[index], shown)]
+        for sample in range(rollout.samples_per_prompt)
     ]
 
 

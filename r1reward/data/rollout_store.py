@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         ("consistency", pa.float64()),
         ("format", pa.float64()),
         ("judge_word", pa.string()),
+        ("position", pa.float64()),  # null in files from before there was one
         ("finish_reason", pa.string()),
         ("prompt_token_ids", pa.list_(pa.int32())),
         ("response_token_ids", pa.list_(pa.int32())),
@@ -55,9 +56,8 @@ SCHEMA = pa.schema(
 def rollout_row(scored: ScoredRollout) -> dict[str, object]:
     rollout, verdict, reward = scored.rollout, scored.verdict, scored.reward
     prompt = rollout.request.prompt
-    stored = prompt.pair if prompt.order == "stored" else prompt.pair.swapped()
     return {
-        "pair_id": stored.pair_id,
+        "pair_id": prompt.stored_pair.pair_id,
         "order": prompt.order,
         "sample_index": rollout.request.sample_index,
         "seed": rollout.request.seed,
@@ -72,6 +72,7 @@ def rollout_row(scored: ScoredRollout) -> dict[str, object]:
         "consistency": reward.consistency,
         "format": reward.format,
         "judge_word": reward.judge_word,
+        "position": reward.position,
         "finish_reason": rollout.finish_reason,
         "prompt_token_ids": list(rollout.prompt_token_ids),
         "response_token_ids": list(rollout.response_token_ids),
@@ -136,6 +137,11 @@ def rollout_from_row(row: Mapping[str, Any], prompt: Prompt) -> ScoredRollout:
     )
     verdict = Verdict(row["analysis"], row["choice"], row["well_formed"])
     reward = Reward(
-        row["reward"], row["result"], row["consistency"], row["format"], row["judge_word"]
+        row["reward"],
+        row["result"],
+        row["consistency"],
+        row["format"],
+        row["judge_word"],
+        row["position"],
     )
     return ScoredRollout(rollout, verdict, reward)

@@ -60,7 +60,7 @@ PANELS = (
         "Right and consistent",
         "Share of answers that people agree with, and of judged ones that follow their analysis.",
         {"reward/result": "right", "judge/match_share": "consistent"},
-        ("judge_abstaining",),
+        ("judge_abstaining", "consistent_but_not_better"),
         ".0%",
     ),
     Panel(
@@ -114,6 +114,7 @@ PANELS = (
         "KL divergence",
         "Nats a token, from the policy that sampled and, where one is kept, from the reference.",
         {"policy/behaviour_kl": "sampling policy", "policy/reference_kl": "reference"},
+        ("kl_above_bound",),
     ),
     Panel(
         "gap",
@@ -131,8 +132,20 @@ PANELS = (
         {"policy/clip_share": "clip", "policy/pre_clip_share": "Pre-Clip"},
         form=".1%",
     ),
-    Panel("entropy", "Entropy", "Nats a token.", {"policy/entropy": "policy"}),
-    Panel("grad", "Gradient norm", "Before clipping.", {"learner/grad_norm": "gradient norm"}),
+    Panel(
+        "entropy",
+        "Entropy",
+        "Nats a token.",
+        {"policy/entropy": "policy"},
+        ("entropy_collapse",),
+    ),
+    Panel(
+        "grad",
+        "Gradient norm",
+        "Before clipping.",
+        {"learner/grad_norm": "gradient norm"},
+        ("loss_spike",),
+    ),
     Panel("lr", "Learning rate", "At the step's last update.", {"learner/lr": "learning rate"}),
     Panel(
         "seconds",

@@ -57,10 +57,11 @@ def load_inputs(recipe: Recipe) -> Inputs:
 
     limit = recipe.model.max_prompt_tokens
     train = build_prompt_set(load_pairs(recipe.data.train), encode, limit, "data.train")
-    if len(train.pairs) < recipe.rollout.prompts_per_step:
+    if len(train.pairs) < recipe.rollout.pairs_per_step:
         raise InputError(
-            f"data.train has {len(train.pairs)} usable pairs, fewer than rollout.prompts_per_step "
-            f"({recipe.rollout.prompts_per_step}): add pairs or lower it"
+            f"data.train has {len(train.pairs)} usable pairs, fewer than the "
+            f"{recipe.rollout.pairs_per_step} that rollout.prompts_per_step "
+            f"({recipe.rollout.prompts_per_step}) shows in a step: add pairs or lower it"
         )
     if train.num_dropped:
         logger.warning("data.train: dropped %d over-long pairs", train.num_dropped)

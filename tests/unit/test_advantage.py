@@ -173,3 +173,94 @@ def test_permuting_the_sequences_permutes_the_advantages(
         # Rounding of the sums is divided by the spread, which may be tiny.
         tolerance = 1e-9 + (1e-13 / (spread + 1e-8) if normalize else 0.0)
         assert permuted.values[place] == pytest.approx(straight.values[index], abs=tolerance)
+
+
+# Filter rules ---------------------------------------------------------------------------------
+
+
+def seventy_five_right() -> list[np.ndarray]:
+    """The paper's rewards, 2 and 0.5, of 75 right and 25 wrong traces: mean 1.625, sigma 0.6495."""
+    return one_token_each(*[2.0] * 75, *[0.5] * 25)
+
+
+def test_the_authors_rule_drops_every_wrong_answer_of_a_batch_that_is_three_quarters_right() -> (
+    None
+):
+    advantages = advantages_from_returns(
+        seventy_five_right(), normalize=True, filter_sigma=3.0, filter_rule="authors"
+    )
+    # z of a right answer is 1/sqrt(3), of a wrong one -sqrt(3), which is below 1.625 - 3.
+    assert flat(advantages.values) == pytest.approx([1 / math.sqrt(3)] * 75 + [0.0] * 25, rel=1e-6)
+    assert [keep.all() for keep in advantages.kept] == [True] * 75 + [False] * 25
+
+
+def test_the_authors_rule_begins_to_bite_between_68_and_69_per_cent() -> None:
+    def num_kept_wrong(num_right: int) -> int:
+        returns = one_token_each(*[2.0] * num_right, *[0.5] * (100 - num_right))
+        advantages = advantages_from_returns(
+            returns, normalize=True, filter_sigma=3.0, filter_rule="authors"
+        )
+        return sum(bool(keep.all()) for keep in advantages.kept[num_right:])
+
+    assert (num_kept_wrong(68), num_kept_wrong(69)) == (32, 0)
+
+
+def test_keeping_both_signs_clips_the_wrong_answers_that_the_rule_would_remove_together() -> None:
+    returns = one_token_each(*[1.0] * 95, *[0.0] * 5)  # z of a wrong answer is -sqrt(19) = -4.36
+    advantages = advantages_from_returns(
+        returns, normalize=True, filter_sigma=3.0, filter_rule="keep_both_signs"
+    )
+    assert flat(advantages.values) == pytest.approx([1 / math.sqrt(19)] * 95 + [-3.0] * 5, rel=1e-6)
+    metrics = plain(advantage_metrics(advantages, [True] * 95 + [False] * 5))
+    assert metrics["advantage/filtered_wrong_share"] == 0.0
+
+
+def test_keeping_both_signs_holds_for_right_answers_too() -> None:
+    returns = one_token_each(*[0.0] * 95, *[1.0] * 5)
+    advantages = advantages_from_returns(
+        returns, normalize=True, filter_sigma=3.0, filter_rule="keep_both_signs"
+    )
+    assert flat(advantages.values)[95:] == [3.0] * 5
+
+
+def test_an_outlier_is_removed_as_ever_while_its_sign_has_other_tokens() -> None:
+    """One of -9 is far outside, but twenty of -0.3 go on speaking for the negatives."""
+    returns = one_token_each(*[0.1] * 175, *[-0.3] * 20, -9.0)
+    ours = advantages_from_returns(
+        returns, normalize=True, filter_sigma=3.0, filter_rule="keep_both_signs"
+    )
+    papers = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
+    assert flat(ours.values) == flat(papers.values)
+    assert ours.values[-1] == 0.0
+
+
+# Masked sequences -----------------------------------------------------------------------------
+
+
+def test_a_masked_sequence_has_advantage_0_and_is_in_no_statistic() -> None:
+    # Counted are 1, 1, 3, 3: mean 2, sigma 1. With the 100s in it everything would be otherwise.
+    returns = [np.array([1.0, 1.0]), np.array([100.0, 100.0]), np.array([3.0, 3.0])]
+    counted = [True, False, True]
+    advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0, counted=counted)
+    assert flat(advantages.values) == pytest.approx([-1, -1, 0, 0, 1, 1], rel=1e-6)
+    metrics = plain(advantage_metrics(advantages, [False, False, True]))
+    assert metrics["advantage/num_wrong"] == 1
+    assert metrics["advantage/std"] == pytest.approx(1)
+    assert metrics["advantage/filtered_token_share"] == 0
+
+
+def test_masked_tokens_do_not_speak_for_their_sign() -> None:
+    returns = one_token_each(*[1.0] * 95, *[0.0] * 5, 0.7)
+    counted = [True] * 100 + [False]  # 0.7 has z = -1.15, inside; but it is not there
+    advantages = advantages_from_returns(
+        returns, normalize=True, filter_sigma=3.0, filter_rule="keep_both_signs", counted=counted
+    )
+    assert flat(advantages.values)[95:] == [-3.0] * 5 + [0.0]
+
+
+def test_a_batch_that_is_masked_whole_teaches_nothing() -> None:
+    advantages = advantages_from_returns(
+        one_token_each(1.0, 2.0), normalize=True, filter_sigma=3.0, counted=[False, False]
+    )
+    assert flat(advantages.values) == [0.0, 0.0]
+    assert plain(advantage_metrics(advantages, [True, False])) == {"advantage/num_wrong": 0.0}

@@ -159,3 +159,79 @@ def test_slot_bounds_that_exclude_everything_are_refused(tiny_recipe: Recipe) ->
 def test_the_section_comes_back_from_yaml() -> None:
     assert make_recipe().alerts == AlertsSection()
     assert AlertsSection.model_validate({"stop_on": ["unparsed"]}).stop_on == ("unparsed",)
+
+
+# Alerts over windows --------------------------------------------------------------------------
+
+
+def last_on(settings: AlertsSection, *steps: dict[str, float]) -> list[str]:
+    """The alerts that are on after the last of these steps."""
+    watch = AlertWatch(settings)
+    for number, metrics in enumerate(steps, start=1):
+        on = names_on(watch, number, **{k.replace("/", "__"): v for k, v in metrics.items()})
+    return on
+
+
+def test_entropy_collapses_when_its_mean_over_a_full_window_is_below_the_bound() -> None:
+    settings = AlertsSection(window=3, min_entropy=0.02)
+    low, high = {"policy/entropy": 0.01}, {"policy/entropy": 0.05}
+    assert last_on(settings, low, low) == []
+    assert last_on(settings, low, low, low) == ["entropy_collapse"]
+    assert last_on(settings, high, low, low) == []  # mean 0.0233
+    assert last_on(settings, high, low, low, low) == ["entropy_collapse"]
+    assert last_on(AlertsSection(window=3), low, low, low) == []  # off unless a bound is given
+
+
+@pytest.mark.parametrize("name", ["policy/reference_kl", "policy/behaviour_kl"])
+def test_either_kl_above_the_bound_is_an_alert(name: str) -> None:
+    assert last_on(AlertsSection(max_kl=0.1), {name: 0.11}) == ["kl_above_bound"]
+    assert last_on(AlertsSection(max_kl=0.1), {name: 0.1}) == []
+    assert last_on(AlertsSection(), {name: 100.0}) == []
+
+
+def judged(match: float, right: float) -> dict[str, float]:
+    return {"judge/match_share": match, "reward/result": right}
+
+
+@pytest.mark.parametrize(
+    ("match", "right", "on"),
+    [
+        (0.75, 0.5, True),
+        (0.75, 0.25, True),
+        (0.75, 0.5625, False),  # more answers are right: that is what consistency is for
+        (0.625, 0.5, True),
+        (0.5625, 0.5, False),
+    ],
+)
+def test_consistency_that_rises_alone_is_an_alert(match: float, right: float, on: bool) -> None:
+    settings = AlertsSection(window=2, max_match_rise=0.125)
+    before = [judged(0.25, 0.25), judged(0.75, 0.75)]  # means 0.5 and 0.5
+    after = [judged(match, right)] * 2
+    expected = ["consistent_but_not_better"] if on else []
+    assert last_on(settings, *before, *after) == expected
+    assert last_on(settings, *before[1:], *after) == []  # needs two full windows
+    assert last_on(settings, judged(0.0, 1.0), *before, *after) == expected  # and no more
+
+
+@pytest.mark.parametrize("name", ["learner/loss", "learner/grad_norm"])
+def test_a_spike_is_far_above_the_median_of_the_window_before(name: str) -> None:
+    settings = AlertsSection(window=3)
+    calm = [{name: 2.0}, {name: 90.0}, {name: 0.5}]  # median 2
+    assert last_on(settings, *calm, {name: 20.1}) == ["loss_spike"]
+    assert last_on(settings, *calm, {name: 20.0}) == []
+    assert last_on(settings, *calm[1:], {name: 1e6}) == []  # no full window before it
+    assert last_on(AlertsSection(window=3, max_spike=11), *calm, {name: 20.1}) == []
+
+
+def test_a_loss_may_spike_downwards_and_small_sizes_never_do() -> None:
+    settings = AlertsSection(window=1)
+    assert last_on(settings, {"learner/loss": 0.01}, {"learner/loss": -1.1}) == ["loss_spike"]
+    assert last_on(settings, {"learner/loss": 0.01}, {"learner/loss": -1.0}) == []
+
+
+def test_a_resumed_watch_remembers_two_windows() -> None:
+    settings = AlertsSection(window=2)
+    steps = [{**HEALTHY, **judged(0.5, 0.5)}] * 2 + [{**HEALTHY, **judged(0.75, 0.5)}] * 2
+    assert [alert.name for alert in AlertWatch(settings, steps).active] == [
+        "consistent_but_not_better"
+    ]

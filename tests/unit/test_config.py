@@ -195,6 +195,42 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             "every rank needs a sequence",
         ),
         (
+            ["algorithm.baseline=group_mean"],
+            "algorithm.baseline group_mean compares the samples of one prompt, but "
+            "rollout.samples_per_prompt is 1: raise it, or set algorithm.baseline to none",
+        ),
+        (
+            ["algorithm.normalize_scope=group"],
+            "algorithm.normalize_scope group divides what a baseline leaves by the spread of the "
+            "prompt's rewards: set algorithm.baseline to group_mean and algorithm.normalize to true, "
+            "or normalize_scope to batch",
+        ),
+        (
+            ["algorithm.filter_rule=keep_both_signs", "algorithm.filter_sigma=null"],
+            "algorithm.filter_rule keep_both_signs works on advantages normalised over the batch: set "
+            "algorithm.filter_sigma, normalize to true and normalize_scope to batch, or filter_rule "
+            "to sigma",
+        ),
+        (
+            ["rollout.dynamic_sampling.max_rounds=2"],
+            "rollout.dynamic_sampling replaces prompts whose samples all came out alike, and a single "
+            "one always does: raise rollout.samples_per_prompt above 1",
+        ),
+        (
+            [
+                "rollout.both_orders=true",
+                "rollout.prompts_per_step=5",
+                "learner.train_batch_size=5",
+            ],
+            "rollout.both_orders shows every pair twice, but rollout.prompts_per_step is 5: "
+            "make it even",
+        ),
+        (
+            ["reward.position_weight=0.5"],
+            "reward.position_weight rewards pairs that are right in both orders: set "
+            "rollout.both_orders to true, or reward.position_weight to 0",
+        ),
+        (
             ["learner.micro_batch_tokens=79"],
             "learner.micro_batch_tokens (79) cannot hold one sequence of "
             "model.max_prompt_tokens + model.max_new_tokens (80): raise it",
@@ -266,6 +302,10 @@ def test_settings_that_do_not_fit_together_say_what_to_change(
     "overrides",
     [
         ["learner.num_ranks=2"],
+        ["rollout.samples_per_prompt=2", "algorithm.baseline=leave_one_out"],
+        ["rollout.both_orders=true", "reward.position_weight=0.5"],
+        ["rollout.samples_per_prompt=2", "rollout.dynamic_sampling.max_rounds=1"],
+        ["algorithm.normalize=false"],
         ["learner.micro_batch_tokens=80"],
         ["model.min_pixels=500", "model.max_pixels=500"],
         ["placement.device=cpu", "rollout.engine.max_num_batched_tokens=64"],

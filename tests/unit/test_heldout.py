@@ -56,7 +56,7 @@ def held_out(
         RunFolder(root),
         pairs_benchmark("heldout", PAIRS, {}),
         Asker(recipe, recipe.evaluate, make_prompt, generator, judge, lambda ids: ()),
-        LiveSource(recipe, generator, judge, lambda step: []),
+        LiveSource(recipe, generator, judge, lambda step, sampling_round=0: []),
         learner,
         [tracker],
     )

@@ -76,3 +76,36 @@ def test_evaluation_asks_for_both_orders_of_every_pair_as_neighbours(tiny_recipe
         (f"q{i}", order) for i in range(6) for order in ("stored", "swapped")
     ]
     assert len({request.seed for request in requests}) == 12
+
+
+def with_rollout(recipe: Recipe, **changes: object) -> Recipe:
+    return recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update=changes)})
+
+
+def test_both_orders_of_a_pair_are_shown_next_to_each_other(tiny_recipe: Recipe) -> None:
+    recipe = with_rollout(tiny_recipe, both_orders=True, samples_per_prompt=2)
+    prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
+    requests = training_requests(recipe, prompts, step=0)
+    assert len(requests) == 8  # four prompts of two pairs
+    shown = [(r.prompt.stored_pair.question, r.prompt.order, r.sample_index) for r in requests]
+    first, second = shown[0][0], shown[4][0]
+    assert first != second
+    assert shown == [
+        (question, order, sample)
+        for question in (first, second)
+        for order in ("stored", "swapped")
+        for sample in (0, 1)
+    ]
+    three = [r for step in range(3) for r in training_requests(recipe, prompts, step)]
+    assert len({r.prompt.prompt_id for r in three}) == 12  # an epoch is every pair in both orders
+
+
+def test_further_rounds_are_orders_of_their_own_that_repeat(tiny_recipe: Recipe) -> None:
+    prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
+    rounds = [training_requests(tiny_recipe, prompts, 1, number) for number in range(4)]
+    assert rounds[0] == training_requests(tiny_recipe, prompts, 1)
+    assert rounds[2] == training_requests(tiny_recipe, prompts, 1, 2)
+    orders = [tuple(r.prompt.prompt_id for r in requests) for requests in rounds]
+    assert len(set(orders)) == 4
+    other = tiny_recipe.model_copy(update={"seed": 1})
+    assert training_requests(other, prompts, 1, 2) != rounds[2]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from r1reward.data.rollout_store import read_rollouts, rollout_path, write_rollouts
@@ -55,11 +56,22 @@ def test_rollouts_are_read_back_as_they_were(tmp_path: Path) -> None:
     batch = [scored("stored", 1.0, 3), scored("swapped", None, 0)]
     unread = replace(batch[0], verdict=Verdict(None, None, False))
     path = tmp_path / "new" / "step-000001.parquet"
-    write_rollouts(path, [*batch, unread])
+    paired = replace(batch[0], reward=replace(batch[0].reward, position=1.0))
+    write_rollouts(path, [*batch, unread, paired])
     read = read_rollouts(path, PAIRS, encode)
-    assert [plain(item) for item in read] == [plain(item) for item in [*batch, unread]]
+    assert [plain(item) for item in read] == [plain(item) for item in [*batch, unread, paired]]
     assert read[0].rollout.request.prompt.pair.images == (b"image",)
     assert read[0].rollout.logprobs.dtype == np.float32
+
+
+def test_files_from_before_the_position_reward_are_read(tmp_path: Path) -> None:
+    path = rollout_path(tmp_path, 0)
+    item = scored("stored", 1.0, 3)
+    write_rollouts(path, [item])
+    pq.write_table(pq.read_table(path).drop_columns(["position"]), path)
+    (read,) = read_rollouts(path, PAIRS, encode)
+    assert plain(read) == plain(item)
+    assert read.reward.position is None
 
 
 def test_nothing_but_the_finished_file_is_left_in_the_folder(tmp_path: Path) -> None:
