@@ -222,44 +222,22 @@ def one_sequence(ratios: list[float], advantages: list[float], old: float = -3.0
 
 def test_clip_higher_lets_a_favoured_token_gain_up_to_its_own_bound() -> None:
     loss, gradient, _ = run_loss(one_sequence([1.4], [2.0]), CLIP_HIGHER)
-<<<<<<< HEAD
-    assert loss == pytest.approx(-2.8, rel=1e-5)
-    assert gradient[0][0] == pytest.approx(-2.8, rel=1e-5)
-    loss, gradient, _ = run_loss(one_sequence([1.6], [2.0]), CLIP_HIGHER)
-    assert loss == pytest.approx(-3.0, rel=1e-5)
-    assert gradient[0][0] == 0.0
-=======
     assert [loss, gradient[0][0]] == [pytest.approx(-2.8, rel=1e-5), pytest.approx(-2.8, rel=1e-5)]
     loss, gradient, _ = run_loss(one_sequence([1.6], [2.0]), CLIP_HIGHER)
     assert [loss, gradient[0][0]] == [pytest.approx(-3.0, rel=1e-5), 0.0]
->>>>>>> alg-loss
 
 
 def test_clip_higher_leaves_the_lower_bound_where_it_was() -> None:
     loss, gradient, _ = run_loss(one_sequence([0.7], [-2.0]), CLIP_HIGHER)
-<<<<<<< HEAD
-    assert loss == pytest.approx(1.6)
-    assert gradient[0][0] == 0.0
-=======
     assert [loss, gradient[0][0]] == [pytest.approx(1.6), 0.0]
->>>>>>> alg-loss
 
 
 def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([6.0], [-2.0]), DUAL_CLIP)
-<<<<<<< HEAD
-    assert loss == pytest.approx(6.0)  # 3 * 2 instead of 6 * 2
-    assert gradient[0][0] == 0.0
-    assert metrics["policy/dual_clip_share"].value == 1.0
-    loss, gradient, metrics = run_loss(one_sequence([2.5], [-2.0]), DUAL_CLIP)
-    assert loss == pytest.approx(5.0, rel=1e-5)
-    assert gradient[0][0] == pytest.approx(5.0, rel=1e-5)
-=======
     assert [loss, gradient[0][0]] == [pytest.approx(6.0), 0.0]  # 3 * 2 instead of 6 * 2
     assert metrics["policy/dual_clip_share"].value == 1.0
     loss, gradient, metrics = run_loss(one_sequence([2.5], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(5.0, rel=1e-5), pytest.approx(5.0, rel=1e-5)]
->>>>>>> alg-loss
     assert metrics["policy/dual_clip_share"].value == 0.0
 
 
