@@ -153,8 +153,9 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
         assert read_evaluation(root / model / "result.json").conditions.num_rows == 8
     after = {answer.place: answer for answer in read_answers(root / "base" / "answers.jsonl")}
     assert all(after[answer.place] == answer for answer in before)
-    assert "| base | SFT only | RL |" in printed
-    assert "voting@3 minus one sample" in (run_dir / "eval" / "summary.md").read_text()
+    written = (run_dir / "eval" / "summary.md").read_text()
+    assert "| base | SFT only | RL |" in written and "voting@3 minus one sample" in written
+    assert "SFT only" in printed and str(run_dir / "report.html") in printed.replace("\n", "")
 
     # Everything is there: nothing is made again.
     made = {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")}
