@@ -123,10 +123,7 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
     kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
     kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
-    kill_when(
-        run_dir, lambda: num_lines(run_dir / "eval" / "shapes" / "base" / "answers.jsonl") > 2
-    )
-    before = read_answers(run_dir / "eval" / "shapes" / "base" / "answers.jsonl")
+    # An evaluation that is killed has its own test, in test_evaluate.py.
     printed = finish(run_dir)
 
     # Annotations: the same file, and whatever was answered before the kill is in it unchanged.
@@ -145,14 +142,12 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
     # RL: every step once.
     assert [step["step"] for step in step_metrics(run_dir / "train")] == [1, 2, 3, 4]
-    # Evaluation: nothing asked twice, and the table of the paper in small.
+    # Evaluation: every answer once, and the table of the paper in small.
     root = run_dir / "eval" / "shapes"
     for model in ("base", "sft", "rl"):
         answers = read_answers(root / model / "answers.jsonl")
         assert len({answer.place for answer in answers}) == len(answers) == 8 * 2 * 2
         assert read_evaluation(root / model / "result.json").conditions.num_rows == 8
-    after = {answer.place: answer for answer in read_answers(root / "base" / "answers.jsonl")}
-    assert all(after[answer.place] == answer for answer in before)
     written = (run_dir / "eval" / "summary.md").read_text()
     assert "| base | SFT only | RL |" in written and "voting@3 minus one sample" in written
     assert "SFT only" in printed and str(run_dir / "report.html") in printed.replace("\n", "")
