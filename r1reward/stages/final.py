@@ -89,7 +89,7 @@ def summary(recipe: Recipe) -> str:
 def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left")
+        table.add_column(head, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
         table.add_row(*row)
     return table
