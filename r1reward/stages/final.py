@@ -87,11 +87,14 @@ def summary(recipe: Recipe) -> str:
 
 
 def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=number > 0)
-    for row in rows:
-        table.add_row(*row)
+    """Intervals stand below their numbers, so that the table fits a narrow terminal."""
+    title, *models = heads
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for model in models:
+        table.add_column(model, justify="right")
+    for label, *cells in rows:
+        table.add_row(label, *(cell.replace(" [", "\n[") for cell in cells))
     return table
 
 
