@@ -37,6 +37,7 @@ async def fit_traces(
     The held-out loss after s steps stands in the metrics of step s: before the first, after every
     ``evaluate_every`` and after the last.
     """
+    heldout = list(heldout)  # they are few, and every look at one may encode it anew
     if start_step == 0 and heldout:
         recorder.record_step(StepReport(0, plain(await heldout_loss(heldout, learner))))
     num_steps, size = recipe.train.num_steps, recipe.learner.train_batch_size

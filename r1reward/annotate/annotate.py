@@ -20,6 +20,7 @@ from r1reward.annotate.limits import Budget, RateLimiter
 from r1reward.annotate.teachers import Teacher
 from r1reward.config import InputError
 from r1reward.data.order import derive_seed
+from r1reward.data.pair_store import distinct_pairs
 from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
 from r1reward.engines.chat_client import (
@@ -154,12 +155,7 @@ class Session:
 
     def unfinished(self, pairs: Iterable[PreferencePair]) -> Iterator[tuple[str, PreferencePair]]:
         """Each pair once, however often it is repeated."""
-        seen: set[str] = set()
-        for pair in pairs:
-            pair_id = pair.pair_id
-            if pair_id in seen:
-                continue
-            seen.add(pair_id)
+        for _, pair_id, pair in distinct_pairs(pairs):
             attempts = self.known.get(pair_id, [])
             if difficulty_of(attempts, self.settings.max_attempts) is None:
                 yield pair_id, pair

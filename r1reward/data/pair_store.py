@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -109,6 +109,18 @@ class ChosenPairs(Sequence[PreferencePair]):
         if isinstance(index, slice):
             return ChosenPairs(self.pairs, self.places[index])
         return self.pairs[self.places[index]]
+
+
+def distinct_pairs(
+    pairs: Iterable[PreferencePair],
+) -> Iterator[tuple[int, str, PreferencePair]]:
+    """Every pair where it stands first, with its place and its id."""
+    seen: set[str] = set()
+    for place, pair in enumerate(pairs):
+        pair_id = pair.pair_id
+        if pair_id not in seen:
+            seen.add(pair_id)
+            yield place, pair_id, pair
 
 
 class PairsById(Mapping[str, PreferencePair]):

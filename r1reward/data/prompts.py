@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from r1reward.config import InputError, Recipe
 from r1reward.data.order import derive_seed, step_pairs
-from r1reward.data.pair_store import ChosenPairs
+from r1reward.data.pair_store import ChosenPairs, distinct_pairs
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest
 
 Encode = Callable[[PreferencePair, Order], Prompt]
@@ -30,15 +30,11 @@ def build_prompt_set(
 
     Raises ``InputError`` when nothing is left.
     """
-    seen: set[str] = set()
-    kept: list[int] = []
-    for place, pair in enumerate(pairs):
-        pair_id = pair.pair_id
-        if pair_id in seen:
-            continue
-        seen.add(pair_id)
-        if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS):
-            kept.append(place)
+    kept = [
+        place
+        for place, _, pair in distinct_pairs(pairs)
+        if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
+    ]
     if not kept:
         raise InputError(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "

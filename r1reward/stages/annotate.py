@@ -7,14 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.annotate.annotate import Annotating, annotate
@@ -27,8 +19,9 @@ from r1reward.interfaces import Sampling
 from r1reward.launch import running_system
 from r1reward.pipeline_sections import AnnotateSection, EndpointTeacher, ShapesTeacher, VllmTeacher
 from r1reward.sections import PromptSection, RolloutSection, ShapesSource
-from r1reward.stages.manifest import StageRecord, pairs_hash
-from r1reward.stages.plan import attempts_file, stage_folder
+from r1reward.stages.manifest import pairs_hash, stage_record
+from r1reward.stages.plan import attempts_file
+from r1reward.stages.progress import counting_bar
 from r1reward.types import PreferencePair
 
 # What may be changed between two runs without making the answers that are there worthless.
@@ -48,7 +41,7 @@ async def annotate_stage(recipe: Recipe, console: Console) -> None:
     assert section is not None
     pairs = load_pairs(recipe.data.train)
     pair_ids = [pair.pair_id for pair in pairs]
-    record = annotate_record(recipe)
+    record = stage_record(recipe, "annotate")
     path = attempts_file(recipe)
     if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
         console.print(f"annotate is complete: {record.folder}", highlight=False)
@@ -71,12 +64,6 @@ async def annotate_stage(recipe: Recipe, console: Console) -> None:
     put_in_order(path, pair_ids)
     record.finish([path.name])
     console.print(f"attempts {path}", highlight=False)
-
-
-def annotate_record(recipe: Recipe) -> StageRecord:
-    """More pairs or attempts, prices and limits leave what was answered as it is."""
-    may_grow = ("annotate.max_attempts", "data.train")
-    return StageRecord("annotate", stage_folder(recipe, "annotate"), may_grow)
 
 
 def settings_of(recipe: Recipe, section: AnnotateSection) -> dict[str, object]:
@@ -157,21 +144,11 @@ async def engine_teacher(
 @contextmanager
 def progress_bar(num_pairs: int) -> Iterator[Callable[[Annotating], None]]:
     """Pairs, time left and money spent, on standard error."""
-    columns = (
-        TextColumn("annotating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[spent]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=num_pairs, spent="")
+    with counting_bar("annotating") as move:
 
         def progress(outcome: Annotating) -> None:
             spent = f"cost {outcome.spent:.2f}" if outcome.spent else ""
-            bar.update(task, completed=outcome.num_known + outcome.num_pairs, spent=spent)
+            move(outcome.num_known + outcome.num_pairs, num_pairs, spent)
 
         yield progress
 

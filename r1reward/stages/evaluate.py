@@ -10,14 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from r1reward.actors.placement import Role
 from r1reward.ask import Asker, ask, is_finished
@@ -39,6 +31,7 @@ from r1reward.interfaces import Generator
 from r1reward.launch import running_system
 from r1reward.report.build import build_report
 from r1reward.sections import BenchSection, EvaluateSection, PolicyEndpoint, PromptSection
+from r1reward.stages.progress import counting_bar
 from r1reward.stages.tables import print_evaluation
 from r1reward.types import Order, PreferencePair, Prompt
 
@@ -229,24 +222,14 @@ def no_texts(token_ids: Sequence[int]) -> tuple[str, ...]:
 @contextmanager
 def progress_bar(parts: Asker, label: str) -> Iterator[Asker]:
     """The same parts, reporting to a bar with rate and time left on standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     started, first = time.monotonic(), -1
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None, rate="")
+    with counting_bar(label) as move:
 
         def progress(done: int, planned: int) -> None:
             nonlocal first
             if first < 0:
                 first = done
             rate = (done - first) / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=done, total=planned, rate=f"{rate:.1f}/s")
+            move(done, planned, f"{rate:.1f}/s")
 
         yield replace(parts, progress=progress)

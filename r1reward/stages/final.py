@@ -16,15 +16,15 @@ from r1reward.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.run_folder import write_whole
 from r1reward.stages.evaluate import evaluate_model, load_bench
-from r1reward.stages.manifest import StageRecord, pairs_hash
+from r1reward.stages.manifest import pairs_hash, stage_record
 from r1reward.stages.plan import ModelName, final_recipe, models, stage_folder
-from r1reward.stages.rl import rl_record
-from r1reward.stages.sft import model_hash, sft_record
+from r1reward.stages.sft import model_hash
 from r1reward.stages.side_by_side import HEADINGS, lines, title
 
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.md"
+Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
 
 
 async def final_stage(recipe: Recipe, console: Console) -> None:
@@ -35,19 +35,22 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
     for name, bench in benches.items():
         inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
     used = {"seed", "model", "prompt", "judge", "reward", "final"}
-    record = StageRecord("eval", stage_folder(recipe, "eval"))
-    if not record.begin(recipe.model_dump(mode="json", include=used), inputs):
+    record = stage_record(recipe, "eval")
+    is_complete = record.begin(recipe.model_dump(mode="json", include=used), inputs)
+    if not is_complete:
         with ray_session(recipe):
             for bench_section in recipe.final.benches:
                 for model in models(recipe):
                     logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
                     one = final_recipe(recipe, model, bench_section)
                     await evaluate_model(one, Console(quiet=True))
-        write_whole(record.folder / SUMMARY, summary(recipe))
+    shown = list(tables(recipe))
+    if not is_complete:
+        write_whole(record.folder / SUMMARY, markdown(shown))
         write_whole(record.folder / "summary.json", json.dumps(numbers(recipe), indent=1) + "\n")
         results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
         record.finish([SUMMARY, "summary.json", *results])
-    for heads, rows in tables(recipe):
+    for heads, rows in shown:
         console.print(terminal_table(heads, rows))
     console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
 
@@ -56,8 +59,8 @@ def model_hashes(recipe: Recipe) -> dict[ModelName, str]:
     """Raises ``InputError`` where a stage that makes a model is not complete."""
     found: dict[ModelName, str] = {"base": model_hash(recipe.model.path)}
     if recipe.sft is not None:
-        found["sft"] = sft_record(recipe).output("model")
-    found["rl"] = rl_record(recipe).output("model")
+        found["sft"] = stage_record(recipe, "sft").output("model")
+    found["rl"] = stage_record(recipe, "train").output("model")
     return found
 
 
@@ -66,8 +69,8 @@ def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
     return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
 
 
-def tables(recipe: Recipe) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Headings and rows for each benchmark."""
+def tables(recipe: Recipe) -> Iterator[Headed]:
+    """A table for each benchmark."""
     assert recipe.final is not None
     for bench in recipe.final.benches:
         found = evaluations(recipe, bench.name)
@@ -77,10 +80,9 @@ def tables(recipe: Recipe) -> Iterator[tuple[list[str], list[list[str]]]]:
         yield heads, [[line.label, *line.cells] for line in rows]
 
 
-def summary(recipe: Recipe) -> str:
-    """The tables in Markdown."""
+def markdown(shown: Sequence[Headed]) -> str:
     parts = []
-    for heads, rows in tables(recipe):
+    for heads, rows in shown:
         table = [heads, ["---"] * len(heads), *rows]
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
     return "\n\n".join(parts) + "\n"

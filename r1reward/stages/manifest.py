@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1reward.config import InputError
+from r1reward.config import InputError, Recipe
 from r1reward.run_folder import write_whole
-from r1reward.stages.plan import StageName
+from r1reward.stages.plan import StageName, stage_folder
 
 FILE_NAME = "stage.json"
 Flat = dict[str, object]
@@ -91,18 +91,27 @@ class StageRecord:
         hashes = {name: content_hash(self.folder / name) for name in outputs}
         self.write(Manifest(found.settings, found.inputs, hashes))
 
-    def output(self, name: str, recipe_path: str = "RECIPE") -> str:
+    def output(self, name: str) -> str:
         """The content hash of an output. Raises ``InputError`` if the stage is not complete."""
         found = self.read()
         if found is None or name not in found.outputs or not (self.folder / name).exists():
             raise InputError(
-                f"{self.folder} is not complete: run `r1reward {self.verb} {recipe_path}` first, or "
-                f"`r1reward run {recipe_path}` for every stage"
+                f"{self.folder} is not complete: run `r1reward {self.verb} RECIPE` first, or "
+                "`r1reward run RECIPE` for every stage"
             )
         return found.outputs[name]
 
     def write(self, manifest: Manifest) -> None:
         write_whole(self.path, json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+# More pairs or attempts leave what the teacher answered as it is.
+MAY_GROW: Mapping[StageName, Sequence[str]] = {"annotate": ("annotate.max_attempts", "data.train")}
+
+
+def stage_record(recipe: Recipe, stage: StageName) -> StageRecord:
+    """The record of a stage of this pipeline."""
+    return StageRecord(stage, stage_folder(recipe, stage), MAY_GROW.get(stage, ()))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Flat:

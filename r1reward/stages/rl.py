@@ -6,9 +6,9 @@ from rich.console import Console
 
 from r1reward.config import Recipe
 from r1reward.data.sources import load_pairs
-from r1reward.stages.manifest import StageRecord, pairs_hash
-from r1reward.stages.plan import rl_recipe, stage_folder
-from r1reward.stages.select import policy_hash, select_record
+from r1reward.stages.manifest import pairs_hash, stage_record
+from r1reward.stages.plan import rl_recipe
+from r1reward.stages.select import policy_hash
 from r1reward.stages.train import train
 
 
@@ -17,17 +17,13 @@ async def rl_stage(recipe: Recipe, console: Console) -> None:
     run = rl_recipe(recipe)
     inputs = {"model": policy_hash(recipe)}
     if recipe.select is not None:
-        inputs["select/pairs"] = select_record(recipe).output("pairs")
+        inputs["select/pairs"] = stage_record(recipe, "select").output("pairs")
     else:
         inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
-    record = rl_record(recipe)
+    record = stage_record(recipe, "train")
     named = {"name", "run_dir", "annotate", "sft", "select", "final"}
     if record.begin(run.model_dump(mode="json", exclude=named), inputs):
         console.print(f"train is complete: {record.folder}", highlight=False)
         return
     await train(run, console)
     record.finish(["model"])
-
-
-def rl_record(recipe: Recipe) -> StageRecord:
-    return StageRecord("train", stage_folder(recipe, "train"))

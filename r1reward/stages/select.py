@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +16,7 @@ from r1reward.annotate.attempts import read_annotations
 from r1reward.ask import ask, is_finished
 from r1reward.config import EngineRecipe, InputError, Recipe
 from r1reward.data.order import derive_seed
+from r1reward.data.pair_store import distinct_pairs
 from r1reward.data.pair_writer import PairWriter
 from r1reward.data.sources import load_pairs
 from r1reward.data.store import Header, pair_row
@@ -24,9 +25,8 @@ from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.pipeline_sections import AttemptsSelection, PassRateSelection, RecordedSelection
 from r1reward.run_folder import write_whole
 from r1reward.sections import EvaluateSection
-from r1reward.stages.annotate import annotate_record
 from r1reward.stages.evaluate import asker, progress_bar
-from r1reward.stages.manifest import StageRecord, pairs_hash
+from r1reward.stages.manifest import pairs_hash, stage_record
 from r1reward.stages.plan import (
     attempts_file,
     model_path,
@@ -35,7 +35,7 @@ from r1reward.stages.plan import (
     stage_folder,
     starting_model,
 )
-from r1reward.stages.sft import model_hash, sft_record
+from r1reward.stages.sft import model_hash
 from r1reward.types import PreferencePair
 
 COUNTS = "counts.json"
@@ -62,11 +62,13 @@ async def select_stage(recipe: Recipe, console: Console) -> None:
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}
     if isinstance(section, AttemptsSelection):
-        inputs["annotate/attempts.jsonl"] = annotate_record(recipe).output("attempts.jsonl")
+        inputs["annotate/attempts.jsonl"] = stage_record(recipe, "annotate").output(
+            "attempts.jsonl"
+        )
     if isinstance(section, PassRateSelection):
         inputs["model"] = policy_hash(recipe)
         settings |= recipe.model_dump(mode="json", include={"prompt", "model"})
-    record = select_record(recipe)
+    record = stage_record(recipe, "select")
     if record.begin(settings, inputs):
         console.print(f"select is complete: {record.folder}", highlight=False)
         return
@@ -90,25 +92,11 @@ async def select_stage(recipe: Recipe, console: Console) -> None:
     console.print(f"pairs    {selected_pairs(recipe)}", highlight=False)
 
 
-def select_record(recipe: Recipe) -> StageRecord:
-    return StageRecord("select", stage_folder(recipe, "select"))
-
-
 def policy_hash(recipe: Recipe) -> str:
     """Of the model that RL starts from."""
     if starting_model(recipe) == "sft":
-        return sft_record(recipe).output("model")
+        return stage_record(recipe, "sft").output("model")
     return model_hash(recipe.model.path)
-
-
-def distinct(pairs: Sequence[PreferencePair]) -> Iterator[tuple[int, str, PreferencePair]]:
-    """Every pair once, with its place and its id."""
-    seen: set[str] = set()
-    for place, pair in enumerate(pairs):
-        pair_id = pair.pair_id
-        if pair_id not in seen:
-            seen.add(pair_id)
-            yield place, pair_id, pair
 
 
 def by_attempts(
@@ -120,7 +108,7 @@ def by_attempts(
     annotations = read_annotations(attempts_file(recipe), most)
     levels = {most + 1 if level == "failed" else level for level in section.levels}
     graded = []
-    for place, pair_id, pair in distinct(pairs):
+    for place, pair_id, pair in distinct_pairs(pairs):
         found = annotations.get(pair_id)
         difficulty = None if found is None else found.difficulty
         level = UNKNOWN if difficulty is None else attempts_level(difficulty, most)
@@ -143,7 +131,7 @@ def by_record(section: RecordedSelection, pairs: Sequence[PreferencePair]) -> li
             f"difficulty {pair.difficulty}",
             pair.difficulty in section.levels,
         )
-        for place, pair_id, pair in distinct(pairs)
+        for place, pair_id, pair in distinct_pairs(pairs)
     ]
 
 
@@ -151,7 +139,7 @@ async def by_pass_rate(
     recipe: Recipe, section: PassRateSelection, pairs: Sequence[PreferencePair]
 ) -> list[Graded]:
     """Asks the policy in both orders of every pair, as an evaluation does, and goes on after a kill."""
-    once = [(place, pair_id, pair) for place, pair_id, pair in distinct(pairs)]
+    once = list(distinct_pairs(pairs))
     benchmark = pairs_benchmark("select", [pair for _, _, pair in once], {})
     base = plain(recipe)
     path = model_path(recipe, starting_model(recipe))

@@ -16,6 +16,7 @@ from r1reward.annotate.attempts import Annotation, Attempt, read_annotations
 from r1reward.checkpoint import resume
 from r1reward.config import InputError, Recipe
 from r1reward.data.order import derive_seed
+from r1reward.data.pair_store import distinct_pairs
 from r1reward.data.sources import load_pairs
 from r1reward.engines.processor import PolicyProcessor, resolve_model_path
 from r1reward.fitting import fit_traces
@@ -23,9 +24,8 @@ from r1reward.launch import running_system
 from r1reward.model_settings import write_model_settings
 from r1reward.report.build import build_report
 from r1reward.run_folder import RunFolder, RunRecorder
-from r1reward.stages.annotate import annotate_record
-from r1reward.stages.manifest import StageRecord, content_hash, pairs_hash
-from r1reward.stages.plan import attempts_file, sft_recipe, stage_folder
+from r1reward.stages.manifest import content_hash, pairs_hash, stage_record
+from r1reward.stages.plan import attempts_file, sft_recipe
 from r1reward.tracking import Trackers
 from r1reward.types import Order, PreferencePair, TraceSample
 
@@ -81,11 +81,11 @@ async def sft_stage(recipe: Recipe, console: Console) -> None:
     attempts = attempts_file(recipe)
     pairs = load_pairs(recipe.data.train)
     inputs = {
-        "annotate/attempts.jsonl": annotate_record(recipe).output(attempts.name),
+        "annotate/attempts.jsonl": stage_record(recipe, "annotate").output(attempts.name),
         "data.train": pairs_hash(pair.pair_id for pair in pairs),
         "model.path": model_hash(recipe.model.path),
     }
-    record = sft_record(recipe)
+    record = stage_record(recipe, "sft")
     if record.begin(settings_of(recipe), inputs):
         console.print(f"sft is complete: {record.folder}", highlight=False)
         return
@@ -135,10 +135,6 @@ async def fit(
             )
         await learner.export(folder.model)
         write_model_settings(folder.model, run)
-
-
-def sft_record(recipe: Recipe) -> StageRecord:
-    return StageRecord("sft", stage_folder(recipe, "sft"))
 
 
 def settings_of(recipe: Recipe) -> dict[str, object]:
@@ -213,11 +209,7 @@ def agreeing(
     pairs: Sequence[PreferencePair], annotations: dict[str, Annotation]
 ) -> Iterator[tuple[int, PreferencePair, Attempt]]:
     """Every pair once that the teacher agreed with, its place and the attempt that agrees."""
-    seen: set[str] = set()
-    for place, pair in enumerate(pairs):
-        pair_id = pair.pair_id
+    for place, pair_id, pair in distinct_pairs(pairs):
         found = annotations.get(pair_id)
-        if pair_id in seen or found is None or found.agreeing is None:
-            continue
-        seen.add(pair_id)
-        yield place, pair, found.agreeing
+        if found is not None and found.agreeing is not None:
+            yield place, pair, found.agreeing

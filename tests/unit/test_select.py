@@ -19,7 +19,7 @@ from r1reward.data.store import write_pairs
 from r1reward.recipe_file import build_recipe
 from r1reward.sections import FileSource
 from r1reward.shapes.scene import encode_png
-from r1reward.stages.annotate import annotate_record
+from r1reward.stages.manifest import stage_record
 from r1reward.stages.plan import attempts_file, selected_pairs
 from r1reward.stages.select import Graded, draw, select_stage
 from r1reward.types import PreferencePair
@@ -59,7 +59,7 @@ def recipe_of(
 
 def annotated(recipe: Recipe, pairs: list[PreferencePair]) -> None:
     """The n-th pair agrees at attempt 1, 2, 3 or never, in turn; the last one was never answered."""
-    record = annotate_record(recipe)
+    record = stage_record(recipe, "annotate")
     record.begin({}, {})
     path = attempts_file(recipe)
     for number, pair in enumerate(pairs[:-1]):
