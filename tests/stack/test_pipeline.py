@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -68,14 +69,13 @@ def finish(run_dir: Path) -> str:
     return done.stdout + done.stderr
 
 
-def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> None:
-    """Start the whole pipeline and kill it, hard, soon after the condition holds."""
-    process = subprocess.Popen(
-        command(run_dir),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> str:
+    """Start the whole pipeline and kill it, hard, soon after the condition holds; what it printed."""
+    log = run_dir.with_name("printed.log")
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command(run_dir), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + LIMIT_S
         while not is_time():
@@ -87,6 +87,7 @@ def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    return log.read_text()
 
 
 def num_lines(path: Path) -> int:
@@ -121,7 +122,7 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     kill_when(run_dir, lambda: num_lines(attempts) >= partly)
     paid = attempts.read_bytes().splitlines()
     kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
-    kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
+    after_sft = kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
     kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
     # An evaluation that is killed has its own test, in test_evaluate.py.
     printed = finish(run_dir)
@@ -135,6 +136,9 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     stores = [sorted((root / "select" / "pairs").iterdir()) for root in (run_dir, whole)]
     assert [p.name for p in stores[0]] == [p.name for p in stores[1]]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*stores, strict=True))
+    # SFT and RL went on from a checkpoint instead of beginning anew.
+    assert re.search(r"resuming after step [24]", after_sft), after_sft
+    assert re.search(r"resuming after step [24]", printed), printed
     # SFT: every step once, with the numbers of the uninterrupted run, and its weights.
     assert step_metrics(run_dir / "sft") == step_metrics(whole / "sft")
     weights = [load_file(root / "sft" / "model" / "model.safetensors") for root in (run_dir, whole)]
