@@ -41,6 +41,7 @@ from r1reward.sections import (
     TrackingSection,
     TrainingEvaluation,
     TrainSection,
+    VllmJudge,
 )
 
 
@@ -65,6 +66,28 @@ class EngineRecipe(Section):
                 "on a CPU vLLM runs prompts unchunked, so rollout.engine.max_num_batched_tokens "
                 f"({budget}) must be at least model.max_prompt_tokens "
                 f"({self.model.max_prompt_tokens}): raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def one_process_holds_them(self) -> Self:
+        if self.placement.mode != "in_process":
+            return self
+        rollout = self.rollout
+        for name, value in (
+            ("rollout.num_actors", rollout.num_actors),
+            ("rollout.engine.tensor_parallel_size", rollout.engine.tensor_parallel_size),
+            ("placement.num_judge_actors", self.placement.num_judge_actors),
+        ):
+            if value != 1:
+                raise ValueError(
+                    f"placement.mode in_process has one of everything, but {name} is {value}: set it "
+                    "to 1, or placement.mode to split or colocate"
+                )
+        if isinstance(self.judge, VllmJudge):
+            raise ValueError(
+                "placement.mode in_process runs without vLLM, but judge.type is vllm: set judge to "
+                "{type: rule} or to an endpoint, or placement.mode to split or colocate"
             )
         return self
 
@@ -137,6 +160,15 @@ class Recipe(EngineRecipe):
             raise ValueError(
                 f"learner.micro_batch_tokens ({self.learner.micro_batch_tokens}) cannot hold one "
                 f"sequence of model.max_prompt_tokens + model.max_new_tokens ({longest}): raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def one_process_is_one_rank(self) -> Recipe:
+        if self.placement.mode == "in_process" and self.learner.num_ranks != 1:
+            raise ValueError(
+                "placement.mode in_process has one learner rank, but learner.num_ranks is "
+                f"{self.learner.num_ranks}: set it to 1, or placement.mode to split or colocate"
             )
         return self
 

@@ -16,15 +16,16 @@ from r1reward.actors.placement import ROLES, Role, Seats, plan_bundles, ray_sess
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.config import EngineRecipe, Recipe
 from r1reward.engines.processor import PolicyProcessor
+from r1reward.interfaces import Generator, Judge, Learner
 
 
 @dataclass(frozen=True)
 class System:
-    """The running actors, behind the loop's protocols. What was not asked for is None."""
+    """The running parts, behind the loop's protocols. What was not asked for is None."""
 
-    generator: RolloutGroup | None
-    judge: JudgePool | None
-    learner: LearnerGroup | None
+    generator: Generator | None
+    judge: Judge | None
+    learner: Learner | None
 
 
 @asynccontextmanager
@@ -33,8 +34,12 @@ async def running_system(
 ) -> AsyncIterator[System]:
     """Start the actors of the wanted roles, all at once, and stop them whatever happens.
 
-    The processor is needed where there are rollout actors.
+    The processor is needed where there are rollout actors. With ``placement.mode: in_process`` the
+    parts are built here instead, and no actor is started.
     """
+    if recipe.placement.mode == "in_process":
+        yield parts_in_process(recipe, processor, roles)
+        return
     with ray_session(recipe), reserve(recipe, plan_bundles(recipe, roles)) as seats:
         actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
         try:
@@ -55,6 +60,24 @@ async def running_system(
         finally:
             for actor in (actor for role in ROLES for actor in actors[role]):
                 ray.kill(actor)
+
+
+def parts_in_process(
+    recipe: EngineRecipe, processor: PolicyProcessor | None, roles: Sequence[Role]
+) -> System:
+    # Here, because a driver of actors must load neither DeepSpeed nor a model.
+    from r1reward.engines.in_process import InProcessGenerator, InProcessLearner
+    from r1reward.engines.judge_engine import build_judge
+
+    generator = None
+    if "rollout" in roles:
+        assert processor is not None
+        generator = InProcessGenerator(recipe, processor)
+    judge = build_judge(recipe) if "judge" in roles and recipe.judge is not None else None
+    learner = None
+    if isinstance(recipe, Recipe) and "learner" in roles:
+        learner = InProcessLearner(recipe)
+    return System(generator, judge, learner)
 
 
 def start_actors(

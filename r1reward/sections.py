@@ -486,10 +486,14 @@ class LearnerSection(Section):
 
 
 class PlacementSection(Section):
-    """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores."""
+    """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores.
+
+    ``in_process``: no actors. Sampler and learner take turns in the process of the loop, without Ray
+    and vLLM: for studies of many small runs and for a debugger.
+    """
 
     device: Literal["cpu", "cuda"] = "cuda"
-    mode: Literal["split", "colocate"] = "split"
+    mode: Literal["split", "colocate", "in_process"] = "split"
     threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
     num_judge_actors: PositiveInt = 1
     object_store_mb: PositiveInt | None = None

@@ -15,7 +15,7 @@ from r1reward.annotate.teachers import EndpointClient, EngineTeacher, Teacher
 from r1reward.config import EngineRecipe, Recipe, ServiceError
 from r1reward.data.sources import load_pairs
 from r1reward.engines.processor import PolicyProcessor
-from r1reward.interfaces import Sampling
+from r1reward.interfaces import Generator, Sampling
 from r1reward.launch import running_system
 from r1reward.pipeline_sections import AnnotateSection, EndpointTeacher, ShapesTeacher, VllmTeacher
 from r1reward.sections import PromptSection, RolloutSection, ShapesSource
@@ -135,8 +135,10 @@ async def engine_teacher(
     processor = PolicyProcessor(engines.model)
     async with running_system(engines, processor, ["rollout"]) as system:
         assert system.generator is not None
-        retries = engines.rollout.max_retries
-        generators = [RolloutGroup([actor], retries) for actor in system.generator.actors]
+        generators: list[Generator] = [system.generator]
+        if isinstance(system.generator, RolloutGroup):
+            retries = engines.rollout.max_retries
+            generators = [RolloutGroup([actor], retries) for actor in system.generator.actors]
         limit = engines.model.max_prompt_tokens
         yield EngineTeacher(generators, processor, prompt, sampling, limit)
 

@@ -115,7 +115,8 @@ def stack() -> Iterator[Stack]:
         system = running_system(recipe, processor)
         parts = runner.run(system.__aenter__())
         try:
-            assert parts.generator is not None and parts.learner is not None
+            assert isinstance(parts.generator, RolloutGroup)
+            assert isinstance(parts.learner, LearnerGroup)
             yield Stack(recipe, processor, parts.generator, parts.learner, runner.run)  # type: ignore[arg-type]
         finally:
             runner.run(system.__aexit__(None, None, None))

@@ -60,7 +60,7 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
     async def fitted() -> tuple[list[float], Trained, list[float], list[float]]:
         async with running_system(recipe, processor, ["learner"]) as system:
             learner = system.learner
-            assert learner is not None
+            assert isinstance(learner, LearnerGroup)
             plan, num_rounds = learner.cut(samples)
             assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
             seen, found = await fit(learner, samples)
@@ -85,7 +85,7 @@ def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_ze
 
     async def fitted() -> tuple[list[float], Trained]:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert system.learner is not None
+            assert isinstance(system.learner, LearnerGroup)
             require_lopsided_rounds(system.learner, samples)
             return await fit(system.learner, samples)
 

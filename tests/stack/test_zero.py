@@ -172,7 +172,7 @@ def test_two_ranks_train_like_one_plain_process(stage: int, override: str) -> No
 
     async def trained() -> Trained:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert system.learner is not None
+            assert isinstance(system.learner, LearnerGroup)
             plan, num_rounds = system.learner.cut(samples)
             # The ranks really hold different numbers of micro-batches of different sizes.
             assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
@@ -201,7 +201,7 @@ def test_frozen_vision_a_fast_merger_and_packing_under_zero_2() -> None:
 
     async def trained() -> tuple[Trained, list[np.ndarray]]:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert system.learner is not None
+            assert isinstance(system.learner, LearnerGroup)
             logprobs = await system.learner.logprobs(samples, "policy")
             return await train(system.learner, samples), logprobs
 
@@ -220,7 +220,7 @@ def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: P
     async def trained() -> tuple[Trained, list[np.ndarray], list[np.ndarray], Trained, Trained]:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
             learner = system.learner
-            assert learner is not None
+            assert isinstance(learner, LearnerGroup)
             require_lopsided_rounds(learner, samples)
             at_start = await learner.logprobs(samples, "policy")
             found = await train(learner, samples)
@@ -269,7 +269,7 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
     async def trained() -> tuple[list[np.ndarray], dict[str, torch.Tensor], float, Trained]:
         async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
             learner = system.learner
-            assert learner is not None
+            assert isinstance(learner, LearnerGroup)
             assert [cuts[0] for cuts in learner.cut(many)[0]] == [[0], [1]]
             assert learner.cut(many)[1] == 32
             logprobs = await learner.logprobs(samples, "policy")
@@ -343,7 +343,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
         requests = [RolloutRequest(p, 0, seed) for seed, p in enumerate(prompts)]
 
         async def engine_gap() -> float:
-            assert system.generator is not None and system.learner is not None
+            assert system.generator is not None and isinstance(system.learner, LearnerGroup)
             rollouts = [r async for r in system.generator.generate(requests, Sampling(1.0, 32))]
             drawn = [
                 TrainingSample(
@@ -362,7 +362,7 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
             )
 
         async with running_system(recipe, processor) as system:
-            assert system.generator is not None and system.learner is not None
+            assert system.generator is not None and isinstance(system.learner, LearnerGroup)
             await system.learner.update(samples)
             stale = await engine_gap()
             handle = await system.learner.publish(1)

@@ -1,0 +1,104 @@
+"""Generator and learner in this process: the loop's protocols without Ray, vLLM or a second process.
+
+The learner is the same DeepSpeed rank, alone; only who calls it differs. Calls block the event loop, so
+nothing overlaps: for studies of many small runs, for a debugger, for reading along.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from r1reward.algorithm.batch import BatchSize, cut_micro_batches
+from r1reward.config import EngineRecipe, Recipe
+from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
+from r1reward.engines.processor import PolicyProcessor
+from r1reward.engines.torch_sampler import TorchSampler
+from r1reward.interfaces import Sampling
+from r1reward.metrics import Metrics, maximum
+from r1reward.types import Rollout, RolloutRequest, TraceSample, TrainingSample, WeightsHandle
+
+
+class InProcessGenerator:
+    def __init__(self, recipe: EngineRecipe, processor: PolicyProcessor) -> None:
+        size = recipe.rollout.engine.max_num_seqs
+        self.sampler = TorchSampler(recipe.model, processor, size, recipe.placement.device)
+
+    async def generate(
+        self, requests: Sequence[RolloutRequest], sampling: Sampling
+    ) -> AsyncIterator[Rollout]:
+        for batch in self.sampler.generate(requests, sampling):
+            for rollout in batch:
+                yield rollout
+
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        started = time.monotonic()
+        self.sampler.load_weights(handle)
+        return {"time/weight_swap_s": maximum(time.monotonic() - started)}
+
+
+class InProcessLearner:
+    """One rank, which takes all micro-batches."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.settings = recipe.learner
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.rank = DeepSpeedRank(recipe, RankAddress(0, 1, "127.0.0.1", port))
+
+    def cuts(self, samples: Sequence[TraceSample]) -> list[list[int]]:
+        settings = self.settings
+        lengths = [sample.num_tokens for sample in samples]
+        return cut_micro_batches(lengths, settings.micro_batch_tokens, settings.packing)
+
+    async def logprobs(
+        self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
+    ) -> list[np.ndarray]:
+        cuts = self.cuts(samples)
+        micro_batches = [[samples[i] for i in cut] for cut in cuts]
+        found: dict[int, np.ndarray] = {}
+        for cut, rows in zip(
+            cuts, self.rank.logprobs(micro_batches, len(cuts), model), strict=True
+        ):
+            found |= dict(zip(cut, rows, strict=True))
+        return [found[i] for i in range(len(samples))]
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
+        cuts = self.cuts(samples)
+        size = BatchSize(len(samples), num_response_tokens(samples))
+        return self.rank.update([[samples[i] for i in cut] for cut in cuts], len(cuts), size)
+
+    async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
+        cuts = self.cuts(samples)
+        micro_batches = [[samples[i] for i in cut] for cut in cuts]
+        return self.rank.fit(micro_batches, len(cuts), num_response_tokens(samples))
+
+    async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
+        cuts = self.cuts(samples)
+        micro_batches = [[samples[i] for i in cut] for cut in cuts]
+        return self.rank.evaluate_loss(micro_batches, len(cuts), num_response_tokens(samples))
+
+    async def publish(self, version: int) -> WeightsHandle:
+        """The bundle's refs are the bytes themselves."""
+        buckets = [bucket for bucket in self.rank.weight_buckets() if bucket is not None]
+        headers, data = zip(*buckets, strict=True)
+        return WeightsHandle(version, headers, data)
+
+    async def save(self, folder: Path) -> None:
+        self.rank.save(folder)
+
+    async def load(self, folder: Path) -> None:
+        self.rank.load(folder)
+
+    async def export(self, folder: Path) -> None:
+        self.rank.export(folder)
+
+
+def num_response_tokens(samples: Sequence[TraceSample]) -> int:
+    return sum(len(sample.response_token_ids) for sample in samples)

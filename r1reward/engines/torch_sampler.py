@@ -1,0 +1,166 @@
+"""Sampling with transformers alone: the rollout engine of a run in one process.
+
+Slow on a large model and needing nothing but torch, it shares a process with the learner, which vLLM
+must not. What it draws for a request depends on the request's seed and on the weights only. Shape
+legend: B requests, L prompt positions, R response tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    Qwen2_5_VLForConditionalGeneration,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from r1reward.engines.policy_model import DTYPES, MicroBatchBuilder
+from r1reward.engines.processor import PolicyProcessor, resolve_model_path
+from r1reward.engines.weight_buckets import unpack, verify
+from r1reward.interfaces import Sampling
+from r1reward.sections import ModelSection
+from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
+
+
+class GumbelNoise(LogitsProcessor):
+    """The largest of logits plus Gumbel noise is a sample of their softmax. A seed for every row."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.streams = [np.random.default_rng(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise_BV = np.stack([stream.gumbel(size=scores.shape[1]) for stream in self.streams])
+        return scores + torch.from_numpy(noise_BV).to(scores)
+
+
+class TorchSampler:
+    """Draws batches of traces from a Hugging Face model that weight bundles are loaded into."""
+
+    def __init__(
+        self, model: ModelSection, processor: PolicyProcessor, batch_size: int, device: str
+    ) -> None:
+        self.settings = model
+        self.processor = processor
+        self.batch_size = batch_size
+        self.builder = MicroBatchBuilder(processor)
+        self.version = 0
+        hf: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            resolve_model_path(model.path),
+            dtype=DTYPES[model.dtype],
+            attn_implementation=model.attention,
+        )
+        self.hf = hf.to(device).eval()
+
+    def load_weights(self, handle: WeightsHandle) -> None:
+        """Copy in a complete bundle. Raises ``ValueError`` if it is damaged or not complete."""
+        state: dict[str, torch.Tensor] = {}
+        for header, data in zip(handle.buckets, handle.refs, strict=True):
+            assert isinstance(data, np.ndarray), "in one process a bundle's refs are its bytes"
+            verify(header, data)
+            state |= dict(unpack(header.names, header.shapes, header.dtypes, data))
+        parameters = dict(self.hf.named_parameters())
+        if state.keys() != parameters.keys():
+            odd = sorted(state.keys() ^ parameters.keys())[0]
+            raise ValueError(
+                f"the weight bundle does not fit the model: {odd} is in one of them only"
+            )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(state[name])
+        self.version = handle.version
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], sampling: Sampling
+    ) -> Iterator[list[Rollout]]:
+        """The rollouts, batch by batch, prompts of like length together."""
+        by_length = sorted(requests, key=lambda request: request.prompt.num_tokens)
+        for start in range(0, len(by_length), self.batch_size):
+            yield self.batch(by_length[start : start + self.batch_size], sampling)
+
+    @torch.inference_mode()
+    def batch(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Rollout]:
+        prompts = [
+            TraceSample(self.processor.expand(r.prompt), (), r.prompt.pair.images) for r in requests
+        ]
+        inputs = self.builder.build(prompts).to(self.hf.device)
+        # transformers appends to the right end of every row, so prompts are padded on the left.
+        lengths = [len(prompt.prompt_token_ids) for prompt in prompts]
+        output: Any = self.hf.generate(
+            input_ids=flush_right(inputs.input_ids_BL, lengths),
+            attention_mask=flush_right(inputs.attention_mask_BL, lengths),
+            mm_token_type_ids=flush_right(inputs.mm_token_type_ids_BL, lengths),
+            pixel_values=inputs.pixel_values,
+            image_grid_thw=inputs.image_grid_thw,
+            do_sample=False,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=self.processor.end_of_turn_id,
+            pad_token_id=self.processor.pad_token_id,
+            logits_processor=self.logits_processors(requests, sampling),
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        tokens_BR = output.sequences[:, inputs.input_ids_BL.shape[1] :].cpu()
+        # ``logits`` are the model's own: before the ban, the temperature and the noise.
+        logprobs_BR = torch.stack(
+            [
+                logits_BV.float().log_softmax(-1).cpu().gather(1, tokens_BR[:, [step]]).squeeze(1)
+                for step, logits_BV in enumerate(output.logits)
+            ],
+            dim=1,
+        )
+        return [
+            self.rollout(request, prompt, tokens_R.tolist(), logprobs_R.numpy())
+            for request, prompt, tokens_R, logprobs_R in zip(
+                requests, prompts, tokens_BR, logprobs_BR, strict=True
+            )
+        ]
+
+    def logits_processors(
+        self, requests: Sequence[RolloutRequest], sampling: Sampling
+    ) -> LogitsProcessorList:
+        """Media tokens are never drawn; temperature 0 draws the likeliest."""
+        chain: list[Any] = [
+            SuppressTokensLogitsProcessor(list(self.processor.media_token_ids), self.hf.device)
+        ]
+        if sampling.temperature > 0:
+            chain.append(TemperatureLogitsWarper(float(sampling.temperature)))
+            if sampling.top_p < 1:
+                chain.append(TopPLogitsWarper(sampling.top_p))
+            chain.append(GumbelNoise([request.seed for request in requests]))
+        return LogitsProcessorList(chain)
+
+    def rollout(
+        self,
+        request: RolloutRequest,
+        prompt: TraceSample,
+        tokens: list[int],
+        logprobs_R: np.ndarray,
+    ) -> Rollout:
+        """One row up to and with its end-of-turn token; the rest is filling."""
+        end = self.processor.end_of_turn_id
+        stopped = end in tokens
+        num_tokens = tokens.index(end) + 1 if stopped else len(tokens)
+        response = tuple(tokens[:num_tokens])
+        return Rollout(
+            request=request,
+            prompt_token_ids=prompt.prompt_token_ids,
+            response_token_ids=response,
+            text=self.processor.tokenizer.decode(response, skip_special_tokens=True),
+            logprobs=logprobs_R[:num_tokens].astype(np.float32),
+            policy_versions=np.full(num_tokens, self.version, dtype=np.int64),
+            finish_reason="stop" if stopped else "length",
+        )
+
+
+def flush_right(values_BL: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Every row's first ``length`` entries moved to its end; the padding comes first."""
+    return torch.stack(
+        [row.roll(len(row) - length) for row, length in zip(values_BL, lengths, strict=True)]
+    )
