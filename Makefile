@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup run-local train-local test check study-learning study-pipeline miniature bench clean
+.PHONY: help setup run-local train-local test check study-learning study-pipeline study miniature bench clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -30,6 +30,9 @@ study-learning: ## three seeds of the RL run and what each learned; fills docs/l
 
 study-pipeline: ## three seeds of the pipeline, hard pairs against random ones; fills docs/pipeline.md
 	$(BIN)/python -m r1reward.stages.study_pipeline recipes/pipeline_local.yaml --out docs/pipeline.md
+
+study:          ## StableReinforce, its parts and other algorithms under stress; fills docs/stability.md
+	$(BIN)/python -m r1reward.stages.study_stability recipes/studies/stability.yaml --out docs/stability.md
 
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
 	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model

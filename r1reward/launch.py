@@ -66,9 +66,12 @@ def parts_in_process(
     recipe: EngineRecipe, processor: PolicyProcessor | None, roles: Sequence[Role]
 ) -> System:
     # Here, because a driver of actors must load neither DeepSpeed nor a model.
+    from transformers.utils.logging import disable_progress_bar
+
     from r1reward.engines.in_process import InProcessGenerator, InProcessLearner
     from r1reward.engines.judge_engine import build_judge
 
+    disable_progress_bar()  # the run has its own; an actor's would go to a log that nobody watches
     generator = None
     if "rollout" in roles:
         assert processor is not None

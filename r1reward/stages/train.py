@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,19 @@ class ReplaySource:
 
 async def train(recipe: Recipe, console: Console) -> None:
     """Run or resume the recipe to its end and print the closing table."""
+    await run_training(recipe, console)
+    print_closing(recipe, RunFolder(recipe.run_dir), console)
+
+
+async def run_training(
+    recipe: Recipe,
+    console: Console,
+    change_source: Callable[[LiveSource], RolloutSource] | None = None,
+) -> None:
+    """Run or resume the recipe to its end: evaluations, rollouts, metrics, the model's folder.
+
+    ``change_source`` puts another source of rollouts in front of the engines, as studies do.
+    """
     folder = RunFolder(recipe.run_dir)
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
@@ -117,7 +130,8 @@ async def train(recipe: Recipe, console: Console) -> None:
             else:
                 assert system.generator is not None and system.judge is not None
                 requests = partial(training_requests, recipe, inputs.train)
-                source = LiveSource(recipe, system.generator, system.judge, requests)
+                live = LiveSource(recipe, system.generator, system.judge, requests)
+                source = live if change_source is None else change_source(live)
                 if inputs.heldout is not None:
                     parts = Asker(
                         recipe,
@@ -128,12 +142,11 @@ async def train(recipe: Recipe, console: Console) -> None:
                         inputs.processor.token_texts,
                     )
                     evaluator = HeldoutEvaluator(
-                        recipe, folder, inputs.heldout, parts, source, learner, trackers.opened
+                        recipe, folder, inputs.heldout, parts, live, learner, trackers.opened
                     )
             await loop.run(recipe, source, learner, recorder, start_step, evaluator)
         await learner.export(folder.model)
         write_model_settings(folder.model, recipe)
-    print_closing(recipe, folder, console)
 
 
 def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:

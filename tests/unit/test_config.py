@@ -23,6 +23,7 @@ from r1reward.sections import (
 RECIPES = sorted(
     path
     for path in (Path(__file__).parents[2] / "recipes").glob("**/*.yaml")
+    if path.parent.name != "studies"  # grids, read by tests/unit/test_stability.py
     if not path.name.startswith("mix_")  # compositions of data: test_mixing.py
 )
 

@@ -53,6 +53,7 @@ LAYERS = {
     "r1reward.actors": ACTORS,
     "r1reward.shapes": COMPOSITION,
     "r1reward.stages": COMPOSITION,
+    "r1reward.stability": COMPOSITION,
     "r1reward.report": COMPOSITION,
     "r1reward.serving": COMPOSITION,
     "r1reward.launch": COMPOSITION,

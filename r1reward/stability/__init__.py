@@ -1,0 +1,1 @@
+"""The stability study: presets under stress, seed by seed, and what became of each run."""
