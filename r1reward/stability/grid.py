@@ -56,7 +56,7 @@ class Grid(Section):
     start: Variant = Field(
         description="trains the model that stresses with starts_trained begin at"
     )
-    full_stack: FullStack
+    full_stack: FullStack | None = None
 
     @model_validator(mode="after")
     def names_exist(self) -> Grid:
@@ -70,12 +70,15 @@ class Grid(Section):
                 raise ValueError(
                     f"stresses.{name}: one of weights_behind and wrong_per_batch, not both"
                 )
-        stress_of = self.stresses.get(self.full_stack.stress)
-        if stress_of is None:
-            raise ValueError(f"full_stack.stress: there is no stress {self.full_stack.stress}")
-        for variant in self.full_stack.variants:
-            if variant not in stress_of.variants:
-                raise ValueError(f"full_stack: {variant} is no variant of {self.full_stack.stress}")
+        if self.full_stack is not None:
+            wanted = self.stresses.get(self.full_stack.stress)
+            if wanted is None:
+                raise ValueError(f"full_stack.stress: there is no stress {self.full_stack.stress}")
+            for variant in self.full_stack.variants:
+                if variant not in wanted.variants:
+                    raise ValueError(
+                        f"full_stack: {variant} is no variant of {self.full_stack.stress}"
+                    )
         return self
 
 
@@ -121,6 +124,8 @@ def grid_cells(grid: Grid, beside: Path, runs: Path) -> list[Cell]:
 
 def full_stack_cells(grid: Grid, beside: Path, runs: Path) -> list[Cell]:
     wanted = grid.full_stack
+    if wanted is None:
+        return []
     return [
         build_cell(
             grid, beside, runs, wanted.stress, variant, grid.seeds[0], wanted.set, full_stack=True

@@ -134,11 +134,13 @@ def test_killed_run_resumes_from_its_checkpoint_and_equals_the_uninterrupted_one
     assert (run_dir / kept).read_text() == (whole_run / kept).read_text()
 
 
+@pytest.mark.parametrize("mode", ["colocate", "in_process"])
 def test_saved_rollouts_train_without_engines_to_the_same_losses(
-    whole_run: Path, tmp_path: Path
+    whole_run: Path, tmp_path: Path, mode: str
 ) -> None:
+    """Whether the learner is an actor or lives in the loop's process."""
     run_dir = tmp_path / "replayed"
-    train(run_dir, f"train.from_rollouts={whole_run / 'rollouts'}")
+    train(run_dir, f"train.from_rollouts={whole_run / 'rollouts'}", f"placement.mode={mode}")
     again, live = metrics(run_dir), metrics(whole_run)
     for name in ("learner/loss", "learner/grad_norm", "reward/total", "advantage/std"):
         assert [step[name] for step in again] == [step[name] for step in live]
