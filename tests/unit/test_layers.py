@@ -30,6 +30,7 @@ LAYERS = {
     "r1reward.algorithm": PURE,
     "r1reward.evaluation": PURE,
     "r1reward.loop": PURE,
+    "r1reward.turns": PURE,
     "r1reward.fitting": PURE,
     "r1reward.collect": PURE,
     "r1reward.ask": PURE,
