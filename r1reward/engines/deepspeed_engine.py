@@ -312,6 +312,18 @@ class DeepSpeedRank:
                 else:
                     yield None
 
+    def leave_gpu(self) -> None:
+        """Parameters, gradients and optimizer states to host memory, the reference model as well."""
+        self.engine.offload_states()
+        if self.reference is not None:
+            self.reference.to("cpu")
+        torch.cuda.empty_cache()
+
+    def come_to_gpu(self) -> None:
+        self.engine.reload_states()
+        if self.reference is not None:
+            self.reference.to(self.device)
+
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(
             str(folder), tag="learner", client_state={"num_updates": self.num_updates}

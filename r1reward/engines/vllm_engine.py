@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
@@ -30,6 +30,8 @@ from r1reward.engines.processor import resolve_model_path
 from r1reward.engines.vllm_weight_transfer import BACKEND
 from r1reward.sections import EngineSection, ModelSection
 from r1reward.types import FinishReason, WeightsHandle
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class EngineBrokenError(RuntimeError):
 class VllmEngine:
     """Owns the LLM. All public methods may be called from any thread."""
 
-    def __init__(self, model: ModelSection, engine: EngineSection, device: str) -> None:
+    def __init__(
+        self, model: ModelSection, engine: EngineSection, device: str, can_sleep: bool = False
+    ) -> None:
         self.version = 0
         self.broken = False
         self.futures: dict[str, Future[Completion]] = {}
@@ -74,7 +78,9 @@ class VllmEngine:
         # The engine is built in the thread that steps it: OpenMP pools belong to a thread.
         ready: Future[None] = Future()
         self.thread = threading.Thread(
-            target=self.run, args=(llm_arguments(model, engine, device), ready), daemon=True
+            target=self.run,
+            args=(llm_arguments(model, engine, device, can_sleep), ready),
+            daemon=True,
         )
         self.thread.start()
         ready.result()
@@ -87,13 +93,28 @@ class VllmEngine:
 
     def load_weights(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> Future[float]:
         """Swap in a complete bundle once the engine is empty; resolves to the seconds it took."""
-        future: Future[float] = Future()
+        return self.when_empty(lambda: self.apply(handle, buckets))
+
+    def sleep(self) -> Future[None]:
+        """Leave the GPU once the engine is empty: weights to host memory, the cache forgotten.
+
+        Needs ``can_sleep``; nothing may be submitted before ``wake_up``.
+        """
+        return self.when_empty(self.fall_asleep)
+
+    def wake_up(self) -> Future[None]:
+        """Come back to the GPU with the weights it left with."""
+        return self.when_empty(self.get_up)
+
+    def when_empty(self, action: Callable[[], T]) -> Future[T]:
+        """Run in the engine's thread once no request is in flight. A failure breaks the engine."""
+        future: Future[T] = Future()
 
         def command() -> None:
             while self.core.has_unfinished_requests():
                 self.step()
             try:
-                future.set_result(self.apply(handle, buckets))
+                future.set_result(action())
             except BaseException as error:
                 self.broken = True
                 future.set_exception(error)
@@ -148,6 +169,15 @@ class VllmEngine:
             if isinstance(output, RequestOutput) and output.finished:
                 self.futures.pop(output.request_id).set_result(completion(output, self.version))
 
+    def fall_asleep(self) -> None:
+        # What was cached is gone with the memory; no request may be told otherwise.
+        self.llm.reset_prefix_cache()
+        self.core.reset_encoder_cache()
+        self.llm.sleep(level=1)
+
+    def get_up(self) -> None:
+        self.llm.wake_up()
+
     def apply(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> float:
         """start, update bucket by bucket, finish; then forget everything cached from old weights."""
         started = time.monotonic()
@@ -168,7 +198,9 @@ class VllmEngine:
         return time.monotonic() - started
 
 
-def llm_arguments(model: ModelSection, engine: EngineSection, device: str) -> dict[str, Any]:
+def llm_arguments(
+    model: ModelSection, engine: EngineSection, device: str, can_sleep: bool
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": resolve_model_path(model.path),
         "dtype": model.dtype,
@@ -186,6 +218,7 @@ def llm_arguments(model: ModelSection, engine: EngineSection, device: str) -> di
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
         "generation_config": "vllm",
         "disable_log_stats": True,
+        "enable_sleep_mode": can_sleep,
         "seed": 0,
     }
     if engine.kv_cache_memory_mb is not None:
