@@ -243,6 +243,11 @@ def test_clip_higher_leaves_the_lower_bound_where_it_was() -> None:
     assert [loss, gradient[0][0]] == [pytest.approx(1.6), 0.0]
 
 
+def test_clip_higher_counts_by_its_own_bound() -> None:
+    _, _, metrics = run_loss(one_sequence([1.4, 1.6], [2.0, 2.0]), CLIP_HIGHER)
+    assert metrics["policy/clip_share"].value == 0.5
+
+
 def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([6.0], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(6.0), 0.0]  # 3 * 2 instead of 6 * 2
@@ -250,6 +255,14 @@ def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([2.5], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(5.0, rel=1e-5), pytest.approx(5.0, rel=1e-5)]
     assert metrics["policy/dual_clip_share"].value == 0.0
+
+
+def test_the_bound_of_dual_clip_is_the_recipes() -> None:
+    wide = AlgorithmSection(dual_clip=7)
+    loss, gradient, metrics = run_loss(one_sequence([6.0, 8.0], [-2.0, -2.0]), wide)
+    assert loss == pytest.approx((6 * 2 + 7 * 2) / 2, rel=1e-5)
+    assert gradient[0] == [pytest.approx(6.0, rel=1e-5), 0.0]
+    assert metrics["policy/dual_clip_share"].value == 0.5
 
 
 def test_dual_clip_does_not_touch_a_favoured_token() -> None:
