@@ -242,14 +242,16 @@ class NoCorrection(Section):
 
 
 class TokenIs(Section):
-    """Truncated importance sampling: each token's loss times min(pi_old / pi_rollout, cap)."""
+    """Truncated importance sampling: each token's surrogate times
+    min(pi_old / pi_rollout, cap).
+    """
 
     type: Literal["token_is"]
     cap: float = Field(default=2.0, ge=1)
 
 
 class SequenceMask(Section):
-    """No loss from a sequence whose geometric mean of pi_old / pi_rollout is outside [low, high]."""
+    """No surrogate from a sequence whose geometric mean of pi_old / pi_rollout is outside [low, high]."""
 
     type: Literal["sequence_mask"]
     low: float = Field(default=0.5, gt=0, lt=1)

@@ -25,7 +25,7 @@ def rollout_weights(
     mask_BT: torch.Tensor,
     correction: NoCorrection | TokenIs | SequenceMask,
 ) -> tuple[torch.Tensor | None, Metrics]:
-    """What each token's loss is multiplied by, shape [B, T], and the metrics. None: by 1.
+    """What each token's surrogate is multiplied by, shape [B, T], and the metrics. None: by 1.
 
     Weights change no denominator: a masked sequence still counts as one.
     """

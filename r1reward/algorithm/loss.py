@@ -19,7 +19,11 @@ from r1reward.sections import AlgorithmSection
 def pre_clipped_log_ratio(
     logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor, settings: AlgorithmSection
 ) -> torch.Tensor:
-    """clip(log pi - log pi_old, ln min, ln max): a token outside the bounds has no gradient."""
+    """clip(log pi - log pi_old, ln min, ln max): the clip is before the exponential.
+
+    A token outside the bounds has its ratio at the bound and no gradient, and the exponential can
+    neither overflow nor lose precision.
+    """
     log_ratio_BT = logprobs_BT.float() - old_logprobs_BT.float()
     low, high = settings.pre_clip_min, settings.pre_clip_max
     if low is not None or high is not None:
@@ -27,17 +31,6 @@ def pre_clipped_log_ratio(
             min=None if low is None else math.log(low), max=None if high is None else math.log(high)
         )
     return log_ratio_BT
-
-
-def pre_clipped_ratio(
-    logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor, settings: AlgorithmSection
-) -> torch.Tensor:
-    """exp(clip(log pi - log pi_old, ln min, ln max)): the clip is before the exponential.
-
-    A token outside the bounds has ratio at the bound and no gradient, and the exponential can
-    neither overflow nor lose precision.
-    """
-    return pre_clipped_log_ratio(logprobs_BT, old_logprobs_BT, settings).exp()
 
 
 def policy_ratio(
@@ -112,25 +105,26 @@ def policy_loss(
     ``denominator`` is the size of the whole train batch over all micro-batches and ranks, in sequences
     or, with ``loss_mean: token``, in response tokens, so the shares simply add up: the loss does not
     depend on how the batch was cut. The reference is read when KL is in the loss; ``weights_BT`` are
-    the rollout correction's and weigh a token's whole loss.
+    the rollout correction's and weigh the surrogate alone, as in verl and TRL: a token that the policy
+    gradient counts less, or not at all, is held to the base model as any other.
     """
-    # Padding is neutralised before any arithmetic: in the backward pass 0 * inf is nan.
-    logprobs_BT = logprobs_BT.masked_fill(~mask_BT, 0.0)
-    old_logprobs_BT = old_logprobs_BT.masked_fill(~mask_BT, 0.0)
-    advantages_BT = advantages_BT.masked_fill(~mask_BT, 0.0)
+    # Padding is neutralised before any arithmetic: in the backward pass 0 * inf is nan. Float32 comes
+    # first, once: the gradients of surrogate and KL are added before they are rounded again.
+    logprobs_BT = logprobs_BT.float().masked_fill(~mask_BT, 0.0)
+    old_logprobs_BT = old_logprobs_BT.float().masked_fill(~mask_BT, 0.0)
+    advantages_BT = advantages_BT.float().masked_fill(~mask_BT, 0.0)
     losses_BT = token_losses(logprobs_BT, old_logprobs_BT, advantages_BT, settings, mask_BT)
     with torch.no_grad():
         metrics = ratio_metrics(logprobs_BT, old_logprobs_BT, advantages_BT, mask_BT, settings)
+    if weights_BT is not None:
+        losses_BT = losses_BT * weights_BT.detach().float().masked_fill(~mask_BT, 0.0)
     if settings.kl_in_loss:
         assert reference_logprobs_BT is not None, "KL in the loss needs the reference's log-probs"
-        reference_logprobs_BT = reference_logprobs_BT.masked_fill(~mask_BT, 0.0)
-        estimate = ESTIMATORS[settings.kl_estimator]
-        kl_BT = estimate(logprobs_BT.float(), reference_logprobs_BT.float())
+        reference_logprobs_BT = reference_logprobs_BT.float().masked_fill(~mask_BT, 0.0)
+        kl_BT = ESTIMATORS[settings.kl_estimator](logprobs_BT, reference_logprobs_BT)
         losses_BT = losses_BT + settings.kl_beta * kl_BT
         if mask_BT.any():
             metrics["policy/kl_in_loss"] = mean(kl_BT[mask_BT].mean().item(), int(mask_BT.sum()))
-    if weights_BT is not None:
-        losses_BT = losses_BT * weights_BT.detach().masked_fill(~mask_BT, 0.0)
     return batch_share(losses_BT, mask_BT, denominator, settings), metrics
 
 

@@ -140,6 +140,37 @@ def test_truncated_traces_are_masked_when_asked_and_counted(masked: bool) -> Non
     assert metrics.get("advantage/num_masked") == (8 - len(counted) if masked else None)
 
 
+@pytest.mark.parametrize(("masked", "size"), [(True, 0.0), (False, 0.75)])
+def test_a_masked_trace_is_in_no_baseline(masked: bool, size: float) -> None:
+    """Of two samples, 0.5 and 2, the second is cut off: the first has nothing to be compared with."""
+
+    class CuttingTheSecond(FakeGenerator):
+        async def generate(
+            self, requests: Sequence[RolloutRequest], sampling: Sampling
+        ) -> AsyncIterator[Rollout]:
+            async for rollout in super().generate(requests, sampling):
+                cut = rollout.request.sample_index == 1
+                yield replace(rollout, finish_reason="length") if cut else rollout
+
+    recipe = make_recipe(
+        train__num_steps=1,
+        rollout__samples_per_prompt=2,
+        algorithm__baseline="group_mean",
+        algorithm__normalize=False,
+        algorithm__filter_sigma=None,
+        algorithm__mask_truncated=masked,
+    )
+
+    def first_wrong(request: RolloutRequest) -> str:
+        return (right_answer if request.sample_index else wrong_answer)(request)
+
+    learner, _ = train(recipe, CuttingTheSecond(first_wrong))
+    samples = [sample for update in learner.updates for sample in update]
+    for first, second in zip(samples[::2], samples[1::2], strict=True):
+        assert first.advantages == pytest.approx(np.full(len(first.advantages), -size))
+        assert second.advantages == pytest.approx(np.full(len(second.advantages), size))
+
+
 @pytest.mark.parametrize(
     ("rule", "num_pairs", "share"),
     [("sigma", 8, 0.0), ("authors", 8, 1.0), ("sigma", 24, 1.0), ("keep_both_signs", 24, 0.0)],
@@ -148,6 +179,24 @@ def test_the_recipe_chooses_the_filter_rule(rule: str, num_pairs: int, share: fl
     """One wrong of 8 is within 3 sigma, but not for the authors' rule; one of 24 is outside."""
     recipe = make_recipe(
         train__num_steps=1, rollout__prompts_per_step=num_pairs, algorithm__filter_rule=rule
+    )
+
+    def answer(request: RolloutRequest) -> str:
+        return (right_answer if number(request) else wrong_answer)(request)
+
+    _, recorder = train(recipe, FakeGenerator(answer), num_pairs)
+    assert recorder.reports[0].metrics["advantage/filtered_wrong_share"] == share
+
+
+@pytest.mark.parametrize(
+    ("sigma", "num_pairs", "share"), [(2.0, 8, 1.0), (9.0, 24, 0.0), (None, 24, 0.0)]
+)
+def test_the_recipe_chooses_how_far_the_filter_reaches(
+    sigma: float | None, num_pairs: int, share: float
+) -> None:
+    """At 3, the default, the one wrong answer of 8 stays and that of 24 goes."""
+    recipe = make_recipe(
+        train__num_steps=1, rollout__prompts_per_step=num_pairs, algorithm__filter_sigma=sigma
     )
 
     def answer(request: RolloutRequest) -> str:

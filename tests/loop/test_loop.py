@@ -217,9 +217,33 @@ def test_kl_in_the_loss_leaves_the_reward_alone_and_sends_the_reference_along() 
     assert recorder.reports[0].metrics["policy/reference_kl"] == pytest.approx(0.02, abs=1e-6)
 
 
+def test_kl_is_measured_without_a_weight_when_it_is_asked_for() -> None:
+    recipe = make_recipe(
+        train__num_steps=1,
+        algorithm__log_reference_kl=True,
+        algorithm__normalize=False,
+        algorithm__filter_sigma=None,
+    )
+    _, _, learner, recorder = run_loop(recipe)
+    assert learner.passes == [("policy", 4), ("reference", 4)]
+    assert recorder.reports[0].metrics["policy/reference_kl"] == pytest.approx(0.2, abs=1e-6)
+    samples = [sample for update in learner.updates for sample in update]
+    for sample, item in zip(samples, recorder.batches[0].rollouts, strict=True):
+        assert sample.advantages.tolist() == [item.reward.total] * len(sample.advantages)
+
+
 def test_without_a_reference_model_samples_have_no_reference_log_probs() -> None:
     _, _, learner, _ = run_loop(make_recipe(train__num_steps=1))
     assert all(s.reference_logprobs is None for update in learner.updates for s in update)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_generator_is_asked_for_the_recipes_temperature(temperature: float) -> None:
+    """Recipes refuse anything but 1, because of the log-probs; the collector takes what it gets."""
+    recipe = make_recipe(train__num_steps=1)
+    rollout = recipe.rollout.model_copy(update={"temperature": temperature})
+    generator, _, _, _ = run_loop(recipe.model_copy(update={"rollout": rollout}))
+    assert generator.samplings == [Sampling(temperature, recipe.model.max_new_tokens)]
 
 
 def test_samples_keep_their_images() -> None:

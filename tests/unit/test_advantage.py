@@ -234,6 +234,36 @@ def test_an_outlier_is_removed_as_ever_while_its_sign_has_other_tokens() -> None
     assert ours.values[-1] == 0.0
 
 
+@pytest.mark.parametrize(("sigma", "kept"), [(1.5, False), (2.0, True)])
+def test_the_threshold_is_the_callers(sigma: float, kept: bool) -> None:
+    advantages = advantages_from_returns(seventy_five_right(), normalize=True, filter_sigma=sigma)
+    wrong = -math.sqrt(3) if kept else 0.0
+    assert flat(advantages.values)[75:] == pytest.approx([wrong] * 25, rel=1e-6)
+
+
+def test_the_authors_bound_is_the_callers() -> None:
+    # 1.625 - 4 is below -sqrt(3).
+    advantages = advantages_from_returns(
+        seventy_five_right(), normalize=True, filter_sigma=4.0, filter_rule="authors"
+    )
+    assert flat(advantages.values)[75:] == pytest.approx([-math.sqrt(3)] * 25, rel=1e-6)
+
+
+def test_the_threshold_of_keeping_both_signs_is_the_callers() -> None:
+    advantages = advantages_from_returns(
+        seventy_five_right(), normalize=True, filter_sigma=1.5, filter_rule="keep_both_signs"
+    )
+    assert flat(advantages.values)[75:] == [-1.5] * 25
+    # Mean 0, sigma sqrt(1.375): z are 0.85, -0.43 and -2.13, which is outside 2 but not alone.
+    returns = one_token_each(*[1.0] * 4, *[-0.5] * 3, -2.5)
+    advantages = advantages_from_returns(
+        returns, normalize=True, filter_sigma=2.0, filter_rule="keep_both_signs"
+    )
+    spread = math.sqrt(1.375)
+    expected = [1 / spread] * 4 + [-0.5 / spread] * 3 + [0.0]
+    assert flat(advantages.values) == pytest.approx(expected, rel=1e-6)
+
+
 # Masked sequences -----------------------------------------------------------------------------
 
 

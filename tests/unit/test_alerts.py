@@ -78,6 +78,34 @@ def test_rules_at_their_thresholds(changes: dict[str, float], expected: list[str
 
 
 @pytest.mark.parametrize(
+    ("settings", "changes", "expected"),
+    [
+        ({"max_truncated_share": 0.5}, {"rollout__truncated_share": 0.5}, []),
+        ({"max_truncated_share": 0.1}, {"rollout__truncated_share": 0.15}, ["length_at_cap"]),
+        ({"max_logprob_gap": 0.1}, {"policy__logprob_gap_mean": 0.1}, []),
+        ({"max_logprob_gap": 0.003}, {}, ["logprob_gap"]),
+        ({"max_abstain_share": 0.5}, {"judge__num_abstained": 50.0}, []),
+        ({"max_abstain_share": 0.01}, {"judge__num_abstained": 2.0}, ["judge_abstaining"]),
+        ({"max_unparsed_share": 0.5}, {"rollout__unparsed_share": 0.5}, []),
+        ({"max_unparsed_share": 0.1}, {"rollout__unparsed_share": 0.15}, ["unparsed"]),
+        ({"min_slot_1_share": 0.2}, {"rollout__slot_1_share": 0.25}, []),
+        ({"min_slot_1_share": 0.45}, {"rollout__slot_1_share": 0.44}, ["slot_drift"]),
+        ({"max_slot_1_share": 0.8}, {"rollout__slot_1_share": 0.75}, []),
+        ({"max_slot_1_share": 0.55}, {"rollout__slot_1_share": 0.56}, ["slot_drift"]),
+        ({"min_entropy": 0.5}, {"policy__entropy": 0.4}, ["entropy_collapse"]),
+        ({"min_entropy": 0.01}, {"policy__entropy": 0.015}, []),
+        ({"max_kl": 2.0}, {"policy__reference_kl": 1.5}, []),
+        ({"max_kl": 0.01}, {"policy__behaviour_kl": 0.02}, ["kl_above_bound"]),
+    ],
+)
+def test_every_threshold_is_the_recipes(
+    settings: dict[str, object], changes: dict[str, float], expected: list[str]
+) -> None:
+    watch = AlertWatch(AlertsSection.model_validate({"window": 1, **settings}))
+    assert names_on(watch, 1, **changes) == expected
+
+
+@pytest.mark.parametrize(
     ("share", "drifts"), [(0.61, True), (0.39, True), (0.6, False), (0.4, False)]
 )
 def test_slot_drift_needs_a_full_window(share: float, drifts: bool) -> None:
@@ -211,6 +239,14 @@ def test_consistency_that_rises_alone_is_an_alert(match: float, right: float, on
     assert last_on(settings, *before, *after) == expected
     assert last_on(settings, *before[1:], *after) == []  # needs two full windows
     assert last_on(settings, judged(0.0, 1.0), *before, *after) == expected  # and no more
+
+
+@pytest.mark.parametrize(("max_rise", "on"), [(0.0625, True), (0.25, False)])
+def test_the_rise_of_consistency_is_the_recipes(max_rise: float, on: bool) -> None:
+    settings = AlertsSection(window=1, max_match_rise=max_rise)
+    after = judged(0.5625, 0.5) if on else judged(0.625, 0.5)
+    expected = ["consistent_but_not_better"] if on else []
+    assert last_on(settings, judged(0.5, 0.5), after) == expected
 
 
 @pytest.mark.parametrize("name", ["learner/loss", "learner/grad_norm"])

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.algorithm.loss import policy_loss, pre_clipped_ratio, sequence_mean, token_losses
+from r1reward.algorithm.loss import (
+    policy_loss,
+    policy_ratio,
+    pre_clipped_log_ratio,
+    sequence_mean,
+    token_losses,
+)
 from r1reward.sections import AlgorithmSection
 
 PRE_CLIP = AlgorithmSection()
@@ -16,6 +22,11 @@ NO_PRE_CLIP = AlgorithmSection(pre_clip_min=None, pre_clip_max=None)
 LOGPROBS = torch.tensor([[-0.1, -0.1, -0.1, -0.1]])
 OLD_LOGPROBS = torch.tensor([[-10.0, -0.2, -0.2, -5.0]])
 ADVANTAGES = torch.tensor([[-1.0, -1.0, 0.5, -0.5]])
+
+
+def token_ratio(logprob: float, old: float, settings: AlgorithmSection) -> float:
+    log_ratio = pre_clipped_log_ratio(torch.tensor([[logprob]]), torch.tensor([[old]]), settings)
+    return float(policy_ratio(log_ratio, None, settings))
 
 
 def loss_and_gradient(
@@ -57,14 +68,29 @@ def test_token_losses_with_pre_clip_are_the_golden_numbers() -> None:
 
 
 def test_pre_clip_bounds_the_ratio_from_below_too() -> None:
-    ratio = pre_clipped_ratio(torch.tensor([[-20.0]]), torch.tensor([[-1.0]]), PRE_CLIP)
-    assert ratio.item() == pytest.approx(1e-3, rel=1e-6)
+    assert token_ratio(-20.0, -1.0, PRE_CLIP) == pytest.approx(1e-3, rel=1e-6)
 
 
 def test_pre_clip_keeps_a_huge_log_ratio_finite_where_the_plain_ratio_overflows() -> None:
-    logprobs, old = torch.tensor([[-0.1]]), torch.tensor([[-200.0]])
-    assert pre_clipped_ratio(logprobs, old, NO_PRE_CLIP).item() == math.inf
-    assert pre_clipped_ratio(logprobs, old, PRE_CLIP).item() == pytest.approx(1000.0, rel=1e-6)
+    assert token_ratio(-0.1, -200.0, NO_PRE_CLIP) == math.inf
+    assert token_ratio(-0.1, -200.0, PRE_CLIP) == pytest.approx(1000.0, rel=1e-6)
+
+
+def test_the_bounds_of_pre_clip_are_the_recipes() -> None:
+    narrow = AlgorithmSection(pre_clip_min=0.5, pre_clip_max=4)
+    assert token_ratio(-3.0, -1.0, narrow) == pytest.approx(0.5)
+    assert token_ratio(-1.0, -3.0, narrow) == pytest.approx(4.0)
+    wide = AlgorithmSection(pre_clip_min=1e-5, pre_clip_max=1e5)
+    assert token_ratio(-11.0, -1.0, wide) == pytest.approx(math.exp(-10))
+    assert token_ratio(-1.0, -11.0, wide) == pytest.approx(math.exp(10), rel=2e-6)
+
+
+def test_the_width_of_the_clip_is_the_recipes() -> None:
+    narrow = AlgorithmSection(clip_epsilon=0.1)
+    above = loss_and_gradient([[math.log(1.15)]], [[0.0]], [[2.0]], [[True]], narrow)
+    assert above == (pytest.approx(-2.2), [[0.0]])
+    below = loss_and_gradient([[math.log(0.85)]], [[0.0]], [[-2.0]], [[True]], narrow)
+    assert below == (pytest.approx(1.8), [[0.0]])
 
 
 def test_bfloat16_inputs_give_the_float32_function_of_the_rounded_inputs() -> None:
@@ -214,6 +240,31 @@ def test_metrics_count_clipped_and_pre_clipped_tokens() -> None:
     assert metrics["policy/ratio_max"].value == pytest.approx(1000, rel=1e-5)
     assert metrics["policy/ratio_mean"].value == pytest.approx(1002.5 / 4, rel=1e-5)
     assert metrics["policy/ratio_mean"].weight == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "clipped", "pre_clipped"),
+    [
+        (AlgorithmSection(), 0, 2),
+        (AlgorithmSection(clip_epsilon=0.1), 2, 2),
+        (AlgorithmSection(clip_epsilon=0.1, clip_epsilon_high=0.2), 1, 2),
+        (AlgorithmSection(pre_clip_min=1e-5), 0, 1),
+        (AlgorithmSection(pre_clip_max=1e5), 0, 1),
+        (AlgorithmSection(pre_clip_min=None), 0, 1),
+        (AlgorithmSection(pre_clip_max=None), 0, 1),
+        (AlgorithmSection(pre_clip_min=0.87, pre_clip_max=1.12), 0, 4),
+    ],
+)
+def test_the_shares_are_counted_by_the_recipes_bounds(
+    settings: AlgorithmSection, clipped: int, pre_clipped: int
+) -> None:
+    ratios = [1.15, 0.85, 1e4, 1e-4]
+    logprobs = torch.tensor([[-20 + math.log(ratio) for ratio in ratios]])
+    advantages = torch.tensor([[1.0, -1.0, -1.0, 1.0]])
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    _, metrics = policy_loss(logprobs, torch.full((1, 4), -20.0), advantages, mask, 1, settings)
+    assert metrics["policy/clip_share"].value == clipped / 4
+    assert metrics["policy/pre_clip_share"].value == pre_clipped / 4
 
 
 def test_a_micro_batch_of_padding_only_has_loss_zero_and_no_metrics() -> None:

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1reward.algorithm.advantage import advantages_from_returns
 from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss, token_losses
@@ -18,6 +20,7 @@ from r1reward.metrics import Metrics, merge
 from r1reward.sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 
 PAPER = AlgorithmSection()
+NO_PRE_CLIP = AlgorithmSection(pre_clip_min=None, pre_clip_max=None)
 CLIP_HIGHER = AlgorithmSection(clip_epsilon_high=0.5)
 DUAL_CLIP = AlgorithmSection(dual_clip=3)
 SEQUENCE = AlgorithmSection(ratio="sequence")
@@ -35,6 +38,7 @@ EVERYTHING = AlgorithmSection(
     kl_estimator="k3",
 )
 SWITCHES = {
+    "no_pre_clip": NO_PRE_CLIP,
     "clip_higher": CLIP_HIGHER,
     "dual_clip": DUAL_CLIP,
     "sequence": SEQUENCE,
@@ -45,6 +49,8 @@ SWITCHES = {
     "everything": EVERYTHING,
 }
 every_switch = pytest.mark.parametrize("settings", SWITCHES.values(), ids=SWITCHES.keys())
+LOSSES = {"paper": PAPER, **SWITCHES}
+every_loss = pytest.mark.parametrize("settings", LOSSES.values(), ids=LOSSES.keys())
 
 NONE = NoCorrection(type="none")
 TOKEN_IS = TokenIs(type="token_is")
@@ -84,6 +90,9 @@ TOKENS = Tokens(
 )
 
 
+PER_TOKEN = ("logprobs", "old", "advantages", "reference", "rollout")
+
+
 def run_loss(
     tokens: Tokens,
     settings: AlgorithmSection,
@@ -92,18 +101,20 @@ def run_loss(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[float, list[list[float]], Metrics]:
     """The loss as the learner computes it: value, gradient of the log-probs, metrics."""
-    old_BT, rollout_BT = torch.tensor(tokens.old), torch.tensor(tokens.rollout)
+    old_BT = torch.tensor(tokens.old, dtype=dtype)
+    rollout_BT = torch.tensor(tokens.rollout, dtype=dtype)
+    reference_BT = torch.tensor(tokens.reference, dtype=dtype)
     logprobs_BT = torch.tensor(tokens.logprobs, dtype=dtype, requires_grad=True)
     mask_BT = torch.arange(old_BT.shape[1])[None] < torch.tensor(tokens.lengths)[:, None]
     weights_BT, correction_metrics = rollout_weights(old_BT, rollout_BT, mask_BT, correction)
     loss, metrics = policy_loss(
         logprobs_BT,
         old_BT,
-        torch.tensor(tokens.advantages),
+        torch.tensor(tokens.advantages, dtype=dtype),
         mask_BT,
         (size or tokens.size).denominator(settings.loss_mean),
         settings,
-        reference_logprobs_BT=torch.tensor(tokens.reference) if settings.kl_in_loss else None,
+        reference_logprobs_BT=reference_BT if settings.kl_in_loss else None,
         weights_BT=weights_BT,
     )
     loss.backward()
@@ -144,15 +155,15 @@ def double_loss(
             if settings.ratio == "cispo":
                 gain = clip(math.exp(stopped[t]), low, high) * advantage * (logs[t] + old[t])
             loss = -gain
-            if settings.kl_in_loss:
-                d = logprobs[row][t] - tokens.reference[row][t]
-                kl = d * d / 2 if settings.kl_estimator == "k2" else math.exp(-d) - 1 + d
-                loss += settings.kl_beta * kl
             if isinstance(correction, TokenIs):
                 loss *= min(math.exp(gaps[t]), correction.cap)
             if isinstance(correction, SequenceMask):
                 mean = math.exp(sum(gaps) / length)
                 loss *= 1.0 if correction.low <= mean <= correction.high else 0.0
+            if settings.kl_in_loss:
+                d = logprobs[row][t] - tokens.reference[row][t]
+                kl = d * d / 2 if settings.kl_estimator == "k2" else math.exp(-d) - 1 + d
+                loss += settings.kl_beta * kl
             losses.append(loss)
         summed += sum(losses) if settings.loss_mean == "token" else sum(losses) / length
     return summed / tokens.size.denominator(settings.loss_mean)
@@ -175,7 +186,7 @@ def difference_quotients(
     return gradient
 
 
-@every_switch
+@every_loss
 @every_correction
 def test_loss_and_gradient_are_those_of_double_precision(
     settings: AlgorithmSection, correction: Correction
@@ -232,6 +243,11 @@ def test_clip_higher_leaves_the_lower_bound_where_it_was() -> None:
     assert [loss, gradient[0][0]] == [pytest.approx(1.6), 0.0]
 
 
+def test_clip_higher_counts_by_its_own_bound() -> None:
+    _, _, metrics = run_loss(one_sequence([1.4, 1.6], [2.0, 2.0]), CLIP_HIGHER)
+    assert metrics["policy/clip_share"].value == 0.5
+
+
 def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([6.0], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(6.0), 0.0]  # 3 * 2 instead of 6 * 2
@@ -239,6 +255,14 @@ def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([2.5], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(5.0, rel=1e-5), pytest.approx(5.0, rel=1e-5)]
     assert metrics["policy/dual_clip_share"].value == 0.0
+
+
+def test_the_bound_of_dual_clip_is_the_recipes() -> None:
+    wide = AlgorithmSection(dual_clip=7)
+    loss, gradient, metrics = run_loss(one_sequence([6.0, 8.0], [-2.0, -2.0]), wide)
+    assert loss == pytest.approx((6 * 2 + 7 * 2) / 2, rel=1e-5)
+    assert gradient[0] == [pytest.approx(6.0, rel=1e-5), 0.0]
+    assert metrics["policy/dual_clip_share"].value == 0.5
 
 
 def test_dual_clip_does_not_touch_a_favoured_token() -> None:
@@ -316,6 +340,27 @@ def test_kl_in_the_loss_is_added_at_every_token_with_its_gradient(
     assert metrics["policy/kl_in_loss"].weight == 2
 
 
+@pytest.mark.parametrize(
+    ("correction", "gap", "weight"),
+    [
+        (TOKEN_IS, math.log(1.5), 1.5),
+        (SEQUENCE_MASK, math.log(1.5), 1.0),
+        (SEQUENCE_MASK, 5.0, 0.0),
+    ],
+    ids=["token_is", "kept", "masked"],
+)
+def test_the_correction_weighs_the_surrogate_and_leaves_kl_alone(
+    correction: Correction, gap: float, weight: float
+) -> None:
+    # Ratio 1, A = -2, log pi - log pi_ref = 0.25: the surrogate is 2, and beta * k2 is 0.5 / 32.
+    tokens = one_sequence([1.0], [-2.0], old=-0.75)
+    tokens = replace(tokens, rollout=[[-0.75 - gap]])
+    loss, gradient, metrics = run_loss(tokens, KL_K2, correction)
+    assert loss == pytest.approx(2 * weight + 0.5 / 32, rel=1e-6)
+    assert gradient[0] == pytest.approx([2 * weight + 0.5 * 0.25], rel=1e-6)
+    assert metrics["policy/kl_in_loss"].value == pytest.approx(1 / 32)
+
+
 def test_kl_in_the_reward_leaves_the_loss_alone() -> None:
     in_reward = AlgorithmSection(kl_beta=0.5, kl_estimator="k3")
     assert run_loss(TOKENS, in_reward) == run_loss(TOKENS, PAPER)
@@ -328,13 +373,15 @@ OLD_LOGPROBS = torch.tensor([[-10.0, -0.2, -0.2, -5.0]])
 ADVANTAGES = torch.tensor([[-1.0, -1.0, 0.5, -0.5]])
 SEQUENCE_RATIO = math.exp((math.log(1000) + 0.1 + 0.1 + 4.9) / 4)  # 20.125
 GOLDEN = [
+    (PAPER, [1000.0, 1.105171, -0.552585, 67.144890]),
+    (NO_PRE_CLIP, [19930.370, 1.105171, -0.552585, 67.144890]),
     (DUAL_CLIP, [3.0, 1.105171, -0.552585, 1.5]),
     (SEQUENCE, [SEQUENCE_RATIO, SEQUENCE_RATIO, -0.6, SEQUENCE_RATIO / 2]),
     # Log-probs -3.092245 (Pre-Clip), -0.1, -0.1, -0.1; weights 1.2, e^0.1, e^0.1, 1.2.
     (CISPO, [1.2 * (math.log(1000) - 10), -0.1105171, 0.0552585, -0.06]),
 ]
 golden = pytest.mark.parametrize(
-    ("settings", "wanted"), GOLDEN, ids=["dual_clip", "sequence", "cispo"]
+    ("settings", "wanted"), GOLDEN, ids=["paper", "no_pre_clip", "dual_clip", "sequence", "cispo"]
 )
 
 
@@ -375,19 +422,27 @@ def test_bfloat16_does_not_round_the_sequence_ratio() -> None:
     assert losses[0].tolist() == pytest.approx([ratio, ratio, -0.6, ratio / 2], rel=2e-6)
 
 
-@every_switch
+def rounded(rows: list[list[float]]) -> list[list[float]]:
+    return torch.tensor(rows).bfloat16().float().tolist()  # type: ignore[no-any-return]
+
+
+@every_loss
 @every_correction
 def test_the_whole_loss_in_bfloat16_is_the_float32_loss_of_the_rounded_inputs(
     settings: AlgorithmSection, correction: Correction
 ) -> None:
-    def rounded(rows: list[list[float]]) -> list[list[float]]:
-        return torch.tensor(rows).bfloat16().float().tolist()  # type: ignore[no-any-return]
-
-    tokens = replace(TOKENS, logprobs=rounded(TOKENS.logprobs))
-    in_bfloat16 = run_loss(tokens, settings, correction, dtype=torch.bfloat16)
-    in_float32 = run_loss(tokens, settings, correction)
-    assert (in_bfloat16[0], in_bfloat16[2]) == (in_float32[0], in_float32[2])
-    assert in_bfloat16[1] == rounded(in_float32[1])
+    """All inputs rounded. The gradient, too, is rounded once, where it leaves in bfloat16."""
+    parts: dict[str, Any] = {name: rounded(getattr(TOKENS, name)) for name in PER_TOKEN}
+    tokens = replace(TOKENS, **parts)
+    loss, gradient, metrics = run_loss(tokens, settings, correction, dtype=torch.bfloat16)
+    exact_loss, exact_gradient, exact_metrics = run_loss(tokens, settings, correction)
+    assert (loss, metrics) == (exact_loss, exact_metrics)
+    assert gradient == rounded(exact_gradient)
+    wanted = double_loss(tokens, tokens.logprobs, settings, correction)
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    assert wanted != pytest.approx(
+        double_loss(TOKENS, TOKENS.logprobs, settings, correction), rel=1e-5
+    ), "bfloat16 has rounded nothing"
 
 
 # Where no gradient may be ---------------------------------------------------------------------
@@ -406,16 +461,65 @@ def test_a_token_outside_pre_clip_has_no_gradient_whatever_the_ratio(
         assert run_loss(tokens, unbounded)[1][0][0] != 0.0
 
 
+def filtered(settings: AlgorithmSection) -> Tokens:
+    """One sequence of twelve returns, one of them an outlier: its z is -sqrt(11), below -3."""
+    returns = [np.array([1.0] * 5 + [0.0] + [1.0] * 6)]
+    advantages = advantages_from_returns(
+        returns, normalize=True, filter_sigma=settings.filter_sigma
+    ).values[0]
+    ratios = [1.1, 0.9, 1.3, 0.7, 1.0, 0.85, 1.05, 0.95, 1.6, 0.5, 1.01, 0.99]
+    tokens = one_sequence(ratios, advantages.tolist())
+    return replace(tokens, rollout=[[-2.9] * 12])
+
+
+TOKEN_BY_TOKEN = {
+    name: settings
+    for name, settings in LOSSES.items()
+    if settings.ratio != "sequence" and not settings.kl_in_loss
+}
+
+
+@pytest.mark.parametrize("settings", TOKEN_BY_TOKEN.values(), ids=TOKEN_BY_TOKEN.keys())
+@every_correction
+def test_a_filtered_token_has_no_gradient_and_stays_in_the_denominator(
+    settings: AlgorithmSection, correction: Correction
+) -> None:
+    tokens = filtered(settings)
+    _, gradient, _ = run_loss(tokens, settings, correction)
+    wanted = difference_quotients(tokens, settings, correction)[0]
+    assert gradient[0] == pytest.approx(wanted, rel=1e-5, abs=1e-8)
+    assert gradient[0][5] == 0.0
+    assert gradient[0][4] != 0.0
+    unfiltered = filtered(settings.model_copy(update={"filter_sigma": None}))
+    assert run_loss(unfiltered, settings, correction)[1][0][5] > 0.1
+
+
+@pytest.mark.parametrize("ratio", [2e3, 1.4, 1.0, 0.6, 5e-4])
+@pytest.mark.parametrize("settings", TOKEN_BY_TOKEN.values(), ids=TOKEN_BY_TOKEN.keys())
+def test_advantage_0_has_no_gradient_at_any_ratio(settings: AlgorithmSection, ratio: float) -> None:
+    _, gradient, _ = run_loss(one_sequence([ratio, 1.0], [0.0, 0.5], old=-9.0), settings)
+    assert gradient[0][0] == 0.0
+    assert gradient[0][1] == pytest.approx(-0.25)
+
+
+def test_with_the_sequence_ratio_only_a_sequence_filtered_whole_has_no_gradient() -> None:
+    whole = one_sequence([1.1, 1.1], [0.0, 0.0])
+    assert run_loss(whole, SEQUENCE)[1] == [[0.0, 0.0]]
+    # s = 1.1 at both tokens; the loss -s * 0.5 / 2 has the gradient -s / 2 * 0.5 / 2 at each.
+    _, gradient, _ = run_loss(one_sequence([1.1, 1.1], [0.0, 0.5]), SEQUENCE)
+    assert gradient[0] == pytest.approx([-1.1 / 8, -1.1 / 8], rel=1e-5)
+
+
 def test_kl_in_the_loss_still_pulls_at_a_token_outside_pre_clip() -> None:
     tokens = one_sequence([2e3], [-1.0], old=-9.0)
     _, gradient, _ = run_loss(tokens, KL_K2)
     assert gradient[0][0] == pytest.approx(0.5 * (-9 + math.log(2e3) + 1), rel=1e-5)
 
 
-@every_switch
+@every_loss
 @every_correction
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-@pytest.mark.parametrize("where", ["logprobs", "old", "advantages", "reference", "rollout"])
+@pytest.mark.parametrize("where", PER_TOKEN)
 def test_inf_or_nan_in_padding_changes_nothing(
     where: str, value: float, settings: AlgorithmSection, correction: Correction
 ) -> None:
@@ -427,7 +531,7 @@ def test_inf_or_nan_in_padding_changes_nothing(
     )
 
 
-@every_switch
+@every_loss
 def test_inf_or_nan_in_the_weights_of_padding_changes_nothing(settings: AlgorithmSection) -> None:
     def result(padding: float) -> tuple[float, list[float]]:
         logprobs_BT = torch.tensor([[-1.0, -1.0]], requires_grad=True)
@@ -451,7 +555,7 @@ def test_inf_or_nan_in_the_weights_of_padding_changes_nothing(settings: Algorith
         assert result(padding) == clean
 
 
-@every_switch
+@every_loss
 @every_correction
 def test_a_micro_batch_of_padding_only_has_loss_zero_and_no_metrics(
     settings: AlgorithmSection, correction: Correction
@@ -485,8 +589,7 @@ def take(tokens: Tokens, rows: list[int]) -> Tokens:
     """Some rows, padded to their own longest."""
     lengths = [tokens.lengths[row] for row in rows]
     parts = {
-        name: [getattr(tokens, name)[row][: max(lengths)] for row in rows]
-        for name in ("logprobs", "old", "advantages", "reference", "rollout")
+        name: [getattr(tokens, name)[row][: max(lengths)] for row in rows] for name in PER_TOKEN
     }
     return Tokens(**parts, lengths=lengths)
 
@@ -494,7 +597,7 @@ def take(tokens: Tokens, rows: list[int]) -> Tokens:
 @given(
     token_batches(),
     st.data(),
-    st.sampled_from(list(SWITCHES.values())),
+    st.sampled_from(list(LOSSES.values())),
     st.sampled_from(list(CORRECTIONS.values())),
 )
 def test_any_split_into_micro_batches_and_ranks_adds_up(

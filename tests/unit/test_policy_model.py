@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from r1reward.algorithm.loss import pre_clipped_ratio
+from r1reward.algorithm.loss import policy_ratio, pre_clipped_log_ratio
 from r1reward.engines.policy_model import (
     LogprobHead,
     MicroBatchBuilder,
@@ -220,8 +220,12 @@ def test_bfloat16_log_probs_are_float32_numbers_near_the_float32_models(
     assert (entropies_BT - exact_entropies_BT).abs().max() < 0.2
     found_N = found_BT[batch.mask_BT]
     assert (found_N.bfloat16().float() != found_N).float().mean() > 0.9
+
+    def ratio(old_BT: torch.Tensor) -> torch.Tensor:
+        log_ratio_BT = pre_clipped_log_ratio(found_BT, old_BT, RECIPE.algorithm)
+        return policy_ratio(log_ratio_BT, batch.mask_BT, RECIPE.algorithm)
+
     # The ratio of an unchanged policy is exactly 1, and a small one is not rounded to bfloat16.
-    ratio_BT = pre_clipped_ratio(found_BT, found_BT.clone(), RECIPE.algorithm)
-    assert (ratio_BT == 1).all()
-    near_BT = pre_clipped_ratio(found_BT, found_BT - 1e-3, RECIPE.algorithm)
+    assert (ratio(found_BT.clone()) == 1).all()
+    near_BT = ratio(found_BT - 1e-3)
     assert near_BT[batch.mask_BT].mean().item() == pytest.approx(1.0010005, abs=1e-6)

@@ -161,6 +161,18 @@ def test_the_correction_compares_the_updates_own_pass_with_the_rollout() -> None
     assert not [name for name in metrics if "rollout_is" in name or "masked" in name]
 
 
+def test_the_gap_is_between_learner_and_engine_whosever_log_probs_are_the_old_ones() -> None:
+    """With the engine's as old log-probs their difference from the rollout's would be 0."""
+    told = [replace(s, old_logprobs=s.rollout_logprobs) for s in samples()]
+    table = make_table().detach()
+    gaps = [table[i, :n].numpy() - told[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
+    gap = np.concatenate(gaps)
+    _, _, metrics = shares(make_recipe(algorithm__old_logprobs="rollout"), [[told]])
+    assert metrics["policy/logprob_gap_mean"].value == pytest.approx(np.abs(gap).mean(), rel=1e-5)
+    assert metrics["policy/logprob_gap_max"].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
+    assert metrics["policy/behaviour_kl"].value == pytest.approx(-gap.mean(), rel=1e-5)
+
+
 def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
     blind = [replace(s, reference_logprobs=None) for s in samples()]
     with pytest.raises(AssertionError):
