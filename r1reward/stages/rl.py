@@ -22,7 +22,10 @@ async def rl_stage(recipe: Recipe, console: Console) -> None:
         inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
     record = stage_record(recipe, "train")
     named = {"name", "run_dir", "annotate", "sft", "select", "final"}
-    if record.begin(run.model_dump(mode="json", exclude=named), inputs):
+    settings = run.model_dump(mode="json", exclude=named)
+    # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
+    del settings["model"]["path"], settings["data"]["train"]
+    if record.begin(settings, inputs):
         console.print(f"train is complete: {record.folder}", highlight=False)
         return
     await train(run, console)

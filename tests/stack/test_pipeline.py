@@ -161,6 +161,13 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     run_here(recipe_of(run_dir), *planned_stages(recipe_of(run_dir)))
     assert {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")} == made
 
+    # Neither is it under another name: what was made is known by its content.
+    moved = run_dir.rename(run_dir.with_name("moved"))
+    run_here(recipe_of(moved), *planned_stages(recipe_of(moved)))
+    assert {p: p.stat().st_mtime_ns for p in moved.glob("*/*")} == {
+        moved / path.relative_to(run_dir): when for path, when in made.items()
+    }
+
 
 def test_a_stage_that_is_not_complete_is_named(whole: Path) -> None:
     with pytest.raises(InputError, match="run `r1reward train RECIPE` first"):
