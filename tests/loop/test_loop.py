@@ -106,6 +106,24 @@ def test_wrong_answers_are_judged_in_the_recipes_share_and_earn_the_same(
     assert rewards == {0.5}
 
 
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({}, 1.0),  # 1 - 0.5 + 0.5
+        ({"reward__consistency_weight": 0.25}, 1.25),
+        ({"reward__format_weight": 2.0}, 2.5),
+        ({"reward__consistency_range": "binary"}, 1.5),
+    ],
+)
+def test_a_right_answer_that_does_not_match_its_analysis_earns_what_the_recipe_says(
+    changes: dict[str, object], total: float
+) -> None:
+    recipe = make_recipe(train__num_steps=1, **changes)
+    _, _, _, recorder = run_loop(recipe, FakeGenerator(right_answer), FakeJudge("mismatch"))
+    assert [s.reward.total for s in recorder.batches[0].rollouts] == [total] * 4
+    assert recorder.reports[0].metrics["reward/total"] == total
+
+
 def test_failed_judge_is_counted_and_stops_the_run_above_the_share() -> None:
     abstaining = FakeJudge("abstain")
     with pytest.raises(ExceptionGroup) as caught:
