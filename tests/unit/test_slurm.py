@@ -113,7 +113,7 @@ def test_ray_starts_on_every_node_and_stops_after_the_run(tmp_path: Path) -> Non
         "start node3 start",
     }
     assert all("--address=10.0.0.7:24711" in line for line in lines[1:3])
-    assert lines[3] == f"run 10.0.0.7:24711 train {RECIPE} seed=3"
+    assert lines[3] == f"run 10.0.0.7:24711 run {RECIPE} seed=3"
     assert sorted(lines[4:]) == ["stop node1", "stop node2", "stop node3"]
 
 
@@ -138,10 +138,10 @@ def test_a_token_that_is_given_is_used(tmp_path: Path) -> None:
     }
 
 
-def test_a_pipeline_is_another_verb(tmp_path: Path) -> None:
-    with job(tmp_path, RECIPE, R1REWARD_VERB="run", SLURM_JOB_NODELIST="node1") as running:
+def test_rl_alone_is_another_verb(tmp_path: Path) -> None:
+    with job(tmp_path, RECIPE, R1REWARD_VERB="train", SLURM_JOB_NODELIST="node1") as running:
         assert running.end()[0] == 0
-    assert running.lines()[1] == f"run 10.0.0.7:24711 run {RECIPE}"
+    assert running.lines()[1] == f"run 10.0.0.7:24711 train {RECIPE}"
 
 
 @pytest.mark.parametrize("arguments", [(), ("recipes/wrong.yaml",)])
