@@ -31,11 +31,14 @@ PROGRAMS = {
     done
     exec "$@" """,
     "hostname": "echo 10.0.0.7 fe80::1",
-    "ray": """[ "$1" = start ] || exit 0
-    echo "start $NODE $*" >>"$LOG"
-    echo "$NODE $RAY_AUTH_MODE $RAY_AUTH_TOKEN" >>"$LOG.tokens"
+    "ray": """if [ "$1" != start ]; then
+        grep -q "^start node1" "$LOG"
+        exit
+    fi
     [ "$NODE" != "${BROKEN_NODE:-}" ] || exit 1
     trap 'echo "stop $NODE" >>"$LOG"; exit 0' TERM
+    echo "$NODE $RAY_AUTH_MODE $RAY_AUTH_TOKEN" >>"$LOG.tokens"
+    echo "start $NODE $*" >>"$LOG"
     while :; do sleep 0.05; done""",
     "python": """cat >/dev/null
     [ "$(grep -c ^start "$LOG")" -ge "$2" ] && [ -z "${BROKEN_NODE:-}" ]""",
@@ -44,7 +47,9 @@ PROGRAMS = {
     eval "$RUN" """,
 }
 # A run that writes its checkpoint when it is told to stop.
-CAREFUL = """trap 'echo checkpoint >>"$LOG"; exit 143' TERM; while :; do sleep 0.05; done"""
+CAREFUL = """trap 'echo checkpoint >>"$LOG"; exit 143' TERM
+    echo ready >>"$LOG"
+    while :; do sleep 0.05; done"""
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,9 @@ def test_a_node_whose_ray_fails_ends_the_job_and_stops_the_others(tmp_path: Path
         lines = running.lines()
     assert status == 1
     assert "a node's Ray ended while the job waited for all 3 nodes" in output
-    assert {"stop node1", "stop node3"} <= set(lines)
+    # The third may be stopped before it is up.
+    started = {line.split()[1] for line in lines if line.startswith("start")}
+    assert {"node1"} <= started == {line.split()[1] for line in lines if line.startswith("stop")}
     assert not any(line.startswith("run") for line in lines)
 
 
@@ -179,20 +186,20 @@ def test_nodes_that_do_not_come_end_the_job(tmp_path: Path) -> None:
 
 def test_before_the_time_limit_the_run_stops_and_the_job_is_queued_again(tmp_path: Path) -> None:
     with job(tmp_path, RECIPE, RUN=CAREFUL) as running:
-        running.wait_for("run")
+        running.wait_for("ready")
         running.process.send_signal(signal.SIGUSR1)
         status, _ = running.end()
     lines = running.lines()
     assert status == 143
-    assert lines[4] == "checkpoint", "Ray is there until the run has ended"
-    assert sorted(lines[5:8]) == ["stop node1", "stop node2", "stop node3"]
-    assert lines[8:] == ["scontrol requeue 4711"]
+    assert lines[4:6] == ["ready", "checkpoint"], "Ray is there until the run has ended"
+    assert sorted(lines[6:9]) == ["stop node1", "stop node2", "stop node3"]
+    assert lines[9:] == ["scontrol requeue 4711"]
 
 
 def test_a_run_that_ends_well_is_not_queued_again(tmp_path: Path) -> None:
-    finishing = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+    finishing = "trap 'exit 0' TERM; echo ready >>\"$LOG\"; while :; do sleep 0.05; done"
     with job(tmp_path, RECIPE, RUN=finishing) as running:
-        running.wait_for("run")
+        running.wait_for("ready")
         running.process.send_signal(signal.SIGUSR1)
         assert running.end()[0] == 0
     assert "scontrol requeue 4711" not in running.lines()
@@ -200,7 +207,7 @@ def test_a_run_that_ends_well_is_not_queued_again(tmp_path: Path) -> None:
 
 def test_a_cancelled_job_writes_its_checkpoint_and_stays_away(tmp_path: Path) -> None:
     with job(tmp_path, RECIPE, RUN=CAREFUL) as running:
-        running.wait_for("run")
+        running.wait_for("ready")
         running.process.send_signal(signal.SIGTERM)
         assert running.end()[0] == 143
     assert "checkpoint" in running.lines()
@@ -209,9 +216,9 @@ def test_a_cancelled_job_writes_its_checkpoint_and_stays_away(tmp_path: Path) ->
 
 
 def test_a_run_that_does_not_stop_is_killed(tmp_path: Path) -> None:
-    deaf = "trap '' TERM; echo deaf >>\"$LOG\"; while :; do sleep 0.05; done"
+    deaf = "trap '' TERM; echo ready >>\"$LOG\"; while :; do sleep 0.05; done"
     with job(tmp_path, RECIPE, RUN=deaf, R1REWARD_GRACE_S="1") as running:
-        running.wait_for("deaf")
+        running.wait_for("ready")
         running.process.send_signal(signal.SIGUSR1)
         status, output = running.end()
     assert status == 137
