@@ -1,8 +1,11 @@
 # One command each; `make help` lists them.
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+TARGET ?= gpu
+IMAGE ?= r1reward
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup run-local train-local test check study-learning study-pipeline study miniature bench clean
+.PHONY: help setup run-local train-local test check study-learning study-pipeline study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -40,6 +43,9 @@ miniature:      ## rebuild the built-in miniature from nothing and check its gat
 bench:          ## rows per second and peak memory of stores, speed and false positives of decontamination
 	$(BIN)/python benchmarks/data_store.py
 	$(BIN)/python benchmarks/decontaminate.py
+
+image:          ## container image $(IMAGE):VERSION-$(TARGET); TARGET=gpu|cpu, IMAGE=registry/name
+	docker build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(VERSION)-$(TARGET) .
 
 clean:          ## remove runs and caches, keep .venv
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

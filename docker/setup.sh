@@ -5,6 +5,7 @@
 #   docker/setup.sh [VENV]         VENV defaults to .venv
 #   PYTHON=python3.12              another interpreter (3.11 or 3.12)
 #   R1REWARD_EXTRA=cpu|gpu         instead of asking for an NVIDIA GPU
+#   R1REWARD_DEV=0                 without the tools of tests and checks, as in the images
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +23,10 @@ if [ -z "$extra" ]; then
     if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; else extra=cpu; fi
 fi
 
-state="$extra $(cat pyproject.toml docker/setup.sh r1reward/engines/torchvision_repair.py | cksum)"
+extras=$extra
+if [ "${R1REWARD_DEV:-1}" != 0 ]; then extras+=,dev; fi
+
+state="$extras $(cat pyproject.toml docker/setup.sh r1reward/engines/torchvision_repair.py | cksum)"
 stamp=$venv/.r1reward-setup
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
     echo "$venv is up to date ($extra)"
@@ -31,7 +35,7 @@ fi
 
 echo "installing the $extra stack into $venv (about 4 GB on a CPU, 12 GB with CUDA)"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-install=("$venv/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[$extra,dev]")
+install=("$venv/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[$extras]")
 if [ "$extra" = cpu ]; then
     # torch's CPU build lives on PyTorch's own index for most of the world.
     "${install[@]}" || {

@@ -498,10 +498,26 @@ class PlacementSection(Section):
     mode: Literal["split", "colocate", "in_process"] = "split"
     threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
     num_judge_actors: PositiveInt = 1
+    judge_resource: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="a custom resource of Ray that judges' nodes offer: each judge takes one and runs "
+        "there only; None: wherever there is room",
+    )
     object_store_mb: PositiveInt | None = None
     wait_s: PositiveInt = Field(
         default=600, description="how long to wait for the cluster's resources"
     )
+
+    @field_validator("judge_resource")
+    @classmethod
+    def is_custom(cls, name: str | None) -> str | None:
+        if name is not None and name.lower() in ("cpu", "gpu", "memory", "object_store_memory"):
+            raise ValueError(
+                f"placement.judge_resource is {name!r}, which every node of Ray has by itself: name a "
+                "resource that only the judges' nodes are started with"
+            )
+        return name
 
     @model_validator(mode="after")
     def supported(self) -> PlacementSection:

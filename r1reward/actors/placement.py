@@ -88,8 +88,10 @@ def plan_bundles(recipe: EngineRecipe, roles: Sequence[Role] = ROLES) -> dict[Ro
             return {"CPU": CPU_SHARE}
         return {"CPU": 1.0, "GPU": float(num_gpus)} if num_gpus else {"CPU": 1.0}
 
+    own = recipe.placement.judge_resource
+    extra: dict[Role, Bundle] = {"judge": {own: 1.0}} if own else {}
     return {
-        role: [bundle(num_gpus)] * count if role in roles else []
+        role: [bundle(num_gpus) | extra.get(role, {})] * count if role in roles else []
         for role, (count, num_gpus) in needs.items()
     }
 
@@ -127,12 +129,11 @@ def reserve(recipe: EngineRecipe, by_role: dict[Role, list[Bundle]]) -> Iterator
     bundles = [bundle for role in ROLES for bundle in by_role[role]]
     group = placement_group(bundles, strategy="PACK")
     if not group.wait(timeout_seconds=recipe.placement.wait_s):
-        wanted = {kind: sum(b.get(kind, 0) for b in bundles) for kind in ("CPU", "GPU")}
         present = ray.cluster_resources()
         lacking = ", ".join(
-            f"{wanted[kind]:g} {kind} wanted, {present.get(kind, 0):g} in the cluster"
-            for kind in ("CPU", "GPU")
-            if wanted[kind]
+            f"{sum(b.get(kind, 0) for b in bundles):g} {kind} wanted, "
+            f"{present.get(kind, 0):g} in the cluster"
+            for kind in dict.fromkeys(kind for b in bundles for kind in b)
         )
         remove_placement_group(group)
         raise NotEnoughResourcesError(
