@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from r1reward import __version__
-from r1reward.config import InputError, Recipe, RecipeError, ServiceError
+from r1reward.config import InputError, Recipe, RecipeError, ServiceError, StoppedError
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.sections import BenchSection, OrderMode
 from r1reward.stages.data import add_data_arguments, run_data
@@ -131,7 +131,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 on success, 1 when a run fails, 2 for wrong input, 130 after Ctrl-C."""
+    """Exit status 0 on success, 1 when a run fails, 2 for wrong input, 130 after Ctrl-C or SIGTERM."""
     parser = build_parser()
     chosen = parse(parser, arguments)
     if chosen.verb == "eval":
@@ -169,6 +169,10 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     import os
     import warnings
 
+    from r1reward.stop_signal import sigterm_is_ctrl_c
+
+    if chosen.verb != "submit":
+        sigterm_is_ctrl_c()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -191,7 +195,11 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     except Exception as error:
         from r1reward.launch import root_causes
 
-        return explain(root_causes(error))
+        causes = root_causes(error)
+        if all(isinstance(cause, StoppedError) for cause in causes):
+            print(f"{causes[0]}; the same command goes on from there", file=sys.stderr)
+            return 130
+        return explain(causes)
     return 0
 
 

@@ -248,5 +248,9 @@ class ServiceError(RuntimeError):
     """Something outside of this program failed; the message says what. Its traceback helps nobody."""
 
 
+class StoppedError(RuntimeError):
+    """The user asked for an end; the message says what is done. The same command goes on from there."""
+
+
 class RecipeError(InputError):
     """A recipe that cannot be used."""

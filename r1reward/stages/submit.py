@@ -23,6 +23,10 @@ from r1reward.stages.plan import is_pipeline
 
 logger = logging.getLogger(__name__)
 
+# What Ray gives a job between asking it to end and killing it; its default of 3 s is too short for a
+# checkpoint. The process that stops the job runs in the job's environment and reads it there.
+STOP_WAIT, STOP_WAIT_S = "RAY_JOB_STOP_WAIT_TIME_S", "900"
+
 
 @dataclass(frozen=True)
 class JobRequest:
@@ -113,7 +117,10 @@ def send(request: JobRequest, cluster: Cluster) -> str:
             sent: str = client.submit_job(
                 entrypoint=f"python -m r1reward.cli {request.job_verb} {JOB_RECIPE}",
                 submission_id=job_id,
-                runtime_env={"working_dir": str(package), "env_vars": environment},
+                runtime_env={
+                    "working_dir": str(package),
+                    "env_vars": {STOP_WAIT: os.environ.get(STOP_WAIT, STOP_WAIT_S), **environment},
+                },
             )
             return sent
         except AuthenticationError as error:
