@@ -485,6 +485,9 @@ class LearnerSection(Section):
         return self
 
 
+RoleName = Literal["rollout", "judge", "learner"]
+
+
 class PlacementSection(Section):
     """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores."""
 
@@ -494,7 +497,16 @@ class PlacementSection(Section):
     num_judge_actors: PositiveInt = 1
     object_store_mb: PositiveInt | None = None
     wait_s: PositiveInt = Field(
-        default=600, description="how long to wait for the cluster's resources"
+        default=600,
+        description="how long to wait for the cluster's resources, and for an engine whose node died",
+    )
+    strategy: Literal["pack", "spread"] = Field(
+        default="pack", description="actors on few nodes, or on as many as there are"
+    )
+    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(
+        default={},
+        description="what an actor of a role takes of Ray's custom resources, which nodes offer with "
+        "`ray start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes",
     )
 
     @model_validator(mode="after")
