@@ -40,6 +40,7 @@ class FakeActor:
     is_dead: bool = False
     version: int = -1
     served: list[str] = field(default_factory=list)
+    while_loading: Callable[[], None] | None = None
 
     @property
     def ready(self) -> Method:
@@ -63,6 +64,9 @@ class FakeActor:
     async def load(self, handle: WeightsHandle) -> float:
         if self.is_dead:
             raise ray.exceptions.ActorDiedError()
+        if self.while_loading is not None:
+            self.while_loading()
+            self.while_loading = None
         self.version = handle.version
         return 0.1
 
@@ -145,6 +149,24 @@ def test_an_actor_that_dies_over_new_weights_is_left_behind() -> None:
         await group.load_weights(handle(1))
         assert group.ready == [1]
         assert ids(await batch(group)) == WANTED
+
+    asyncio.run(run())
+
+
+def test_weights_that_are_published_while_an_actor_comes_back_reach_it() -> None:
+    async def run() -> None:
+        first, second = FakeActor(dies_after=1), FakeActor()
+        group = RolloutGroup([first, second], max_retries=1)
+        await group.load_weights(handle(1))
+        await batch(group)
+
+        def publish() -> None:
+            group.handle = handle(2)
+
+        first.while_loading = publish
+        first.back.set()
+        await asyncio.gather(*group.returning.values())
+        assert first.version == 2
 
     asyncio.run(run())
 
