@@ -23,6 +23,10 @@ from r1reward.stages.plan import is_pipeline
 
 logger = logging.getLogger(__name__)
 
+# They set their own level, and tell of every connection and upload.
+for noisy in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+
 # What Ray gives a job between asking it to end and killing it; its default of 3 s is too short for a
 # checkpoint. The process that stops the job runs in the job's environment and reads it there.
 STOP_WAIT, STOP_WAIT_S = "RAY_JOB_STOP_WAIT_TIME_S", "900"
