@@ -5,7 +5,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup run-local train-local test check study-learning study-pipeline study miniature bench image clean
+.PHONY: help setup run-local train-local submit test check study-learning study-pipeline study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -18,6 +18,9 @@ run-local:      ## the whole pipeline on the built-in miniature: cold start, SFT
 
 train-local:    ## RL on the built-in miniature through the whole real stack
 	$(BIN)/r1reward train recipes/local.yaml
+
+submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secret NAME key=value"]: a job of a Ray cluster
+	$(BIN)/r1reward submit $(RECIPE) --address $(ADDRESS) $(ARGS)
 
 test:           ## the whole test suite, real engines included
 	$(BIN)/pytest

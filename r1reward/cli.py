@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from r1reward import __version__
-from r1reward.config import InputError, Recipe, RecipeError, ServiceError
+from r1reward.config import InputError, Recipe, RecipeError, ServiceError, StoppedError
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.sections import BenchSection, OrderMode
 from r1reward.stages.data import add_data_arguments, run_data
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("rollout", "sample and judge rollouts without a learner"),
     ):
         add_recipe_arguments(verbs.add_parser(verb, help=text, description=text))
+    add_submit_arguments(verbs)
     add_eval_arguments(verbs)
     add_data_arguments(verbs)
     compare = verbs.add_parser("compare", help="is one evaluation better than another?")
@@ -52,6 +53,30 @@ def build_parser() -> argparse.ArgumentParser:
         add_recipe_arguments(actions.add_parser(action, help=text, description=text))
     actions.add_parser("schema", help="print the JSON schema of a recipe")
     return parser
+
+
+def add_submit_arguments(verbs: Any) -> None:
+    text = "run a recipe as a job of a Ray cluster: logs and exit status here"
+    parser = verbs.add_parser("submit", help=text, description=text)
+    parser.add_argument("--address", required=True, metavar="URL", help="e.g. http://head:8265")
+    parser.add_argument(
+        "--verb",
+        dest="verb_of_job",
+        choices=("run", "annotate", "sft", "select", "train", "rollout", "eval"),
+        help="what the job runs; default: run for a pipeline's recipe, else train",
+    )
+    parser.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pass this environment variable on (docs/jobs.md says who can see it)",
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="files not to ship"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    add_recipe_arguments(parser)
 
 
 def add_eval_arguments(verbs: Any) -> None:
@@ -106,9 +131,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 on success, 1 when a run fails, 2 for wrong input, 130 after Ctrl-C."""
+    """Exit status 0 on success, 1 when a run fails, 2 for wrong input, 130 after Ctrl-C or SIGTERM."""
     parser = build_parser()
-    chosen = parser.parse_args(arguments)
+    chosen = parse(parser, arguments)
     if chosen.verb == "eval":
         take_recipe(parser, chosen)
     try:
@@ -120,6 +145,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return run(chosen, recipe)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may also stand behind an option, where argparse does not look for them any more."""
+    chosen, rest = parser.parse_known_args(arguments)
+    if rest and ("overrides" not in chosen or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        chosen.overrides = [*chosen.overrides, *rest]
+    return chosen
 
 
 def look_at_recipe(chosen: argparse.Namespace) -> str:
@@ -134,6 +169,10 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     import os
     import warnings
 
+    from r1reward.stop_signal import sigterm_is_ctrl_c
+
+    if chosen.verb != "submit":
+        sigterm_is_ctrl_c()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -141,6 +180,9 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     for noisy in ("httpx", "ray", "asyncio", "vllm", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        if chosen.verb == "submit":
+            assert recipe is not None
+            return submit_job(chosen, recipe)
         run_verb(chosen, recipe)
     except KeyboardInterrupt:
         where = goes_on(chosen)
@@ -153,8 +195,29 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     except Exception as error:
         from r1reward.launch import root_causes
 
-        return explain(root_causes(error))
+        causes = root_causes(error)
+        if all(isinstance(cause, StoppedError) for cause in causes):
+            print(f"{causes[0]}; the same command goes on from there", file=sys.stderr)
+            return 130
+        return explain(causes)
     return 0
+
+
+def submit_job(chosen: argparse.Namespace, recipe: Recipe) -> int:
+    import os
+
+    # Where there is a token, Ray's client is to show it; it reads this as it is imported.
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from r1reward.stages.submit import JobRequest, submit
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    request = JobRequest(
+        recipe, chosen.address, chosen.verb_of_job, tuple(chosen.secret), tuple(chosen.exclude)
+    )
+    return submit(request, not chosen.no_wait, write)
 
 
 def goes_on(chosen: argparse.Namespace) -> str:

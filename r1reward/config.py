@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r1reward.pipeline_sections import (
     AnnotateSection,
@@ -57,6 +57,16 @@ class EngineRecipe(Section):
     judge: JudgeSection | None = None
     reward: RewardSection = RewardSection()
     placement: PlacementSection = PlacementSection()
+
+    @field_validator("run_dir", mode="before")
+    @classmethod
+    def is_a_path(cls, value: object) -> object:
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(
+                f"run_dir is {value}, but a run appends to its files and renames its folders, which "
+                "object stores cannot: give a path, on a cluster one on a shared file system"
+            )
+        return value
 
     @model_validator(mode="after")
     def engines_fit(self) -> Self:
@@ -278,6 +288,10 @@ class InputError(ValueError):
 
 class ServiceError(RuntimeError):
     """Something outside of this program failed; the message says what. Its traceback helps nobody."""
+
+
+class StoppedError(RuntimeError):
+    """The user asked for an end; the message says what is done. The same command goes on from there."""
 
 
 class RecipeError(InputError):

@@ -6,11 +6,12 @@ step, so a resumed run needs no other state than the learner's.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from r1reward.config import Recipe
+from r1reward.config import Recipe, StoppedError
 from r1reward.data.order import step_pairs
 from r1reward.interfaces import Learner
 from r1reward.metrics import Metrics, last, plain, total
@@ -31,17 +32,23 @@ async def fit_traces(
     learner: Learner,
     recorder: FitRecorder,
     start_step: int = 0,
+    stop: asyncio.Event | None = None,
 ) -> None:
     """Fit from ``start_step`` to the recipe's last step; every epoch sees the traces in a new order.
 
     The held-out loss after s steps stands in the metrics of step s: before the first, after every
-    ``evaluate_every`` and after the last.
+    ``evaluate_every`` and after the last. Once ``stop`` is set, the step in flight ends, a checkpoint of
+    it is written and ``StoppedError`` raised.
     """
     heldout = list(heldout)  # they are few, and every look at one may encode it anew
     if start_step == 0 and heldout:
         recorder.record_step(StepReport(0, plain(await heldout_loss(heldout, learner))))
     num_steps, size = recipe.train.num_steps, recipe.learner.train_batch_size
     for step in range(start_step, num_steps):
+        if stop is not None and stop.is_set():
+            if step > start_step and step % recipe.train.checkpoint_every:
+                await recorder.record_checkpoint(learner, step)
+            raise StoppedError(f"stopped after step {step}")
         started = time.monotonic()
         batch = [train[place] for place, _ in step_pairs(len(train), size, recipe.seed, step)]
         metrics = await learner.fit(batch)

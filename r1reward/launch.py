@@ -51,7 +51,7 @@ async def running_system(
                 ready.append(learner.start())
             await asyncio.gather(*ready)
             yield System(
-                RolloutGroup(actors["rollout"], recipe.rollout.max_retries)
+                RolloutGroup(actors["rollout"], recipe.rollout.max_retries, recipe.placement.wait_s)
                 if actors["rollout"]
                 else None,
                 JudgePool(actors["judge"]) if actors["judge"] else None,

@@ -17,7 +17,7 @@ import numpy as np
 from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
 from r1reward.algorithm.baseline import relative_rewards
 from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
-from r1reward.config import Recipe
+from r1reward.config import Recipe, StoppedError
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
 from r1reward.metrics import Metrics, last, mean, merge, plain, total
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
@@ -50,8 +50,12 @@ async def run(
     recorder: Recorder,
     start_step: int = 0,
     evaluator: Evaluator | None = None,
+    stop: asyncio.Event | None = None,
 ) -> None:
     """Train from ``start_step`` to the recipe's last step. An error on either side ends both.
+
+    Once ``stop`` is set, the step that is being trained ends, a checkpoint of it is written and
+    ``StoppedError`` raised (in a group); what was being sampled is dropped.
 
     An evaluation after s steps is made by the producer, once the weights of step s are there and before
     it samples with them: at any lag it sees exactly these weights, and nobody else uses the engines.
@@ -76,7 +80,11 @@ async def run(
     async def consume() -> None:
         for step in steps:
             started = time.monotonic()
-            batch = await buffer.get()
+            batch = await next_batch(buffer, stop)
+            if batch is None:
+                if step > start_step and step % recipe.train.checkpoint_every:
+                    await recorder.record_checkpoint(learner, step)
+                raise StoppedError(f"stopped after step {step}")
             waited = time.monotonic()
             recorder.record_rollouts(batch)
             trained = await train_step(recipe, batch, learner)
@@ -99,6 +107,22 @@ async def run(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(produce())
         tasks.create_task(consume())
+
+
+async def next_batch(
+    buffer: asyncio.Queue[RolloutBatch], stop: asyncio.Event | None
+) -> RolloutBatch | None:
+    """None as soon as a stop is asked for."""
+    if stop is None:
+        return await buffer.get()
+    getting = asyncio.create_task(buffer.get())
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((getting, asked), return_when=asyncio.FIRST_COMPLETED)
+        return None if stop.is_set() else getting.result()
+    finally:
+        getting.cancel()
+        asked.cancel()
 
 
 async def train_step(recipe: Recipe, batch: RolloutBatch, learner: Learner) -> Metrics:

@@ -487,6 +487,9 @@ class LearnerSection(Section):
         return self
 
 
+RoleName = Literal["rollout", "judge", "learner"]
+
+
 class PlacementSection(Section):
     """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores.
 
@@ -498,26 +501,31 @@ class PlacementSection(Section):
     mode: Literal["split", "colocate", "in_process"] = "split"
     threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
     num_judge_actors: PositiveInt = 1
-    judge_resource: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
-        description="a custom resource of Ray that judges' nodes offer: each judge takes one and runs "
-        "there only; None: wherever there is room",
-    )
     object_store_mb: PositiveInt | None = None
     wait_s: PositiveInt = Field(
-        default=600, description="how long to wait for the cluster's resources"
+        default=600,
+        description="how long to wait for the cluster's resources, and for an engine whose node died",
+    )
+    strategy: Literal["pack", "spread"] = Field(
+        default="pack", description="actors on few nodes, or on as many as there are"
+    )
+    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(
+        default={},
+        description="what an actor of a role takes of Ray's custom resources, which nodes offer with "
+        "`ray start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes",
     )
 
-    @field_validator("judge_resource")
+    @field_validator("resources")
     @classmethod
-    def is_custom(cls, name: str | None) -> str | None:
-        if name is not None and name.lower() in ("cpu", "gpu", "memory", "object_store_memory"):
-            raise ValueError(
-                f"placement.judge_resource is {name!r}, which every node of Ray has by itself: name a "
-                "resource that only the judges' nodes are started with"
-            )
-        return name
+    def are_custom(cls, by_role: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for role, wanted in by_role.items():
+            for name in wanted:
+                if name.lower() in ("cpu", "gpu", "memory", "object_store_memory"):
+                    raise ValueError(
+                        f"placement.resources.{role} names {name!r}, which every node of Ray has by "
+                        "itself: name a resource that only the wanted nodes are started with"
+                    )
+        return by_role
 
     @model_validator(mode="after")
     def supported(self) -> PlacementSection:

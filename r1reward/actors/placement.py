@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from r1reward.config import EngineRecipe, Recipe
-from r1reward.sections import PlacementSection, VllmJudge
+from r1reward.config import EngineRecipe, InputError, Recipe, ServiceError
+from r1reward.sections import PlacementSection, RoleName, VllmJudge
 
 # On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
 # placement.threads. Ray would otherwise wait for ever for cores that nobody is going to free.
 CPU_SHARE = 0.05
 
+# A cluster with room answers well within this.
+QUIET_WAIT_S = 5
 
-class NotEnoughResourcesError(RuntimeError):
+logger = logging.getLogger(__name__)
+
+
+class NotEnoughResourcesError(ServiceError):
     """The cluster cannot hold the recipe's actors."""
 
 
-Role = Literal["rollout", "judge", "learner"]
+Role = RoleName
 ROLES: tuple[Role, ...] = ("rollout", "judge", "learner")
 Bundle = dict[str, float]
 
@@ -48,6 +56,7 @@ class Seats:
         return actor_class.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU", 0),
+            resources={k: v for k, v in bundle.items() if k not in ("CPU", "GPU")},
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 self.group, placement_group_bundle_index=place
             ),
@@ -83,15 +92,15 @@ def plan_bundles(recipe: EngineRecipe, roles: Sequence[Role] = ROLES) -> dict[Ro
         "learner": (recipe.learner.num_ranks if isinstance(recipe, Recipe) else 0, 1),
     }
 
-    def bundle(num_gpus: int) -> Bundle:
+    def bundle(role: Role, num_gpus: int) -> Bundle:
+        custom = recipe.placement.resources.get(role, {})
         if not cuda:
-            return {"CPU": CPU_SHARE}
-        return {"CPU": 1.0, "GPU": float(num_gpus)} if num_gpus else {"CPU": 1.0}
+            return {"CPU": CPU_SHARE, **custom}
+        gpus = {"GPU": float(num_gpus)} if num_gpus else {}
+        return {"CPU": 1.0, **gpus, **custom}
 
-    own = recipe.placement.judge_resource
-    extra: dict[Role, Bundle] = {"judge": {own: 1.0}} if own else {}
     return {
-        role: [bundle(num_gpus) | extra.get(role, {})] * count if role in roles else []
+        role: [bundle(role, num_gpus)] * count if role in roles else []
         for role, (count, num_gpus) in needs.items()
     }
 
@@ -116,7 +125,23 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": None if store_mb is None else store_mb * 2**20,
         }
-    ray.init(**options)
+    # Ray's own handler would end the process at once.
+    on_sigterm = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    try:
+        ray.init(**options)
+    except ray.exceptions.AuthenticationError as error:
+        raise InputError(
+            f"the cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')} asks for its token, and "
+            "there is none here or another one: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to the cluster's"
+        ) from error
+    except ConnectionError as error:
+        raise ServiceError(
+            f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}: start one, or "
+            "unset RAY_ADDRESS to run on this machine alone"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
@@ -127,20 +152,50 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
 def reserve(recipe: EngineRecipe, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
     bundles = [bundle for role in ROLES for bundle in by_role[role]]
-    group = placement_group(bundles, strategy="PACK")
-    if not group.wait(timeout_seconds=recipe.placement.wait_s):
-        present = ray.cluster_resources()
-        lacking = ", ".join(
-            f"{sum(b.get(kind, 0) for b in bundles):g} {kind} wanted, "
-            f"{present.get(kind, 0):g} in the cluster"
-            for kind in dict.fromkeys(kind for b in bundles for kind in b)
-        )
-        remove_placement_group(group)
-        raise NotEnoughResourcesError(
-            f"no place for the recipe's {len(bundles)} actors within placement.wait_s "
-            f"({recipe.placement.wait_s} s): {lacking}; shrink the recipe or grow the cluster"
-        )
+    wait_s = recipe.placement.wait_s
+
+    def lacking() -> str:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return what_lacks(bundles, nodes, ray.available_resources())
+
+    group = placement_group(bundles, strategy=recipe.placement.strategy.upper())
     try:
+        if not group.wait(timeout_seconds=min(wait_s, QUIET_WAIT_S)):
+            logger.info(
+                "no place yet for the recipe's %d actors: %s; waiting up to %d s (placement.wait_s) for "
+                "other jobs to end or an autoscaler to add nodes",
+                len(bundles),
+                lacking(),
+                wait_s,
+            )
+            if not group.wait(timeout_seconds=max(0, wait_s - QUIET_WAIT_S)):
+                raise NotEnoughResourcesError(
+                    f"no place for the recipe's {len(bundles)} actors within placement.wait_s "
+                    f"({wait_s} s): {lacking()}; shrink the recipe, grow the cluster, or "
+                    "raise placement.wait_s if an autoscaler needs longer"
+                )
         yield Seats(group, by_role, actor_environment(recipe.placement))
     finally:
         remove_placement_group(group)
+
+
+def what_lacks(
+    bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]], free: Mapping[str, float]
+) -> str:
+    """What is wanted of each scarce resource, beside what the nodes have and what is free of it now."""
+    said = []
+    for kind in sorted({kind for bundle in bundles for kind in bundle}):
+        wanted = sum(bundle.get(kind, 0) for bundle in bundles)
+        present = sum(node.get(kind, 0) for node in nodes)
+        if wanted > free.get(kind, 0):
+            said.append(
+                f"{wanted:g} {kind} wanted, {present:g} in the cluster, {free.get(kind, 0):g} free"
+            )
+    for bundle in bundles:
+        if not any(all(node.get(k, 0) >= v for k, v in bundle.items()) for node in nodes):
+            one = ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(bundle.items()))
+            said.append(f"no single node has {one} for one actor")
+            break
+    if not said:
+        said.append("there is enough in all, but not together on the nodes that an actor needs")
+    return "; ".join([*said, f"{len(nodes)} node(s)"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import ray
 
 from r1reward.actors.weights import fetch
-from r1reward.config import EngineRecipe
+from r1reward.config import EngineRecipe, ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, maximum
+from r1reward.metrics import Metrics, last, maximum
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ class RolloutActor:
         self.engine = VllmEngine(recipe.model, recipe.rollout.engine, recipe.placement.device)
         self.media_token_ids = media_token_ids
 
+    # A repeated question is harmless, so Ray may repeat it while the actor is being restarted.
+    @ray.method(max_task_retries=-1)
     async def ready(self) -> int:
         return self.engine.version
 
@@ -59,8 +61,6 @@ class RolloutActor:
         for rollout in asyncio.as_completed(waiting):
             yield await rollout
 
-    # Pulling is idempotent, so Ray may repeat it while a dead actor is being restarted.
-    @ray.method(max_task_retries=-1)
     async def load_weights(self, handle: WeightsHandle) -> float:
         """Pull, verify, swap. Returns the seconds the swap itself took."""
         buckets = await fetch(handle)
@@ -84,24 +84,32 @@ class RolloutGroup:
     """All rollout actors as one ``Generator``.
 
     Requests are dealt round-robin, so which engine serves a request depends on nothing but its place
-    in the batch. When an actor dies, Ray restarts it; it pulls the newest weights and is given what
-    it had not finished.
+    in the batch. When an actor dies, another takes over what it had not finished. Ray restarts it, on
+    another node if its own is gone, and it joins again once it holds the newest weights.
     """
 
-    def __init__(self, actors: Sequence[Any], max_retries: int) -> None:
+    def __init__(self, actors: Sequence[Any], max_retries: int, wait_s: float = 600) -> None:
         self.actors = list(actors)
         self.max_retries = max_retries
+        self.wait_s = wait_s
         self.handle: WeightsHandle | None = None
+        self.returning: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def ready(self) -> list[int]:
+        """The places of the actors that can be asked now."""
+        return [place for place in range(len(self.actors)) if place not in self.returning]
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling
     ) -> AsyncIterator[Rollout]:
         finished: asyncio.Queue[Rollout | BaseException] = asyncio.Queue()
-        shares = [list(requests[i :: len(self.actors)]) for i in range(len(self.actors))]
+        await self.somebody()
+        places = self.ready
         tasks = [
-            asyncio.create_task(self.drain(actor, share, sampling, finished))
-            for actor, share in zip(self.actors, shares, strict=True)
-            if share
+            asyncio.create_task(self.drain(place, share, sampling, finished))
+            for i, place in enumerate(places)
+            if (share := list(requests[i :: len(places)]))
         ]
         try:
             for _ in requests:
@@ -115,20 +123,20 @@ class RolloutGroup:
 
     async def drain(
         self,
-        actor: Any,
+        place: int,
         requests: list[RolloutRequest],
         sampling: Sampling,
         finished: asyncio.Queue[Rollout | BaseException],
     ) -> None:
-        """Stream one actor's share into the queue; an error goes there too, for the reader to raise."""
+        """Stream one share into the queue; an error goes there too, for the reader to raise."""
         left = {(r.prompt.prompt_id, r.sample_index): r for r in requests}
         try:
             for attempt in range(self.max_retries + 1):
                 try:
-                    if attempt and self.handle is not None:
-                        await actor.load_weights.remote(self.handle)
-                    stream = actor.generate.options(num_returns="streaming").remote(
-                        list(left.values()), sampling
+                    stream = (
+                        self.actors[place]
+                        .generate.options(num_returns="streaming")
+                        .remote(list(left.values()), sampling)
                     )
                     async for ref in stream:
                         rollout: Rollout = await ref
@@ -137,14 +145,77 @@ class RolloutGroup:
                         await finished.put(rollout)
                     return
                 except ray.exceptions.RayActorError:
+                    self.lost(place, len(left))
                     if attempt == self.max_retries:
                         raise
-                    logger.warning("a rollout actor died; waiting for it with %d left", len(left))
+                    place = await self.somebody(after=place)
         except Exception as error:
             await finished.put(error)
 
+    def lost(self, place: int, num_left: int = 0) -> None:
+        if place not in self.returning:
+            logger.warning(
+                "rollout actor %d died with %d left; %d others go on",
+                place,
+                num_left,
+                len(self.ready) - 1,
+            )
+            self.returning[place] = asyncio.create_task(self.bring_back(place))
+
+    async def bring_back(self, place: int) -> None:
+        """Wait until Ray has restarted an actor and give it the newest weights, which may change."""
+        loaded = None
+        actor = self.actors[place]
+        try:
+            await actor.ready.remote()
+            while loaded is not self.handle:
+                loaded = self.handle
+                await actor.load_weights.options(max_task_retries=-1).remote(loaded)
+        except Exception as error:
+            logger.warning("rollout actor %d does not come back: %s", place, error)
+            raise
+        del self.returning[place]
+        logger.info("rollout actor %d is back", place)
+
+    async def somebody(self, after: int = -1) -> int:
+        """The next actor that is ready, or the first to come back.
+
+        Raises what ended the last of them, or ``ServiceError`` if none is back in time.
+        """
+        if not self.ready:
+            tasks = set(self.returning.values())
+            deadline = asyncio.get_running_loop().time() + self.wait_s
+            while not self.ready:
+                left_s = max(0.0, deadline - asyncio.get_running_loop().time())
+                done, tasks = await asyncio.wait(
+                    tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    raise ServiceError(
+                        f"every rollout actor died and none came back within placement.wait_s "
+                        f"({self.wait_s:g} s): the cluster has no room left for one"
+                    )
+                if not tasks and not self.ready:
+                    done.pop().result()
+        return min(self.ready, key=lambda place: (place <= after, place))
+
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        """Give the weights to every actor that is ready; the others get them as they come back."""
         self.handle = handle
-        swaps: list[Awaitable[float]] = [actor.load_weights.remote(handle) for actor in self.actors]
+        await self.somebody()
+        swaps = [self.load_one(place, handle) for place in self.ready]
         seconds = await asyncio.gather(*swaps)
-        return {"time/weight_swap_s": maximum(max(seconds))}
+        await self.somebody()
+        return {
+            "time/weight_swap_s": maximum(max(seconds)),
+            "rollout/num_engines": last(len(self.ready)),
+        }
+
+    async def load_one(self, place: int, handle: WeightsHandle) -> float:
+        """Seconds of the swap; 0 for an actor that died over it."""
+        try:
+            seconds: float = await self.actors[place].load_weights.remote(handle)
+        except ray.exceptions.RayActorError:
+            self.lost(place)
+            return 0.0
+        return seconds

@@ -26,6 +26,7 @@ from r1reward.report.build import build_report
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.stages.manifest import content_hash, pairs_hash, stage_record
 from r1reward.stages.plan import attempts_file, sft_recipe
+from r1reward.stop_signal import stop_on_signal
 from r1reward.tracking import Trackers
 from r1reward.types import Order, PreferencePair, TraceSample
 
@@ -124,15 +125,17 @@ async def fit(
             logger.info("resuming after step %d", start_step)
         with Trackers(run, folder.root, console, start_step) as trackers:
             recorder = RunRecorder(folder, run, trackers.opened)
-            await fit_traces(
-                run,
-                traces.train,
-                traces.heldout,
-                recipe.sft.evaluate_every,
-                learner,
-                recorder,
-                start_step,
-            )
+            with stop_on_signal() as stop:
+                await fit_traces(
+                    run,
+                    traces.train,
+                    traces.heldout,
+                    recipe.sft.evaluate_every,
+                    learner,
+                    recorder,
+                    start_step,
+                    stop,
+                )
         await learner.export(folder.model)
         write_model_settings(folder.model, run)
 

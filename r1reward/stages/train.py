@@ -32,6 +32,7 @@ from r1reward.report.build import build_report
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.stages.heldout import HeldoutEvaluator, read_run_evaluation
 from r1reward.stages.tables import comparison_table
+from r1reward.stop_signal import stop_on_signal
 from r1reward.tracking import Trackers
 from r1reward.types import Order, PreferencePair, Prompt, WeightsHandle
 
@@ -144,7 +145,8 @@ async def run_training(
                     evaluator = HeldoutEvaluator(
                         recipe, folder, inputs.heldout, parts, live, learner, trackers.opened
                     )
-            await loop.run(recipe, source, learner, recorder, start_step, evaluator)
+            with stop_on_signal() as stop:
+                await loop.run(recipe, source, learner, recorder, start_step, evaluator, stop)
         await learner.export(folder.model)
         write_model_settings(folder.model, recipe)
 

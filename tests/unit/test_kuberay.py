@@ -184,7 +184,7 @@ def test_a_judge_too_many_has_none() -> None:
 
 
 def test_judge_nodes_offer_what_the_job_asks_for() -> None:
-    assert "placement.judge_resource=judge" in entrypoint()
+    assert "placement.resources.judge.judge=1" in entrypoint()
     assert GROUPS["judge"]["resources"] == {"judge": "1"}
     assert "resources" not in GROUPS["gpu"]
 

@@ -40,6 +40,7 @@ LAYERS = {
     "r1reward.model_settings": WORDS,
     "r1reward.eval_folder": COMPOSITION,
     "r1reward.checkpoint": PURE,
+    "r1reward.stop_signal": WORDS,
     "r1reward.shapes.MODEL_DIR": PURE,
     "r1reward.shapes.scene": PURE,
     "r1reward.shapes.plan": PURE,

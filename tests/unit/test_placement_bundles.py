@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 def test_judges_take_the_resource_of_their_nodes_and_nobody_else_does() -> None:
     recipe = load_recipe(
-        RECIPES / "r1_reward_7b_multinode.yaml", ["placement.judge_resource=judge"]
+        RECIPES / "r1_reward_7b_multinode.yaml", ["placement.resources.judge.judge=1"]
     )
     bundles = plan_bundles(recipe)
     assert bundles["judge"] == [{"CPU": 1.0, "GPU": 1.0, "judge": 1.0}] * 4
@@ -28,5 +28,5 @@ def test_without_it_judges_go_where_there_is_room() -> None:
 
 @pytest.mark.parametrize("name", ["GPU", "cpu", "memory"])
 def test_a_resource_that_every_node_has_is_refused(name: str) -> None:
-    with pytest.raises(RecipeError, match=f"judge_resource is '{name}'"):
-        load_recipe(RECIPES / "r1_reward_7b.yaml", [f"placement.judge_resource={name}"])
+    with pytest.raises(RecipeError, match=f"resources.judge names '{name}'"):
+        load_recipe(RECIPES / "r1_reward_7b.yaml", [f"placement.resources.judge.{name}=1"])

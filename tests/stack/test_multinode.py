@@ -1,0 +1,253 @@
+"""A job on a cluster of three nodes: sent, followed through a cut connection, robbed of a node."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stack.conftest import LOCAL
+from tests.stack.ray_cluster import RayCluster, ray_cluster
+
+ROOT = LOCAL.parents[1]
+LIMIT_S = 900
+NUM_STEPS = 6
+SETTINGS = (
+    "judge={type: rule}",
+    "data.train.num_pairs=64",
+    "data.heldout=null",
+    "rollout.num_actors=2",
+    "rollout.prompts_per_step=16",
+    "learner.train_batch_size=16",
+    f"train.num_steps={NUM_STEPS}",
+    "train.checkpoint_every=100",
+    "placement.threads=1",
+    "placement.strategy=spread",
+    "placement.resources={rollout: {engine: 1}, learner: {learner: 1}, judge: {learner: 1}}",
+    "tracking.wandb_project=multinode",
+)
+# The head holds driver, judge and learner; each of the others has room for both engines.
+HEAD, ENGINES = '{"learner": 2}', '{"engine": 2}'
+
+
+class Proxy:
+    """Between submit and the cluster, so that their connections can be cut."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self.server.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.pairs.append((near, far))
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    def cut(self) -> None:
+        for ends in self.pairs:
+            for end in ends:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self.pairs.clear()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def proxy_to(port: int) -> Iterator[Proxy]:
+    proxy = Proxy(port)
+    try:
+        yield proxy
+    finally:
+        proxy.cut()
+        proxy.server.close()
+
+
+@dataclass
+class Submission:
+    """A running `r1reward submit`, what it prints, and its run folder."""
+
+    process: subprocess.Popen[str]
+    run_dir: Path
+    cluster: RayCluster
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while not condition():
+            if self.process.poll() is not None:
+                said = "".join(self.process.communicate())
+                raise AssertionError(f"ended before {what}:\n{said}\n{self.cluster.logs()}")
+            assert time.monotonic() < deadline, f"no {what}"
+            time.sleep(0.05)
+
+    def wait_for_step(self, step: int) -> None:
+        self.wait_for(lambda: len(metrics(self.run_dir)) >= step, f"step {step}")
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def submitted(
+    cluster: RayCluster, address: str, run_dir: Path, *more: str, **environment: str
+) -> Iterator[Submission]:
+    command = [sys.executable, "-m", "r1reward.cli", "submit", str(LOCAL), "--address", address]
+    process = subprocess.Popen(
+        [*command, *SETTINGS, f"run_dir={run_dir}", *more],
+        cwd=ROOT,
+        env=cluster.environment | {"PYTHONPATH": str(ROOT)} | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test suite in the background of a shell ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield Submission(process, run_dir, cluster)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def job_log(cluster: RayCluster, job_id: str) -> str:
+    answer = cluster.get(f"/api/jobs/{job_id}/logs")
+    answer.raise_for_status()
+    return str(answer.json()["logs"])
+
+
+def job_id_in(printed: str) -> str:
+    return printed.partition("passing on the values")[2].partition(" job ")[2].split()[0]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(HEAD, ENGINES, ENGINES) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was left of a job whose connection was cut and one of whose nodes was killed."""
+
+    run_dir: Path
+    status: int
+    out: str
+    err: str
+    log: str
+    secret: str
+    killed_after: int
+
+
+@pytest.fixture(scope="module")
+def story(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    run_dir = tmp_path_factory.mktemp("shared") / "run"
+    secret = secrets.token_hex(20)
+    with (
+        proxy_to(cluster.dashboard_port) as proxy,
+        submitted(
+            cluster,
+            proxy.address,
+            run_dir,
+            *("--secret", "WANDB_API_KEY", "--secret", "OPENAI_API_KEY"),
+            WANDB_API_KEY=secret,
+            OPENAI_API_KEY=f"sk-{secret}",
+        ) as job,
+    ):
+        job.wait_for_step(2)
+        proxy.cut()
+        job.wait_for_step(3)
+        cluster.kill_node(2)
+        killed_after = len(metrics(run_dir))
+        status, out, err = job.end()
+    log = job_log(cluster, job_id_in(err))
+    return Story(run_dir, status, out, err, log, secret, killed_after)
+
+
+def test_the_run_over_three_nodes_ends_well_though_a_node_dies(story: Story) -> None:
+    assert story.status == 0, story.out + story.err
+    assert [line["step"] for line in metrics(story.run_dir)] == list(range(1, NUM_STEPS + 1))
+    assert story.killed_after < NUM_STEPS
+    for step in range(1, NUM_STEPS + 1):
+        path = story.run_dir / "rollouts" / f"step-{step:06d}.parquet"
+        assert pq.read_metadata(path).num_rows == 16
+    engines = [line["rollout/num_engines"] for line in metrics(story.run_dir)]
+    assert engines[0] == 2
+    assert 1 in engines
+    assert "1 others go on" in story.log
+    assert (story.run_dir / "model" / "model.safetensors").is_file()
+
+
+def test_the_log_is_followed_without_repeating_or_losing_a_line(story: Story) -> None:
+    assert "lost the connection" in story.err
+    assert story.out == story.log
+    assert f"step {NUM_STEPS}/{NUM_STEPS}" in story.out
+
+
+def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
+    story: Story, cluster: RayCluster, tmp_path: Path
+) -> None:
+    """Ctrl-C at the terminal, yes: on the two nodes that are left."""
+    run_dir = tmp_path / "run"
+    with submitted(cluster, cluster.address, run_dir) as job:
+        job.wait_for_step(1)
+        job.process.send_signal(signal.SIGINT)
+        assert job.process.stdin is not None
+        job.process.stdin.write("y\n")
+        job.process.stdin.flush()
+        status, out, err = job.end()
+    assert status == 130, out + err
+    assert "stop the job local-" in err
+    assert "stopped after step" in out
+    done = len(metrics(run_dir))
+    assert done < NUM_STEPS
+    assert [p.name for p in (run_dir / "checkpoints").iterdir()] == [f"step-{done:06d}"]
+    with submitted(cluster, cluster.address, run_dir) as job:
+        status, out, err = job.end()
+    assert status == 0, out + err
+    assert f"resuming after step {done}" in out
+    assert [line["step"] for line in metrics(run_dir)] == list(range(1, NUM_STEPS + 1))
+    same = ("learner/loss", "reward/total", "advantage/std")
+    for mine, other in zip(metrics(run_dir), metrics(story.run_dir), strict=True):
+        assert [mine[name] for name in same] == [other[name] for name in same]
+
+
+def test_a_secret_is_in_no_file_of_the_run_and_in_nothing_that_is_printed(story: Story) -> None:
+    secret = story.secret.encode()
+    files = [path for path in story.run_dir.rglob("*") if path.is_file()]
+    assert any("wandb" in str(path) for path in files)
+    assert [path for path in files if secret in path.read_bytes()] == []
+    assert story.secret not in story.out + story.err
+    assert "WANDB_API_KEY" in story.err
