@@ -174,6 +174,39 @@ class Recipe(EngineRecipe):
         return self
 
     @model_validator(mode="after")
+    def turns_can_be_taken(self) -> Recipe:
+        if not self.placement.takes_turns:
+            return self
+        judge = self.judge.engine if isinstance(self.judge, VllmJudge) else None
+        engines = [("rollout.engine", self.rollout.engine)]
+        engines += [("judge.engine", judge)] if judge is not None else []
+        for name, engine in engines:
+            if engine.tensor_parallel_size > 1:
+                raise ValueError(
+                    f"placement.mode colocate puts a whole engine on each GPU, but {name}."
+                    f"tensor_parallel_size is {engine.tensor_parallel_size}: set it to 1, or "
+                    "placement.mode to split"
+                )
+        used = sum(engine.gpu_memory_utilization for _, engine in engines)
+        if used > 0.95:
+            raise ValueError(
+                "placement.mode colocate has rollout and judge engine awake on one GPU, but their "
+                f"gpu_memory_utilization adds up to {used:g}: lower them to 0.95 in all"
+            )
+        if self.train.max_policy_lag > 0:
+            raise ValueError(
+                "placement.mode colocate lets sampling and learning take turns, so nothing overlaps: "
+                "set train.max_policy_lag to 0, or placement.mode to split"
+            )
+        if self.learner.zero_stage == 0 or self.learner.offload_optimizer:
+            raise ValueError(
+                "placement.mode colocate moves ZeRO's states between GPU and host memory: set "
+                "learner.zero_stage to 1, 2 or 3 and learner.offload_optimizer to false, or "
+                "placement.mode to split"
+            )
+        return self
+
+    @model_validator(mode="after")
     def one_process_is_one_rank(self) -> Recipe:
         if self.placement.mode == "in_process" and self.learner.num_ranks != 1:
             raise ValueError(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.config import EngineRecipe, Recipe
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.interfaces import Generator, Judge, Learner
+from r1reward.turns import GeneratorInTurn, JudgeInTurn, LearnerInTurn, Tenant, Turns
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,55 @@ async def running_system(
         actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
         try:
             start_actors(recipe, processor, seats, actors)
-            ready = [actor.ready.remote() for actor in (*actors["rollout"], *actors["judge"])]
+            engines = [*actors["rollout"], *actors["judge"]]
+            ready = [engine.ready.remote() for engine in engines]
             learner = None
             if isinstance(recipe, Recipe) and actors["learner"]:
                 learner = LearnerGroup(actors["learner"], recipe.learner)
+                if recipe.placement.takes_turns:
+                    # One after the other: a GPU does not hold both.
+                    await asyncio.gather(*ready)
+                    ready = [engine.sleep.remote() for engine in engines]
+                    await asyncio.gather(*ready)
                 ready.append(learner.start())
             await asyncio.gather(*ready)
-            yield System(
-                RolloutGroup(actors["rollout"], recipe.rollout.max_retries, recipe.placement.wait_s)
-                if actors["rollout"]
-                else None,
-                JudgePool(actors["judge"]) if actors["judge"] else None,
-                learner,
-            )
+            generator = None
+            if actors["rollout"]:
+                rollout, wait_s = recipe.rollout, recipe.placement.wait_s
+                generator = RolloutGroup(actors["rollout"], rollout.max_retries, wait_s)
+            judge = JudgePool(actors["judge"]) if actors["judge"] else None
+            if recipe.placement.takes_turns and engines and learner is not None:
+                yield in_turn(generator, judge, learner, engines)
+            else:
+                yield System(generator, judge, learner)
         finally:
             for actor in (actor for role in ROLES for actor in actors[role]):
                 ray.kill(actor)
+
+
+def in_turn(
+    generator: Generator | None, judge: Judge | None, learner: LearnerGroup, engines: Sequence[Any]
+) -> System:
+    """Engines and learner behind wrappers that give each side the GPUs before it works."""
+
+    async def on_engines(method: str) -> None:
+        await asyncio.gather(*(getattr(engine, method).remote() for engine in engines))
+
+    turns = Turns(
+        {
+            "sampling": Tenant(partial(on_engines, "sleep"), partial(on_engines, "wake_up")),
+            "learning": Tenant(
+                partial(learner.on_all_ranks, "leave_gpu"),
+                partial(learner.on_all_ranks, "come_to_gpu"),
+            ),
+        },
+        holder="learning",
+    )
+    return System(
+        None if generator is None else GeneratorInTurn(generator, turns),
+        None if judge is None else JudgeInTurn(judge, turns),
+        LearnerInTurn(learner, turns),
+    )
 
 
 def parts_in_process(
@@ -90,7 +125,8 @@ def start_actors(
     actors: dict[Role, list[Any]],
 ) -> None:
     """One actor a bundle, entered into ``actors`` as it is started, so that none is forgotten."""
-    restarts = recipe.rollout.max_retries
+    # An engine that came back while the learner has the GPU would not find its memory.
+    restarts = 0 if recipe.placement.takes_turns else recipe.rollout.max_retries
     for index in range(len(seats.bundles["rollout"])):
         assert processor is not None
         media = processor.media_token_ids

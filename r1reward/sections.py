@@ -493,6 +493,9 @@ RoleName = Literal["rollout", "judge", "learner"]
 class PlacementSection(Section):
     """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores.
 
+    ``colocate``: engine, judge and learner rank of the same number share a GPU. Engines sleep while the
+    learner works, and its states are in host memory while they sample.
+
     ``in_process``: no actors. Sampler and learner take turns in the process of the loop, without Ray
     and vLLM: for studies of many small runs and for a debugger.
     """
@@ -527,14 +530,10 @@ class PlacementSection(Section):
                     )
         return by_role
 
-    @model_validator(mode="after")
-    def supported(self) -> PlacementSection:
-        if self.device == "cuda" and self.mode == "colocate":
-            raise ValueError(
-                "placement.mode colocate needs engines that give their GPU memory back between "
-                "phases, which this version does not do: set placement.mode to split"
-            )
-        return self
+    @property
+    def takes_turns(self) -> bool:
+        """Whether engines and learner have the same GPUs, one side at a time."""
+        return self.device == "cuda" and self.mode == "colocate"
 
 
 class TrainSection(Section):

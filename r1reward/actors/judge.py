@@ -30,6 +30,12 @@ class JudgeActor:
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
         return await self.engine.judge(analysis, choice)
 
+    async def sleep(self) -> None:
+        await self.engine.sleep()
+
+    async def wake_up(self) -> None:
+        await self.engine.wake_up()
+
 
 class JudgePool:
     """All judge actors as one ``Judge``. Equal questions go to the same actor, for its cache."""

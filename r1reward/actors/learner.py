@@ -88,6 +88,12 @@ class LearnerActor:
         for bucket in self.started.weight_buckets():
             assert bucket is None, "only rank 0 publishes"
 
+    def leave_gpu(self) -> None:
+        self.started.leave_gpu()
+
+    def come_to_gpu(self) -> None:
+        self.started.come_to_gpu()
+
     def save(self, folder: str) -> None:
         self.started.save(Path(folder))
 

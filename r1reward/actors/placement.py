@@ -39,11 +39,12 @@ Bundle = dict[str, float]
 
 @dataclass(frozen=True)
 class Seats:
-    """One reserved bundle an actor, by role."""
+    """What is reserved: a bundle an actor by role, or one that actors of one number share."""
 
     group: PlacementGroup
     bundles: dict[Role, list[Bundle]]
     environment: dict[str, str]
+    shared: bool = False
 
     def start(
         self, role: Role, index: int, actor_class: Any, *arguments: object, **options: object
@@ -51,8 +52,9 @@ class Seats:
         """Start one actor of a role in its bundle; returns Ray's handle."""
         bundle = self.bundles[role][index]
         place = index
-        for earlier in ROLES[: ROLES.index(role)]:
-            place += len(self.bundles[earlier])
+        if not self.shared:
+            for earlier in ROLES[: ROLES.index(role)]:
+                place += len(self.bundles[earlier])
         return actor_class.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU", 0),
@@ -82,7 +84,10 @@ def actor_environment(placement: PlacementSection) -> dict[str, str]:
 
 
 def plan_bundles(recipe: EngineRecipe, roles: Sequence[Role] = ROLES) -> dict[Role, list[Bundle]]:
-    """What every actor of the wanted roles needs; a role that is not wanted has no bundles."""
+    """What every actor of the wanted roles needs; a role that is not wanted has no bundles.
+
+    Actors that take turns on a GPU each ask for a share of it.
+    """
     cuda = recipe.placement.device == "cuda"
     judge = recipe.judge
     judge_gpus = judge.engine.tensor_parallel_size if isinstance(judge, VllmJudge) else 0
@@ -92,11 +97,14 @@ def plan_bundles(recipe: EngineRecipe, roles: Sequence[Role] = ROLES) -> dict[Ro
         "learner": (recipe.learner.num_ranks if isinstance(recipe, Recipe) else 0, 1),
     }
 
+    num_tenants = sum(role in roles and gpus > 0 for role, (_, gpus) in needs.items())
+
     def bundle(role: Role, num_gpus: int) -> Bundle:
         custom = recipe.placement.resources.get(role, {})
         if not cuda:
             return {"CPU": CPU_SHARE, **custom}
-        gpus = {"GPU": float(num_gpus)} if num_gpus else {}
+        share = 1 / num_tenants if recipe.placement.takes_turns else 1.0
+        gpus = {"GPU": share * num_gpus} if num_gpus else {}
         return {"CPU": 1.0, **gpus, **custom}
 
     return {
@@ -151,7 +159,8 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
 @contextmanager
 def reserve(recipe: EngineRecipe, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
-    bundles = [bundle for role in ROLES for bundle in by_role[role]]
+    shared = recipe.placement.takes_turns
+    bundles = shared_bundles(by_role) if shared else [b for role in ROLES for b in by_role[role]]
     wait_s = recipe.placement.wait_s
 
     def lacking() -> str:
@@ -174,9 +183,19 @@ def reserve(recipe: EngineRecipe, by_role: dict[Role, list[Bundle]]) -> Iterator
                     f"({wait_s} s): {lacking()}; shrink the recipe, grow the cluster, or "
                     "raise placement.wait_s if an autoscaler needs longer"
                 )
-        yield Seats(group, by_role, actor_environment(recipe.placement))
+        yield Seats(group, by_role, actor_environment(recipe.placement), shared)
     finally:
         remove_placement_group(group)
+
+
+def shared_bundles(by_role: Mapping[Role, Sequence[Bundle]]) -> list[Bundle]:
+    """A bundle a number: what the actors of that number need together, and its GPU whole."""
+    bundles: list[Bundle] = [{} for _ in range(max(map(len, by_role.values())))]
+    for asked in by_role.values():
+        for bundle, wanted in zip(bundles, asked, strict=False):
+            for kind, amount in wanted.items():
+                bundle[kind] = 1.0 if kind == "GPU" else bundle.get(kind, 0.0) + amount
+    return bundles
 
 
 def what_lacks(

@@ -27,7 +27,12 @@ class RolloutActor:
     def __init__(self, recipe: EngineRecipe, media_token_ids: tuple[int, ...]) -> None:
         from r1reward.engines.vllm_engine import VllmEngine
 
-        self.engine = VllmEngine(recipe.model, recipe.rollout.engine, recipe.placement.device)
+        self.engine = VllmEngine(
+            recipe.model,
+            recipe.rollout.engine,
+            recipe.placement.device,
+            can_sleep=recipe.placement.takes_turns,
+        )
         self.media_token_ids = media_token_ids
 
     # A repeated question is harmless, so Ray may repeat it while the actor is being restarted.
@@ -60,6 +65,12 @@ class RolloutActor:
         ]
         for rollout in asyncio.as_completed(waiting):
             yield await rollout
+
+    async def sleep(self) -> None:
+        await asyncio.wrap_future(self.engine.sleep())
+
+    async def wake_up(self) -> None:
+        await asyncio.wrap_future(self.engine.wake_up())
 
     async def load_weights(self, handle: WeightsHandle) -> float:
         """Pull, verify, swap. Returns the seconds the swap itself took."""

@@ -10,11 +10,15 @@ import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from r1reward.config import EngineRecipe
 from r1reward.data.prompt import build_judge_prompt
 from r1reward.sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.types import JudgeWord, Slot
+
+if TYPE_CHECKING:
+    from r1reward.engines.vllm_engine import VllmEngine
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +57,12 @@ def parse_judge_reply(reply: str) -> JudgeWord | None:
 class ConsistencyJudge:
     """Asks a model, retries unparsable words, caches by content, abstains on failure."""
 
-    def __init__(self, settings: VllmJudge | OpenAIJudge, ask: Ask) -> None:
+    def __init__(
+        self, settings: VllmJudge | OpenAIJudge, ask: Ask, engine: VllmEngine | None = None
+    ) -> None:
         self.settings = settings
         self.ask = ask
+        self.engine = engine
         self.cache: dict[str, asyncio.Task[JudgeWord]] = {}
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
@@ -71,6 +78,15 @@ class ConsistencyJudge:
         if word == "abstain":
             self.cache.pop(prompt, None)
         return word
+
+    async def sleep(self) -> None:
+        """Leave the GPU, where there is an engine on it."""
+        if self.engine is not None:
+            await asyncio.wrap_future(self.engine.sleep())
+
+    async def wake_up(self) -> None:
+        if self.engine is not None:
+            await asyncio.wrap_future(self.engine.wake_up())
 
     async def decide(self, prompt: str) -> JudgeWord:
         for attempt in range(self.settings.max_tries):
@@ -103,12 +119,18 @@ def build_judge(recipe: EngineRecipe) -> RuleJudgeEngine | ConsistencyJudge:
         case OpenAIJudge() as settings:
             return ConsistencyJudge(settings, endpoint_ask(settings))
         case VllmJudge() as settings:
-            return ConsistencyJudge(settings, vllm_ask(recipe, settings))
+            return ConsistencyJudge(settings, *vllm_ask(recipe, settings))
 
 
 class RuleJudgeEngine:
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
         return rule_word(analysis, choice)
+
+    async def sleep(self) -> None:
+        """Nothing of it is on a GPU."""
+
+    async def wake_up(self) -> None:
+        """Nothing of it is on a GPU."""
 
 
 def endpoint_ask(settings: OpenAIJudge) -> Ask:
@@ -123,14 +145,15 @@ def endpoint_ask(settings: OpenAIJudge) -> Ask:
     return ask
 
 
-def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> Ask:
+def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> tuple[Ask, VllmEngine]:
     from r1reward.engines.processor import PolicyProcessor
     from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
 
     path = recipe.model.path if settings.path == "policy" else settings.path
     model = recipe.model.model_copy(update={"path": path})
     processor = PolicyProcessor(model)
-    engine = VllmEngine(model, settings.engine, recipe.placement.device)
+    placement = recipe.placement
+    engine = VllmEngine(model, settings.engine, placement.device, can_sleep=placement.takes_turns)
 
     async def ask(prompt: str, seed: int) -> str:
         text = processor.render(prompt, num_images=0)
@@ -140,4 +163,4 @@ def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> Ask:
         (future,) = engine.submit([request])
         return (await asyncio.wrap_future(future)).text
 
-    return ask
+    return ask, engine
