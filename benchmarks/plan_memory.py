@@ -69,7 +69,9 @@ def main() -> int:
         print(json.dumps(measure(size, case)))
         return 0
     rows: list[dict[str, Any]] = []
-    print("| size | case | part | predicted | measured | ratio |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| size | case | part | predicted | measured | ratio |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for size in chosen.sizes:
         for case in (*(chosen.cases or (FEW if size == "500M" else CASES)), "cache"):
             for part, (predicted, measured) in in_own_process(size, case).items():

@@ -75,7 +75,9 @@ def read_config(path: str) -> tuple[Any, str]:
         if known is not None:
             return Qwen2_5_VLConfig(**known), "published dimensions"
         if folder.exists():
-            raise InputError(f"model.path: {folder / 'config.json'}: {first_line(error)}") from error
+            raise InputError(
+                f"model.path: {folder / 'config.json'}: {first_line(error)}"
+            ) from error
         raise InputError(
             f"model.path: {path} is neither a folder nor in the hub's cache on this machine: give a "
             f"folder with a config.json, or one of {', '.join(KNOWN)}"

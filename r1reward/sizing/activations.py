@@ -44,11 +44,14 @@ class Learns:
 
 def learns(settings: LearnerSection) -> Learns:
     everything = frozenset({*ATTENTION_INPUTS, *MLP_INPUTS, "o_proj", "down_proj"})
+    # ZeRO-3 replaces torch's linear by one that keeps its input whether or not the weight learns.
+    always = settings.zero_stage == 3
     if settings.lora is not None:
-        return Learns(frozenset(settings.lora.targets), False, False, False)
+        kept = everything if always else frozenset[str](settings.lora.targets)
+        return Learns(kept, False, False, False)
     parts = settings.parts
     return Learns(
-        everything if parts.language.trainable else frozenset(),
+        everything if parts.language.trainable or always else frozenset(),
         parts.language.trainable,
         parts.vision.trainable,
         parts.merger.trainable,

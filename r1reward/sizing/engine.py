@@ -14,6 +14,8 @@ BATCHED_TOKENS = {True: 16384, False: 8192}
 # Estimates, in GB: what CUDA, NCCL and the captured graphs take beside tensors.
 CONTEXT_GB = 0.6
 GRAPHS_GB = 1.0
+# A Python process with torch and an engine in it.
+PROCESS_GB = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,17 @@ def cache_bytes_per_token(model: ModelShape, dtype: Dtype, tensor_parallel: int)
 
 
 def engine_memory(
-    model: ModelShape, limits: ModelSection, engine: EngineSection, gpu_bytes: int
+    model: ModelShape, limits: ModelSection, engine: EngineSection, room: int, cuda: bool = True
 ) -> EngineMemory:
     """One engine with the recipe's limits. Prefill, vision and sampling are estimates of vLLM's peak.
 
+    ``room`` is the memory of one GPU, or of the machine where engines run on CPUs.
     vLLM runs a batch of ``max_num_batched_tokens`` and the largest images before it sizes the cache,
     so their activations are taken from the cache whether or not such a batch ever comes.
     """
     e, shards = ITEM_BYTES[limits.dtype], engine.tensor_parallel_size
     text, vision = model.text, model.vision
-    large = gpu_bytes >= LARGE_GPU_GB * GB
+    large = room >= LARGE_GPU_GB * GB
     tokens = engine.max_num_batched_tokens or BATCHED_TOKENS[large]
     # Hidden states and residual whole on each GPU; the MLP's two inputs and product split.
     prefill = tokens * e * (4 * text.hidden + 3 * text.intermediate // shards)
@@ -62,14 +65,14 @@ def engine_memory(
     # Logits of every sequence in float32: raw, log-probs, and the sampler's copy.
     sampling = 3 * 4 * min(engine.max_num_seqs, tokens) * text.vocab
     parameters = model.num_parameters * e // shards
-    graphs = 0 if engine.enforce_eager else int(GRAPHS_GB * GB)
-    context = int(CONTEXT_GB * GB)
+    graphs = 0 if engine.enforce_eager or not cuda else int(GRAPHS_GB * GB)
+    context = int((CONTEXT_GB if cuda else PROCESS_GB) * GB)
     # The vision tower and the language model run one after the other.
     busy = parameters + max(prefill + sampling, seen) + context
     if engine.kv_cache_memory_mb is not None:
         cache = engine.kv_cache_memory_mb * 2**20
     else:
-        cache = int(engine.gpu_memory_utilization * gpu_bytes) - busy - graphs
+        cache = int(engine.gpu_memory_utilization * room) - busy - graphs
     return EngineMemory(
         parameters=parameters,
         prefill=prefill,
