@@ -87,7 +87,7 @@ def main() -> int:
 
 def table_line(row: dict[str, Any]) -> str:
     predicted, measured = row["predicted"], row["measured"]
-    ratio = f"{predicted / measured:.3f}" if measured else "–"
+    ratio = f"{predicted / measured:.3f}" if measured else "-"
     unit, scale = ("B", 1.0) if "token" in row["part"] else ("MB", 1e6)
     amounts = f"{predicted / scale:,.1f} {unit} | {measured / scale:,.1f} {unit}"
     return f"| {row['size']} | {row['case']} | {row['part']} | {amounts} | {ratio} |"

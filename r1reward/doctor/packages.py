@@ -21,7 +21,7 @@ def check_packages(extra: str | None = None) -> list[Finding]:
     """
     try:
         wanted = metadata.requires("r1reward") or []
-        python = metadata.metadata("r1reward").get("Requires-Python") or ""
+        python = metadata.metadata("r1reward")["Requires-Python"]
     except metadata.PackageNotFoundError:
         what = "r1reward is not installed in this environment, so its pins are unknown"
         return [Finding("packages", "problem", what, f"{SETUP}, then use .venv/bin/r1reward")]

@@ -61,7 +61,7 @@ def learner_states(recipe: Recipe, count: Trained) -> LearnerStates:
         reference=count.num_base * e if recipe.algorithm.needs_reference else 0,
         master_weights=0 if stage == 0 or offload else 4 * shard,
         gradients=gradient_bytes(recipe, count),
-        optimizer_state=0 if offload else 8 * shard,
+        optimizer_state=0 if offload else 8 * (shard if stage else count.num_trainable),
         reduce_bucket=reduce_bucket_bytes(recipe, count),
         gathered=gathered_bytes(recipe, count),
         step=0 if offload else step_bytes(recipe, count),

@@ -143,7 +143,8 @@ def trained(model: ModelShape, settings: LearnerSection) -> Trained:
         sizes = [
             lora.rank * sum(weight.shape)
             for weight in model.weights
-            if weight.part == "language" and weight.name.split(".")[-2] in lora.targets
+            if weight.part == "language"
+            and weight.name.endswith(tuple(f".{name}.weight" for name in lora.targets))
         ]
         return Trained(model.num_parameters, sum(sizes), sum(sizes), max(sizes), sum(sizes))
     groups: dict[Part, int] = {}
