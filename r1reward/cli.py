@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="one HTML file of a run, a pipeline or an evaluation")
     report.add_argument("folder", type=Path, help="a run's, a pipeline's or an evaluation's folder")
     report.add_argument("--out", type=Path, help="default: report.html in the folder")
+    add_plan_arguments(verbs)
     recipe = verbs.add_parser("recipe", help="look at a recipe without running it")
     actions = recipe.add_subparsers(dest="action", required=True, metavar="ACTION")
     for action, text in (
@@ -77,6 +78,23 @@ def add_submit_arguments(verbs: Any) -> None:
     )
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
     add_recipe_arguments(parser)
+
+
+def add_plan_arguments(verbs: Any) -> None:
+    text = "does the recipe fit? memory of every GPU and node by part; status 1 if not"
+    plan = verbs.add_parser("plan", help=text, description=text)
+    add_recipe_arguments(plan)
+    plan.add_argument("--gpu-gb", type=float, default=80.0, help="memory of one GPU")
+    plan.add_argument("--gpus-per-node", type=int, default=8)
+    plan.add_argument("--host-gb", type=float, help="memory of a node; default: not judged")
+    plan.add_argument("--images", type=int, help="images of one pair; default: model.max_images")
+    text = "what is wrong on this machine, and the fix of each; status 1 if something is"
+    doctor = verbs.add_parser("doctor", help=text, description=text)
+    doctor.add_argument("recipe", nargs="?", help="a YAML file, to check what it needs")
+    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    doctor.add_argument("--run-dir", type=Path, help="default: the recipe's, or runs")
+    doctor.add_argument("--ports", type=int, nargs="+", default=[], help="that must be free")
+    doctor.add_argument("--deep", action="store_true", help="also load the engines")
 
 
 def add_eval_arguments(verbs: Any) -> None:
@@ -140,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.verb == "recipe":
             print(look_at_recipe(chosen), end="")
             return 0
-        recipe = load_recipe(chosen.recipe, chosen.overrides) if "recipe" in chosen else None
+        named = getattr(chosen, "recipe", None)
+        recipe = load_recipe(named, chosen.overrides) if named is not None else None
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
@@ -183,7 +202,7 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
         if chosen.verb == "submit":
             assert recipe is not None
             return submit_job(chosen, recipe)
-        run_verb(chosen, recipe)
+        return run_verb(chosen, recipe)
     except KeyboardInterrupt:
         where = goes_on(chosen)
         if recipe is not None and chosen.verb == "train":
@@ -200,7 +219,6 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
             print(f"{causes[0]}; the same command goes on from there", file=sys.stderr)
             return 130
         return explain(causes)
-    return 0
 
 
 def submit_job(chosen: argparse.Namespace, recipe: Recipe) -> int:
@@ -229,7 +247,8 @@ def goes_on(chosen: argparse.Namespace) -> str:
     )
 
 
-def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> None:
+def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
+    """Exit status 1 from the verbs that answer a question with no."""
     import asyncio
 
     from rich.console import Console
@@ -270,6 +289,18 @@ def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> None:
             from r1reward.report.build import build_report
 
             console.print(f"report   {build_report(chosen.folder, chosen.out)}", highlight=False)
+        case "plan":
+            from r1reward.stages.plan_memory import Hardware, show_plan
+
+            assert recipe is not None
+            hardware = Hardware(chosen.gpu_gb, chosen.gpus_per_node, chosen.host_gb, chosen.images)
+            return 0 if show_plan(recipe, hardware, console) else 1
+        case "doctor":
+            from r1reward.stages.doctor import Wanted, doctor
+
+            wanted = Wanted(recipe, chosen.run_dir, tuple(chosen.ports), chosen.deep)
+            return 0 if doctor(wanted, console) else 1
+    return 0
 
 
 def explain(causes: Sequence[BaseException]) -> int:

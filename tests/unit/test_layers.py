@@ -51,6 +51,8 @@ LAYERS = {
     "r1reward.shapes.hard_cases": PURE,
     "r1reward.shapes.trace": PURE,
     "r1reward.shapes.corpus": PURE,
+    "r1reward.sizing": PURE,
+    "r1reward.doctor": COMPOSITION,
     "r1reward.engines": ENGINES,
     "r1reward.actors": ACTORS,
     "r1reward.shapes": COMPOSITION,
