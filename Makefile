@@ -5,7 +5,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup run-local train-local submit test check study-learning study-pipeline study miniature bench image clean
+.PHONY: help setup run-local train-local submit test test-gpu check study-learning study-pipeline study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -24,6 +24,9 @@ submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secre
 
 test:           ## the whole test suite, real engines included
 	$(BIN)/pytest
+
+test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
+	$(BIN)/pytest -m gpu
 
 check:          ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -286,9 +286,40 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             "set learner.zero_stage to 1, 2 or 3",
         ),
         (
-            ["placement.mode=colocate"],
-            "placement.mode colocate needs engines that give their GPU memory back between "
-            "phases, which this version does not do: set placement.mode to split",
+            ["placement.mode=colocate", "rollout.engine.tensor_parallel_size=2"],
+            "placement.mode colocate puts a whole engine on each GPU, but rollout.engine."
+            "tensor_parallel_size is 2: set it to 1, or placement.mode to split",
+        ),
+        (
+            ["placement.mode=colocate", "judge={type: vllm}"],
+            "placement.mode colocate has rollout and judge engine awake on one GPU, but their "
+            "gpu_memory_utilization adds up to 1.8: lower them to 0.95 in all",
+        ),
+        (
+            ["placement.mode=colocate", "train.max_policy_lag=1"],
+            "placement.mode colocate lets sampling and learning take turns, so nothing overlaps: "
+            "set train.max_policy_lag to 0, or placement.mode to split",
+        ),
+        (
+            ["placement.mode=colocate", "learner.offload_optimizer=true"],
+            "placement.mode colocate moves ZeRO's states between GPU and host memory: set "
+            "learner.zero_stage to 1, 2 or 3 and learner.offload_optimizer to false, or "
+            "placement.mode to split",
+        ),
+        (
+            ["placement.mode=in_process", "rollout.num_actors=2"],
+            "placement.mode in_process has one of everything, but rollout.num_actors is 2: set it to "
+            "1, or placement.mode to split or colocate",
+        ),
+        (
+            ["placement.mode=in_process", "judge={type: vllm}"],
+            "placement.mode in_process runs without vLLM, but judge.type is vllm: set judge to "
+            "{type: rule} or to an endpoint, or placement.mode to split or colocate",
+        ),
+        (
+            ["placement.mode=in_process", "learner.num_ranks=2", "learner.train_batch_size=2"],
+            "placement.mode in_process has one learner rank, but learner.num_ranks is 2: set it to 1, "
+            "or placement.mode to split or colocate",
         ),
     ],
 )
@@ -308,6 +339,15 @@ def test_settings_that_do_not_fit_together_say_what_to_change(
         ["rollout.samples_per_prompt=2", "rollout.dynamic_sampling.max_rounds=1"],
         ["algorithm.normalize=false"],
         ["learner.micro_batch_tokens=80"],
+        ["placement.mode=colocate"],
+        [
+            *[
+                "placement.mode=colocate",
+                "judge={type: vllm, engine: {gpu_memory_utilization: 0.2}}",
+            ],
+            "rollout.engine.gpu_memory_utilization=0.75",
+        ],
+        ["placement.mode=in_process", "train.max_policy_lag=2"],
         ["model.min_pixels=500", "model.max_pixels=500"],
         ["placement.device=cpu", "rollout.engine.max_num_batched_tokens=64"],
         [
