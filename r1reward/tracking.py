@@ -226,7 +226,11 @@ class WandbTracker:
         self.step(report)
 
     def close(self) -> None:
-        self.run.finish()
+        try:
+            self.run.finish()
+        except ConnectionError:
+            # Ray asks a job's every process to end, W&B's service among them. What was logged is on disk.
+            logger.warning("W&B's service ended before the run; `wandb sync` sends what it kept")
 
 
 def wandb_run_id(folder: Path) -> str:

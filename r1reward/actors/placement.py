@@ -15,7 +15,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from r1reward.config import EngineRecipe, InputError, Recipe, ServiceError
+from r1reward.config import EngineRecipe, Recipe, ServiceError
 from r1reward.sections import PlacementSection, RoleName, VllmJudge
 
 # On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
@@ -137,16 +137,12 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
         ray.init(**options)
-    except ray.exceptions.AuthenticationError as error:
-        raise InputError(
-            f"the cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')} asks for its token, and "
-            "there is none here or another one: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH to the cluster's"
-        ) from error
-    except ConnectionError as error:
+    except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+        # Ray tells a cluster that is not there and one that refuses the token apart in its logs only.
         raise ServiceError(
-            f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}: start one, or "
-            "unset RAY_ADDRESS to run on this machine alone"
+            f"no Ray cluster lets this run in at RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}: is it "
+            "up? If it has a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to it; unset RAY_ADDRESS to run on this machine alone"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)

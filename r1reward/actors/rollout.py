@@ -157,6 +157,8 @@ class RolloutGroup:
                     return
                 except ray.exceptions.RayActorError:
                     self.lost(place, len(left))
+                    if not left:
+                        return
                     if attempt == self.max_retries:
                         raise
                     place = await self.somebody(after=place)
