@@ -187,7 +187,7 @@ class Recipe(EngineRecipe):
                     f"tensor_parallel_size is {engine.tensor_parallel_size}: set it to 1, or "
                     "placement.mode to split"
                 )
-        used = sum(engine.gpu_memory_utilization for _, engine in engines)
+        used = round(sum(engine.gpu_memory_utilization for _, engine in engines), 6)
         if used > 0.95:
             raise ValueError(
                 "placement.mode colocate has rollout and judge engine awake on one GPU, but their "

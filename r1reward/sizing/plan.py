@@ -218,11 +218,15 @@ def host_holder(
     ranks = processes.get("learner", 0)
     engines = processes.get("rollout", 0) + processes.get("judge", 0)
     weights = model.num_parameters * ITEM_BYTES[recipe.model.dtype]
-    offloaded = learner_states(recipe, trained(model, recipe.learner)).host
+    states = learner_states(recipe, trained(model, recipe.learner))
+    offloaded = states.host
+    # Of engines and learner one side is in host memory; its buffers stay there when it goes back.
+    asleep = engines * weights + ranks * states.lasting if recipe.placement.takes_turns else 0
     lines = [
         Line("object store", store_bytes(recipe, model), "two bundles of weights"),
         Line("loading", ranks * weights, "every rank reads the whole model first"),
         Line("offloaded optimizer", ranks * offloaded, "pinned"),
+        Line("asleep", asleep, "engines, or the learner, while the other side has the GPUs"),
         *image_lines(recipe, model, ranks, engines),
         Line(
             "processes", int((ranks + engines) * PROCESS_GB * GB), f"{PROCESS_GB:g} GB each", True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from r1reward.actors.placement import ROLES, Bundle, Role, plan_bundles
+from r1reward.actors.placement import ROLES, Bundle, Role, plan_bundles, shared_bundles
 from r1reward.config import InputError, Recipe
 from r1reward.engines.model_shape import read_model_shape
 from r1reward.sections import VllmJudge
@@ -70,17 +70,24 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     holders: list[tuple[Holder, int]] = []
     if bundles["rollout"]:
         holder = engine_holder("rollout", policy, recipe.model, recipe.rollout.engine, room, cuda)
-        holders.append((holder, num_gpus(bundles["rollout"]) or len(bundles["rollout"])))
+        holders.append((holder, num_holders(recipe, bundles["rollout"])))
     if bundles["judge"] and isinstance(recipe.judge, VllmJudge):
         judge = policy if recipe.judge.path == "policy" else read_model_shape(recipe.judge.path)
         holder = engine_holder("judge", judge, recipe.model, recipe.judge.engine, room, cuda)
-        holders.append((holder, num_gpus(bundles["judge"]) or len(bundles["judge"])))
+        holders.append((holder, num_holders(recipe, bundles["judge"])))
     if bundles["learner"]:
         limit = gpu_bytes if cuda else None
         holder = learner_holder(recipe, policy, hardware.images_per_pair, limit)
         holders.append((holder, len(bundles["learner"])))
     # Actors without GPUs (a judge behind an endpoint) go where there is room.
-    nodes, too_wide = pack(bundles, hardware.gpus_per_node) if cuda else ([{}], [])
+    nodes: list[dict[str, int]] = [{}]
+    too_wide: list[str] = []
+    total = sum(num_gpus(bundles[role]) for role in ROLES)
+    if recipe.placement.takes_turns:
+        total = len(shared_bundles(bundles))
+        nodes = pack_shared(bundles, hardware.gpus_per_node)
+    elif cuda:
+        nodes, too_wide = pack(bundles, hardware.gpus_per_node)
     host_bytes = None if hardware.host_gb is None else int(hardware.host_gb * GB)
     if cuda:
         hosts = [host_holder(recipe, policy, node, host_bytes) for node in nodes]
@@ -90,8 +97,14 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     holders.append((host, len(nodes)))
     problems = [holder.problem for holder, _ in holders if holder.problem]
     problems += too_wide + divisible(recipe, policy)
-    total = sum(num_gpus(bundles[role]) for role in ROLES)
     return MemoryPlan(policy, tuple(holders), tuple(nodes), total, tuple(problems))
+
+
+def num_holders(recipe: Recipe, bundles: Sequence[Bundle]) -> int:
+    """How many GPUs hold a part of an engine; processes where there are none."""
+    if recipe.placement.takes_turns:
+        return len(bundles)
+    return num_gpus(bundles) or len(bundles)
 
 
 def num_gpus(bundles: Sequence[Bundle]) -> int:
@@ -122,6 +135,21 @@ def pack(
         for role in dict.fromkeys(wide)
     ]
     return nodes or [{}], sentences
+
+
+def pack_shared(bundles: dict[Role, list[Bundle]], gpus_per_node: int) -> list[dict[str, int]]:
+    """Actors of one number on one GPU, GPU after GPU."""
+    counts = [
+        {role: int(number < len(bundles[role])) for role in ROLES}
+        for number in range(max(map(len, bundles.values())))
+    ]
+    nodes = [
+        counts[start : start + gpus_per_node] for start in range(0, len(counts), gpus_per_node)
+    ]
+    return [
+        {role: found for role in ROLES if (found := sum(gpu[role] for gpu in node))}
+        for node in nodes
+    ]
 
 
 def divisible(recipe: Recipe, policy: ModelShape) -> list[str]:

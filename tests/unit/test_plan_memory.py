@@ -179,3 +179,20 @@ def test_bad_input_is_status_2(
     assert main(["plan", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_engines_and_learner_that_take_turns_need_no_gpus_of_their_own() -> None:
+    colocate = ("placement.mode=colocate", "rollout.num_actors=4")
+    sizes = (
+        "rollout.engine.gpu_memory_utilization=0.55",
+        "judge.engine.gpu_memory_utilization=0.4",
+    )
+    plan = plan_memory(load_recipe(PAPER, [*colocate, *sizes]), Hardware(gpus_per_node=2))
+    assert plan.num_gpus == 4
+    assert plan.nodes == ({"rollout": 2, "judge": 1, "learner": 2}, {"rollout": 2, "learner": 2})
+    counts = {holder.title: count for holder, count in plan.holders}
+    assert counts == {"rollout engine": 4, "judge engine": 1, "learner rank": 4, "node": 2}
+    (host,) = [holder for holder, _ in plan.holders if holder.title == "node"]
+    asleep = {line.name: line.num_bytes for line in host.lines}["asleep"]
+    # Three engines' weights in bfloat16, and of two of four ranks 2 + 4 + 8 bytes a weight.
+    assert asleep == pytest.approx(8_292_166_656 * (3 * 2 + 2 * 14 / 4), rel=0.01)
