@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def draw_stress(outcomes: Sequence[Outcome], path: Path) -> None:
     for axis, (title, values_of, is_log) in zip(axes.flat, PANELS, strict=True):
         for name, colour in zip(names, colours, strict=False):
             runs = [values_of(outcome) for outcome in ours if outcome.cell.variant == name]
-            draw_runs(axis, runs, colour)
+            # A gradient of exactly 0 has no place on a logarithmic axis: a gap, not a cliff.
+            shown = [
+                [math.nan if is_log and value <= 0 else value for value in run] for run in runs
+            ]
+            draw_runs(axis, shown, colour)
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=8)
