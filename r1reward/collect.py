@@ -47,14 +47,19 @@ class LiveSource:
         self.judge = judge
         self.requests_for_step = requests_for_step
         self.loaded_version: int | None = None
+        self.loading: Metrics = {}
 
     async def load(self, weights: WeightsHandle) -> Metrics:
-        """Make the generator sample with these weights."""
+        """Make the generator sample with these weights.
+
+        What loading told is told again when they are there already: a step's metrics must not depend
+        on whether an evaluation came before it. Only times are of the moment.
+        """
         if weights.version == self.loaded_version:
-            return {}
-        metrics = await self.generator.load_weights(weights)
+            return {n: metric for n, metric in self.loading.items() if not n.startswith("time/")}
+        self.loading = await self.generator.load_weights(weights)
         self.loaded_version = weights.version
-        return metrics
+        return dict(self.loading)
 
     async def collect(self, step: int, weights: WeightsHandle) -> RolloutBatch:
         started = time.monotonic()

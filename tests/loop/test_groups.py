@@ -16,6 +16,7 @@ from r1reward.collect import LiveSource
 from r1reward.config import Recipe
 from r1reward.data.prompts import PromptSet, training_requests
 from r1reward.interfaces import RolloutBatch, Sampling
+from r1reward.metrics import Metrics, last
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 from tests.fakes import (
     Answer,
@@ -329,3 +330,32 @@ def test_with_both_orders_a_pair_is_resampled_only_if_both_came_out_alike() -> N
     orders = [s.rollout.request.prompt.order for s in batch.rollouts]
     assert orders == ["stored", "stored", "swapped", "swapped"] * 2
     assert batch.metrics["rollout/uniform_group_share"].value == 0.5  # the stored orders
+
+
+# What loading told ----------------------------------------------------------------------------
+
+
+class CountingGenerator(FakeGenerator):
+    """Says how many engines took the weights, and how long that was."""
+
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        await super().load_weights(handle)
+        return {"rollout/num_engines": last(2.0), "time/weight_swap_s": last(1.5)}
+
+
+def test_a_step_tells_of_its_engines_whether_or_not_an_evaluation_loaded_them_before() -> None:
+    recipe = make_recipe()
+    metrics = []
+    for evaluated in (False, True):
+        source = make_source(recipe, CountingGenerator(right_answer))
+
+        async def collect(source: LiveSource, evaluated: bool) -> RolloutBatch:
+            if evaluated:
+                await source.load(WEIGHTS)
+            return await source.collect(0, WEIGHTS)
+
+        metrics.append(asyncio.run(collect(source, evaluated)).metrics)
+    assert [m["rollout/num_engines"].value for m in metrics] == [2.0, 2.0]
+    assert ["time/weight_swap_s" in m for m in metrics] == [True, False]
+    untimed = [{n: v for n, v in m.items() if not n.startswith("time/")} for m in metrics]
+    assert untimed[0] == untimed[1]
