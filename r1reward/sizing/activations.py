@@ -131,8 +131,6 @@ def activations(recipe: Recipe, model: ModelShape, batch: MicroBatchShape) -> Ac
 
 
 def logits_bytes(recipe: Recipe, model: ModelShape, response_tokens: int) -> int:
-    """One chunk of logits in the learner, in float32 and in the model's dtype."""
-    e = ITEM_BYTES[recipe.model.dtype]
+    """One chunk of logits in the learner. In the model's dtype they are gone once they are cast."""
     rows = min(recipe.learner.logprob_chunk_tokens, response_tokens)
-    cast = e if recipe.model.dtype != "float32" else 0
-    return rows * model.text.vocab * (4 * LOGIT_FLOATS + cast)
+    return rows * model.text.vocab * 4 * LOGIT_FLOATS
