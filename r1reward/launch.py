@@ -45,17 +45,18 @@ async def running_system(
     with ray_session(recipe), reserve(recipe, plan_bundles(recipe, roles)) as seats:
         actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
         try:
-            start_actors(recipe, processor, seats, actors)
+            for role in ROLES:
+                start_role(role, recipe, processor, seats, actors)
+                if recipe.placement.takes_turns and role != "learner":
+                    # One after the other: each engine measures what is free of the GPU they share.
+                    await asyncio.gather(*(engine.ready.remote() for engine in actors[role]))
             engines = [*actors["rollout"], *actors["judge"]]
             ready = [engine.ready.remote() for engine in engines]
             learner = None
             if isinstance(recipe, Recipe) and actors["learner"]:
                 learner = LearnerGroup(actors["learner"], recipe.learner)
                 if recipe.placement.takes_turns:
-                    # One after the other: a GPU does not hold both.
-                    await asyncio.gather(*ready)
-                    ready = [engine.sleep.remote() for engine in engines]
-                    await asyncio.gather(*ready)
+                    await asyncio.gather(*(engine.sleep.remote() for engine in engines))
                 ready.append(learner.start())
             await asyncio.gather(*ready)
             generator = None
@@ -118,7 +119,8 @@ def parts_in_process(
     return System(generator, judge, learner)
 
 
-def start_actors(
+def start_role(
+    role: Role,
     recipe: EngineRecipe,
     processor: PolicyProcessor | None,
     seats: Seats,
@@ -127,15 +129,18 @@ def start_actors(
     """One actor a bundle, entered into ``actors`` as it is started, so that none is forgotten."""
     # An engine that came back while the learner has the GPU would not find its memory.
     restarts = 0 if recipe.placement.takes_turns else recipe.rollout.max_retries
-    for index in range(len(seats.bundles["rollout"])):
-        assert processor is not None
-        media = processor.media_token_ids
-        actor = seats.start("rollout", index, RolloutActor, recipe, media, max_restarts=restarts)
-        actors["rollout"].append(actor)
-    for index in range(len(seats.bundles["judge"])):
-        actors["judge"].append(seats.start("judge", index, JudgeActor, recipe, max_restarts=-1))
-    for rank in range(len(seats.bundles["learner"])):
-        actors["learner"].append(seats.start("learner", rank, LearnerActor, recipe, rank))
+    for index in range(len(seats.bundles[role])):
+        match role:
+            case "rollout":
+                assert processor is not None
+                media = processor.media_token_ids
+                actor = seats.start(role, index, RolloutActor, recipe, media, max_restarts=restarts)
+            case "judge":
+                forever = 0 if recipe.placement.takes_turns else -1
+                actor = seats.start(role, index, JudgeActor, recipe, max_restarts=forever)
+            case "learner":
+                actor = seats.start(role, index, LearnerActor, recipe, index)
+        actors[role].append(actor)
 
 
 def root_causes(error: BaseException) -> Sequence[BaseException]:

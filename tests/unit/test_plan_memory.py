@@ -196,3 +196,15 @@ def test_engines_and_learner_that_take_turns_need_no_gpus_of_their_own() -> None
     asleep = {line.name: line.num_bytes for line in host.lines}["asleep"]
     # Three engines' weights in bfloat16, and of two of four ranks 2 + 4 + 8 bytes a weight.
     assert asleep == pytest.approx(8_292_166_656 * (3 * 2 + 2 * 14 / 4), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(RECIPES.glob("*.yaml")) if "device: cuda" in path.read_text()]
+    + sorted(RECIPES.glob("r1_reward_*_*.yaml")),
+    ids=lambda path: path.stem,
+)
+def test_every_recipe_for_gpus_fits_its_gpus(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.placement.device == "cuda"
+    assert plan_memory(recipe, Hardware()).problems == ()
