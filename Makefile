@@ -46,9 +46,10 @@ study:          ## StableReinforce, its parts and other algorithms under stress;
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
 	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model
 
-bench:          ## rows per second and peak memory of stores, speed and false positives of decontamination
+bench:          ## stores (rows per second, peak memory), decontamination, predicted against real memory of a run
 	$(BIN)/python benchmarks/data_store.py
 	$(BIN)/python benchmarks/decontaminate.py
+	$(BIN)/python benchmarks/plan_memory.py
 
 image:          ## container image $(IMAGE):VERSION-$(TARGET); TARGET=gpu|cpu, IMAGE=registry/name
 	docker build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(VERSION)-$(TARGET) .
