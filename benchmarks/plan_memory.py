@@ -33,6 +33,10 @@ CASES = {
     "bfloat16, ZeRO 2, checkpointing": ("bfloat16", "zero_stage=2", "gradient_checkpointing=true"),
     "bfloat16, ZeRO 3": ("bfloat16", "zero_stage=3"),
     "bfloat16, ZeRO 2, LoRA": ("bfloat16", "zero_stage=2", "lora={rank: 8}"),
+    "bfloat16, ZeRO 2, LoRA, checkpointing": (
+        *("bfloat16", "zero_stage=2", "lora={rank: 8}"),
+        "gradient_checkpointing=true",
+    ),
 }
 FEW = ("float32, ZeRO 0, checkpointing", "bfloat16, ZeRO 2")
 

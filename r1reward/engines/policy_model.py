@@ -245,6 +245,9 @@ def load_policy_model(
     )
     if gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers also makes embeddings ask for gradients, of the vision tower too, which only the
+        # reentrant kind needs: a frozen tower would keep activations and run backwards for nothing.
+        hf.disable_input_require_grads()
     hf.eval()
     return PolicyModel(hf, chunk_tokens, packing)
 

@@ -14,6 +14,7 @@ CASES = (
     "bfloat16, ZeRO 2",
     "bfloat16, ZeRO 3",
     "bfloat16, ZeRO 2, LoRA",
+    "bfloat16, ZeRO 2, LoRA, checkpointing",
 )
 
 
