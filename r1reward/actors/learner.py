@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import ray
 
 from r1reward.actors.weights import publish
-from r1reward.algorithm.batch import BatchSize, cut_micro_batches, split_across_ranks
+from r1reward.algorithm.batch import (
+    BatchSize,
+    cut_micro_batches,
+    num_response_tokens,
+    pick,
+    put_back,
+    split_across_ranks,
+)
 from r1reward.config import Recipe
 from r1reward.metrics import Metrics, merge
 from r1reward.sections import LearnerSection
@@ -150,8 +157,7 @@ class LearnerGroup:
         results = await self.on_cuts("logprobs", samples, plan, num_rounds, model)
         by_index: dict[int, np.ndarray] = {}
         for cuts, arrays in zip(plan, results, strict=True):
-            for cut, rows in zip(cuts, arrays, strict=True):
-                by_index |= dict(zip(cut, rows, strict=True))
+            by_index |= put_back(cuts, arrays)
         return [by_index[i] for i in range(len(samples))]
 
     async def on_cuts(
@@ -195,11 +201,3 @@ class LearnerGroup:
 
     async def export(self, folder: Path) -> None:
         await self.on_all_ranks("export", str(folder))
-
-
-def pick(samples: Sequence[S], cuts: list[list[int]]) -> list[list[S]]:
-    return [[samples[i] for i in cut] for cut in cuts]
-
-
-def num_response_tokens(samples: Sequence[TraceSample]) -> int:
-    return sum(len(sample.response_token_ids) for sample in samples)

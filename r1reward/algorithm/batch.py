@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+from r1reward.types import TraceSample
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,21 @@ def cut_micro_batches(
             batches.append([index])
             used = length
     return batches
+
+
+def pick(items: Sequence[S], cuts: Sequence[Sequence[int]]) -> list[list[S]]:
+    """The items of every micro-batch."""
+    return [[items[i] for i in cut] for cut in cuts]
+
+
+def put_back(cuts: Sequence[Sequence[int]], picked: Sequence[Sequence[S]]) -> dict[int, S]:
+    """What ``pick`` took apart, by the place it came from."""
+    return {
+        place: item
+        for cut, items in zip(cuts, picked, strict=True)
+        for place, item in zip(cut, items, strict=True)
+    }
+
+
+def num_response_tokens(samples: Sequence[TraceSample]) -> int:
+    return sum(len(sample.response_token_ids) for sample in samples)

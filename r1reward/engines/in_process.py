@@ -14,7 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from r1reward.algorithm.batch import BatchSize, cut_micro_batches
+from r1reward.algorithm.batch import (
+    BatchSize,
+    cut_micro_batches,
+    num_response_tokens,
+    pick,
+    put_back,
+)
 from r1reward.config import EngineRecipe, Recipe
 from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
 from r1reward.engines.processor import PolicyProcessor
@@ -61,28 +67,22 @@ class InProcessLearner:
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
     ) -> list[np.ndarray]:
         cuts = self.cuts(samples)
-        micro_batches = [[samples[i] for i in cut] for cut in cuts]
-        found: dict[int, np.ndarray] = {}
-        for cut, rows in zip(
-            cuts, self.rank.logprobs(micro_batches, len(cuts), model), strict=True
-        ):
-            found |= dict(zip(cut, rows, strict=True))
+        found = put_back(cuts, self.rank.logprobs(pick(samples, cuts), len(cuts), model))
         return [found[i] for i in range(len(samples))]
 
     async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         cuts = self.cuts(samples)
         size = BatchSize(len(samples), num_response_tokens(samples))
-        return self.rank.update([[samples[i] for i in cut] for cut in cuts], len(cuts), size)
+        return self.rank.update(pick(samples, cuts), len(cuts), size)
 
     async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
         cuts = self.cuts(samples)
-        micro_batches = [[samples[i] for i in cut] for cut in cuts]
-        return self.rank.fit(micro_batches, len(cuts), num_response_tokens(samples))
+        return self.rank.fit(pick(samples, cuts), len(cuts), num_response_tokens(samples))
 
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         cuts = self.cuts(samples)
-        micro_batches = [[samples[i] for i in cut] for cut in cuts]
-        return self.rank.evaluate_loss(micro_batches, len(cuts), num_response_tokens(samples))
+        num_tokens = num_response_tokens(samples)
+        return self.rank.evaluate_loss(pick(samples, cuts), len(cuts), num_tokens)
 
     async def publish(self, version: int) -> WeightsHandle:
         """The bundle's refs are the bytes themselves."""
@@ -98,7 +98,3 @@ class InProcessLearner:
 
     async def export(self, folder: Path) -> None:
         self.rank.export(folder)
-
-
-def num_response_tokens(samples: Sequence[TraceSample]) -> int:
-    return sum(len(sample.response_token_ids) for sample in samples)
