@@ -3,6 +3,10 @@
 A checkpoint is written under a temporary name and renamed when every byte is down, so a folder
 ``step-000050`` is always whole. The loop's own state is one number, the steps done: data order and
 seeds are functions of it.
+
+Of a run with a copy in object storage (``run_copy.py``) the learner's state lies in the copy alone: the
+ranks may be on nodes that share no folder. Here is then only the ``loop.json`` that names the state,
+written and copied when the state is whole.
 """
 
 from __future__ import annotations
@@ -11,22 +15,37 @@ import json
 import os
 import re
 import shutil
+import uuid
 from pathlib import Path
 
+from r1reward.config import InputError
 from r1reward.interfaces import Learner
+from r1reward.remote_folder import Location, RemoteFolder
 
 COMPLETE = re.compile(r"step-(\d{6})")
 
 
-async def save_checkpoint(folder: Path, learner: Learner, num_steps_done: int, keep: int) -> Path:
-    """Write, flush, rename, then drop all but the newest ``keep``."""
+async def save_checkpoint(
+    folder: Path,
+    learner: Learner,
+    num_steps_done: int,
+    keep: int,
+    remote: RemoteFolder | None = None,
+) -> Path:
+    """Write, flush, rename, then drop all but the newest ``keep``. ``remote`` is the folder's copy."""
     final = folder / f"step-{num_steps_done:06d}"
     temporary = folder / f".{final.name}.partial"
     for stale in folder.glob(".*.partial"):
         shutil.rmtree(stale)
     temporary.mkdir(parents=True)
-    await learner.save(temporary)
-    (temporary / "loop.json").write_text(json.dumps({"num_steps_done": num_steps_done}))
+    state: dict[str, object] = {"num_steps_done": num_steps_done}
+    if remote is None:
+        await learner.save(temporary)
+    else:
+        # A name of its own: a kill while a step is saved again leaves the first save.
+        state["learner"] = f"learner-{uuid.uuid4().hex[:8]}"
+        await learner.save(remote / final.name / str(state["learner"]))
+    (temporary / "loop.json").write_text(json.dumps(state))
     for path in [*temporary.rglob("*"), temporary]:
         flush_to_disk(path)
     if final.exists():
@@ -54,11 +73,24 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in found if (path / "loop.json").is_file())
 
 
-async def resume(folder: Path, learner: Learner) -> int:
-    """Load the newest complete checkpoint; returns the steps done, 0 when there is none."""
+async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = None) -> int:
+    """Load the newest complete checkpoint; returns the steps done, 0 when there is none.
+
+    Raises ``InputError`` if its learner state is in a copy, and none is named.
+    """
     checkpoints = complete_checkpoints(folder)
     if not checkpoints:
         return 0
-    state = json.loads((checkpoints[-1] / "loop.json").read_text())
-    await learner.load(checkpoints[-1])
+    newest = checkpoints[-1]
+    state = json.loads((newest / "loop.json").read_text())
+    where: Location = newest
+    if remote is not None:
+        where = remote / newest.name
+        if "learner" in state:
+            where = where / state["learner"]
+    elif "learner" in state:
+        raise InputError(
+            f"{newest} has its learner state in the run's copy in object storage: set run_url as before"
+        )
+    await learner.load(where)
     return int(state["num_steps_done"])

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Sequence
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from r1reward import __version__
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, StoppedError
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.sections import BenchSection, OrderMode
 from r1reward.stages.data import add_data_arguments, run_data
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
 
@@ -124,7 +127,7 @@ def add_eval_arguments(verbs: Any) -> None:
     parser.add_argument("--image-off", action="store_true", default=None)
     parser.add_argument("--official", action="store_true", help="the benchmark's own protocol")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="default: runs/eval-BENCH-MODEL")
+    parser.add_argument("--out", help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -206,7 +209,7 @@ def run(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     except KeyboardInterrupt:
         where = goes_on(chosen)
         if recipe is not None and chosen.verb == "train":
-            where = f"goes on from the last checkpoint of {recipe.run_dir}"
+            where = f"goes on from the last checkpoint of {recipe.run_url or recipe.run_dir}"
         print(f"stopped; the same command {where}", file=sys.stderr)
         return 130
     except InputError as error:
@@ -249,11 +252,19 @@ def goes_on(chosen: argparse.Namespace) -> str:
 
 def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     """Exit status 1 from the verbs that answer a question with no."""
-    import asyncio
-
     from rich.console import Console
 
+    from r1reward.run_copy import kept_copied
+
     console = Console()
+    works_there = chosen.verb not in ("plan", "doctor")
+    with kept_copied(recipe if works_there else None):
+        return run_in_folder(chosen, recipe, console)
+
+
+def run_in_folder(chosen: argparse.Namespace, recipe: Recipe | None, console: Console) -> int:
+    import asyncio
+
     match chosen.verb:
         case "run":
             from r1reward.stages.pipeline import run_all
@@ -275,10 +286,13 @@ def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
 
             asyncio.run(run_stage(recipe, "eval", console))
         case "eval":
+            from r1reward.run_copy import kept_copied
             from r1reward.stages.eval_recipe import eval_recipe
             from r1reward.stages.evaluate import evaluate_model
 
-            asyncio.run(evaluate_model(eval_recipe(chosen), console))
+            evaluated = eval_recipe(chosen)
+            with kept_copied(evaluated):
+                asyncio.run(evaluate_model(evaluated, console))
         case "data":
             run_data(chosen, console)
         case "compare":

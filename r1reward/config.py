@@ -6,6 +6,9 @@ what to change. ``recipe_file.py`` reads recipes; none of these imports torch or
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -45,12 +48,23 @@ from r1reward.sections import (
 )
 
 
+def working_folder(url: str) -> Path:
+    """Where a run works whose folder is in object storage: the same for every process of this user."""
+    name = url.rstrip("/").rpartition("/")[2]
+    digest = hashlib.blake2b(url.rstrip("/").encode(), digest_size=4).hexdigest()
+    return Path(tempfile.gettempdir()) / f"r1reward-{os.getuid()}" / f"{name}-{digest}"
+
+
 class EngineRecipe(Section):
     """What sampling and judging depend on, whether or not anything is trained."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 0
     run_dir: Path
+    run_url: str | None = Field(
+        default=None,
+        description="object storage (an fsspec URL) that run_dir is copied to and comes back from",
+    )
     model: ModelSection
     prompt: PromptSection = PromptSection()
     rollout: RolloutSection = RolloutSection()
@@ -58,15 +72,38 @@ class EngineRecipe(Section):
     reward: RewardSection = RewardSection()
     placement: PlacementSection = PlacementSection()
 
-    @field_validator("run_dir", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def is_a_path(cls, value: object) -> object:
-        if isinstance(value, str) and "://" in value:
+    def run_dir_may_be_a_url(cls, settings: object) -> object:
+        """A URL for ``run_dir`` is ``run_url``, and the folder is a temporary one of this machine."""
+        if not isinstance(settings, dict) or "://" not in str(settings.get("run_dir")):
+            return settings
+        url = str(settings["run_dir"])
+        if settings.get("run_url") not in (None, url):
             raise ValueError(
-                f"run_dir is {value}, but a run appends to its files and renames its folders, which "
-                "object stores cannot: give a path, on a cluster one on a shared file system"
+                f"run_dir is {url} and run_url is {settings['run_url']}: give one URL, or a path as "
+                "run_dir"
             )
-        return value
+        return settings | {"run_dir": working_folder(url), "run_url": url}
+
+    @field_validator("run_url")
+    @classmethod
+    def is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, found, path = value.partition("://")
+        if not (scheme and found and path.strip("/")):
+            raise ValueError(
+                f"run_url is {value!r}, which is no URL such as s3://bucket/runs/NAME: mend it, or "
+                "leave it out and give a path as run_dir"
+            )
+        user, at, _ = path.partition("/")[0].rpartition("@")
+        if "?" in path or (at and ":" in user):
+            raise ValueError(
+                "run_url has a password or a query in it, and recipes are written down: give keys to the "
+                "storage's library by its own environment variables"
+            )
+        return value.rstrip("/")
 
     @model_validator(mode="after")
     def engines_fit(self) -> Self:

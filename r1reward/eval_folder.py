@@ -9,7 +9,7 @@ from pathlib import Path
 from r1reward.config import EvalRecipe, RecipeError
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.recipe_file import dump_recipe
+from r1reward.recipe_file import dump_recipe, recipe_changes
 from r1reward.run_folder import RunFolder, write_whole
 
 
@@ -54,10 +54,11 @@ class EvalFolder:
                     f"{self.answers} is there without a recipe.yaml that says how it was asked for: "
                     "choose another --out"
                 )
-            if self.recipe.read_text() != resolved:
+            changes = recipe_changes(self.recipe.read_text(), recipe)
+            if changes:
                 raise RecipeError(
-                    f"{self.root} holds an evaluation with other settings: choose another --out, or "
-                    "remove it"
+                    f"{self.root} holds an evaluation with other settings ({'; '.join(changes)}): choose "
+                    "another --out, or remove it"
                 )
         for path in (self.answers, self.blind_answers):
             read_answers(path)

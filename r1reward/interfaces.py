@@ -27,6 +27,8 @@ from r1reward.types import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from r1reward.remote_folder import Location
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -76,11 +78,11 @@ class Learner(Protocol):
 
     async def publish(self, version: int) -> WeightsHandle: ...
 
-    async def save(self, folder: Path) -> None:
-        """Write model, optimizer and schedule state into an existing folder."""
+    async def save(self, folder: Location) -> None:
+        """Write model, optimizer and schedule state into an existing folder, or a remote one."""
         ...
 
-    async def load(self, folder: Path) -> None: ...
+    async def load(self, folder: Location) -> None: ...
 
     async def export(self, folder: Path) -> None:
         """Write a Hugging Face model folder."""

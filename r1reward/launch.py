@@ -54,7 +54,9 @@ async def running_system(
             ready = [engine.ready.remote() for engine in engines]
             learner = None
             if isinstance(recipe, Recipe) and actors["learner"]:
-                learner = LearnerGroup(actors["learner"], recipe.learner)
+                learner = LearnerGroup(
+                    actors["learner"], recipe.learner, shares_folder=recipe.run_url is None
+                )
                 if recipe.placement.takes_turns:
                     await asyncio.gather(*(engine.sleep.remote() for engine in engines))
                 ready.append(learner.start())

@@ -6,20 +6,30 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from r1reward.alerts import AlertWatch
 from r1reward.checkpoint import save_checkpoint
-from r1reward.config import Recipe, RecipeError
+from r1reward.config import EngineRecipe, Recipe, RecipeError
 from r1reward.data.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
-from r1reward.recipe_file import dump_recipe
+from r1reward.recipe_file import dump_recipe, recipe_changes
+from r1reward.remote_folder import RemoteFolder
 from r1reward.tracking import Tracker
 from r1reward.types import StepReport
 
 
 @dataclass(frozen=True)
 class RunFolder:
+    """``remote`` is its copy in object storage, where the learner's state is kept then."""
+
     root: Path
+    remote: RemoteFolder | None = None
+
+    @classmethod
+    def of(cls, recipe: EngineRecipe) -> Self:
+        url = recipe.run_url
+        return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
 
     @property
     def recipe(self) -> Path:
@@ -36,6 +46,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    @property
+    def remote_checkpoints(self) -> RemoteFolder | None:
+        return None if self.remote is None else self.remote / self.checkpoints.name
 
     @property
     def model(self) -> Path:
@@ -60,17 +74,20 @@ class RunFolder:
         return any(path.exists() for path in results)
 
     def prepare(self, recipe: Recipe) -> None:
-        """Create the folder, or make sure that it is this recipe's.
+        """Create the folder, or make sure that it is this recipe's, wherever it lies now.
 
         Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.
         """
         resolved = dump_recipe(recipe)
         if (self.root / "answers.jsonl").exists():
             raise RecipeError(f"{self.root} holds an evaluation: choose another run_dir")
-        if self.holds_work and self.recipe.is_file() and self.recipe.read_text() != resolved:
-            raise RecipeError(
-                f"{self.root} holds a run of another recipe: choose another run_dir, or remove it"
-            )
+        if self.holds_work and self.recipe.is_file():
+            changes = recipe_changes(self.recipe.read_text(), recipe)
+            if changes:
+                raise RecipeError(
+                    f"{self.root} holds a run of another recipe ({'; '.join(changes)}): choose another "
+                    "run_dir, or remove it"
+                )
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.recipe, resolved)
 
@@ -135,4 +152,7 @@ class RunRecorder:
         self.alerts.stop_if_asked(report.step)
 
     async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None:
-        await save_checkpoint(self.folder.checkpoints, learner, num_steps_done, self.keep)
+        folder = self.folder
+        await save_checkpoint(
+            folder.checkpoints, learner, num_steps_done, self.keep, folder.remote_checkpoints
+        )

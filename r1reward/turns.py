@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from r1reward.interfaces import Generator, Judge, Learner, Sampling
 from r1reward.metrics import Metrics
+from r1reward.remote_folder import Location
 from r1reward.types import (
     JudgeWord,
     Rollout,
@@ -121,11 +122,11 @@ class LearnerInTurn:
         async with self.turns.work("learning"):
             return await self.inner.publish(version)
 
-    async def save(self, folder: Path) -> None:
+    async def save(self, folder: Location) -> None:
         async with self.turns.work("learning"):
             await self.inner.save(folder)
 
-    async def load(self, folder: Path) -> None:
+    async def load(self, folder: Location) -> None:
         async with self.turns.work("learning"):
             await self.inner.load(folder)
 

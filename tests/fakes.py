@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from r1reward.config import Recipe
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
 from r1reward.metrics import Metrics, mean
+from r1reward.remote_folder import Location, read_from, written_to
 from r1reward.types import (
     JudgeWord,
     Order,
@@ -210,11 +212,13 @@ class FakeLearner:
         self.published.append(version)
         return WeightsHandle(version, (), ())
 
-    async def save(self, folder: Path) -> None:
-        (folder / "level").write_text(repr(self.level))
+    async def save(self, folder: Location) -> None:
+        with written_to(folder, Path(tempfile.gettempdir())) as path:
+            (path / "level").write_text(repr(self.level))
 
-    async def load(self, folder: Path) -> None:
-        self.level = float((folder / "level").read_text())
+    async def load(self, folder: Location) -> None:
+        with read_from(folder, Path(tempfile.gettempdir())) as path:
+            self.level = float((path / "level").read_text())
 
     async def export(self, folder: Path) -> None:
         folder.mkdir()

@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ray
@@ -22,6 +23,7 @@ from r1reward.algorithm.batch import (
 )
 from r1reward.config import Recipe
 from r1reward.metrics import Metrics, merge
+from r1reward.remote_folder import Location, read_from, scratch_folder, written_to
 from r1reward.sections import LearnerSection
 from r1reward.types import TraceSample, TrainingSample, WeightsHandle
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from r1reward.engines.deepspeed_engine import DeepSpeedRank
 
 S = TypeVar("S", bound=TraceSample)
+PIECE_BYTES = 64 * 2**20
 
 
 @ray.remote
@@ -101,22 +104,38 @@ class LearnerActor:
     def come_to_gpu(self) -> None:
         self.started.come_to_gpu()
 
-    def save(self, folder: str) -> None:
-        self.started.save(Path(folder))
+    def save(self, folder: Location) -> None:
+        with written_to(folder, self.recipe.run_dir) as path:
+            self.started.save(path)
 
-    def load(self, folder: str) -> None:
-        self.started.load(Path(folder))
+    def load(self, folder: Location) -> None:
+        with read_from(folder, self.recipe.run_dir, self.started.reads) as path:
+            self.started.load(path)
 
     def export(self, folder: str) -> None:
         self.started.export(Path(folder))
+
+    def export_in_pieces(self) -> Iterator[tuple[str, bytes]]:
+        """The files of the export, each as its name and a piece of its content, in their order."""
+        with scratch_folder(self.recipe.run_dir) as folder:
+            self.started.export(folder)
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                with path.open("rb") as content:
+                    yield path.relative_to(folder).as_posix(), b""  # an empty file is a file, too
+                    while piece := content.read(PIECE_BYTES):
+                        yield path.relative_to(folder).as_posix(), piece
 
 
 class LearnerGroup:
     """All ranks as one ``Learner``."""
 
-    def __init__(self, actors: Sequence[Any], settings: LearnerSection) -> None:
+    def __init__(
+        self, actors: Sequence[Any], settings: LearnerSection, shares_folder: bool = True
+    ) -> None:
         self.actors = list(actors)
         self.settings = settings
+        # Whether what a rank writes into a folder is there for this process as well.
+        self.shares_folder = shares_folder
         # What the store keeps: the newest bundle, and the one an engine may still be pulling.
         self.kept: deque[WeightsHandle] = deque(maxlen=2)
 
@@ -193,11 +212,31 @@ class LearnerGroup:
         self.kept.append(handle)
         return handle
 
-    async def save(self, folder: Path) -> None:
-        await self.on_all_ranks("save", str(folder))
+    async def save(self, folder: Location) -> None:
+        await self.on_all_ranks("save", folder)
 
-    async def load(self, folder: Path) -> None:
-        await self.on_all_ranks("load", str(folder))
+    async def load(self, folder: Location) -> None:
+        await self.on_all_ranks("load", folder)
 
     async def export(self, folder: Path) -> None:
-        await self.on_all_ranks("export", str(folder))
+        if self.shares_folder:
+            await self.on_all_ranks("export", str(folder))
+            return
+        # Rank 0 may be on a node whose disk nobody else sees: its files come through Ray.
+        with TemporaryDirectory() as nowhere:
+            others = [actor.export.remote(nowhere) for actor in self.actors[1:]]
+            pieces = (
+                self.actors[0]
+                .export_in_pieces.options(
+                    num_returns="streaming", _generator_backpressure_num_objects=4
+                )
+                .remote()
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            async for ref in pieces:
+                name, piece = await ref
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab" if piece else "wb") as file:
+                    file.write(piece)
+            await asyncio.gather(*others)

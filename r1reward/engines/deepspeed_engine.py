@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -328,6 +329,11 @@ class DeepSpeedRank:
         self.engine.save_checkpoint(
             str(folder), tag="learner", client_state={"num_updates": self.num_updates}
         )
+
+    def reads(self, name: str) -> bool:
+        """Whether ``load`` on this rank opens that file: other ranks' states stay where they are."""
+        of_rank = re.search(r"zero_pp_rank_(\d+)_", name)
+        return of_rank is None or int(of_rank[1]) == self.address.rank
 
     def load(self, folder: Path) -> None:
         _, client_state = self.engine.load_checkpoint(str(folder), tag="learner")

@@ -27,6 +27,7 @@ from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.torch_sampler import TorchSampler
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, maximum
+from r1reward.remote_folder import Location, read_from, written_to
 from r1reward.types import Rollout, RolloutRequest, TraceSample, TrainingSample, WeightsHandle
 
 
@@ -53,6 +54,7 @@ class InProcessLearner:
 
     def __init__(self, recipe: Recipe) -> None:
         self.settings = recipe.learner
+        self.scratch = recipe.run_dir
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -90,11 +92,13 @@ class InProcessLearner:
         headers, data = zip(*buckets, strict=True)
         return WeightsHandle(version, headers, data)
 
-    async def save(self, folder: Path) -> None:
-        self.rank.save(folder)
+    async def save(self, folder: Location) -> None:
+        with written_to(folder, self.scratch) as path:
+            self.rank.save(path)
 
-    async def load(self, folder: Path) -> None:
-        self.rank.load(folder)
+    async def load(self, folder: Location) -> None:
+        with read_from(folder, self.scratch, self.rank.reads) as path:
+            self.rank.load(path)
 
     async def export(self, folder: Path) -> None:
         self.rank.export(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1reward.config import InputError, Recipe
+from r1reward.recipe_file import flat, shown
 from r1reward.run_folder import write_whole
 from r1reward.stages.plan import StageName, stage_folder
 
@@ -114,17 +115,6 @@ def stage_record(recipe: Recipe, stage: StageName) -> StageRecord:
     return StageRecord(stage, stage_folder(recipe, stage), MAY_GROW.get(stage, ()))
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested settings under dotted names."""
-    found: Flat = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def differences(found: Manifest, wanted: Manifest) -> dict[str, str]:
     """What changed, by name, as half sentences."""
     changed = {}
@@ -136,10 +126,6 @@ def differences(found: Manifest, wanted: Manifest) -> dict[str, str]:
         if found.inputs.get(name) != wanted.inputs.get(name):
             changed[name] = f"{name} has another content"
     return changed
-
-
-def shown(value: object) -> str:
-    return "not set" if value is None else str(value)
 
 
 def content_hash(path: Path) -> str:

@@ -41,6 +41,15 @@ def stage_folder(recipe: Recipe, stage: StageName) -> Path:
     return recipe.run_dir / stage
 
 
+def place_of(recipe: Recipe, stage: StageName) -> dict[str, object]:
+    """The stage's folder and its copy in object storage, as settings of the stage's own recipe."""
+    url = recipe.run_url
+    below = (
+        url if url is None or stage_folder(recipe, stage) == recipe.run_dir else f"{url}/{stage}"
+    )
+    return {"run_dir": stage_folder(recipe, stage), "run_url": below}
+
+
 def attempts_file(recipe: Recipe) -> Path:
     return stage_folder(recipe, "annotate") / "attempts.jsonl"
 
@@ -94,7 +103,7 @@ def sft_recipe(recipe: Recipe, num_steps: int) -> Recipe:
     algorithm = {"kl_beta": 0.0, "log_reference_kl": False}
     changes = {
         "name": f"{recipe.name}-sft",
-        "run_dir": stage_folder(recipe, "sft"),
+        **place_of(recipe, "sft"),
         "learner": recipe.learner.model_copy(update=learner),
         "rollout": recipe.rollout.model_copy(update=rollout),
         "algorithm": recipe.algorithm.model_copy(update=algorithm),
@@ -113,7 +122,7 @@ def rl_recipe(recipe: Recipe) -> Recipe:
         return recipe
     path = model_path(recipe, starting_model(recipe))
     changes: dict[str, object] = {
-        "run_dir": stage_folder(recipe, "train"),
+        **place_of(recipe, "train"),
         "model": recipe.model.model_copy(update={"path": path}),
     }
     if recipe.select is not None:

@@ -21,7 +21,7 @@ async def rl_stage(recipe: Recipe, console: Console) -> None:
     else:
         inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
     record = stage_record(recipe, "train")
-    named = {"name", "run_dir", "annotate", "sft", "select", "final"}
+    named = {"name", "run_dir", "run_url", "annotate", "sft", "select", "final"}
     settings = run.model_dump(mode="json", exclude=named)
     # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
     del settings["model"]["path"], settings["data"]["train"]

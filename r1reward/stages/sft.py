@@ -93,7 +93,7 @@ async def sft_stage(recipe: Recipe, console: Console) -> None:
     traces = load_traces(recipe, pairs, attempts)
     num_steps = recipe.sft.num_epochs * len(traces.train) // recipe.sft.batch_size
     run = sft_recipe(recipe, num_steps)
-    folder = RunFolder(run.run_dir)
+    folder = RunFolder.of(run)
     folder.prepare(run)
     dropped = "".join(f", {count} {reason}" for reason, count in traces.dropped.items())
     logger.info(
@@ -118,7 +118,7 @@ async def fit(
         learner = system.learner
         assert learner is not None
         logger.info("learner ready after %.0f s", time.monotonic() - started)
-        start_step = await resume(folder.checkpoints, learner)
+        start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
         # A run that has no checkpoint yet measures the first held-out loss, step 0, again as well.
         folder.forget_after(start_step or -1)
         if start_step:

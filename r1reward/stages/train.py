@@ -105,7 +105,7 @@ async def run_training(
 
     ``change_source`` puts another source of rollouts in front of the engines, as studies do.
     """
-    folder = RunFolder(recipe.run_dir)
+    folder = RunFolder.of(recipe)
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
     replay = recipe.train.from_rollouts
@@ -118,7 +118,7 @@ async def run_training(
         learner = system.learner
         assert learner is not None
         logger.info("ready after %.0f s", time.monotonic() - started)
-        start_step = await resume(folder.checkpoints, learner)
+        start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
         folder.forget_after(start_step)
         if start_step:
             logger.info("resuming after step %d", start_step)
@@ -157,7 +157,9 @@ def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
     if before is not None and after is not None:
         comparison = compare_evaluations(before, after, recipe.evaluate.bootstrap_samples)
         console.print(comparison_table(("before", "after"), before, after, comparison))
+    copy = [] if recipe.run_url is None else [("copy", recipe.run_url)]
     for what, path in (
+        *copy,
         ("model", folder.model),
         ("metrics", folder.metrics),
         ("rollouts", folder.rollouts),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import pytest
 
 from r1reward.checkpoint import complete_checkpoints, resume, save_checkpoint
 from r1reward.metrics import Metrics
+from r1reward.remote_folder import Location, read_from, written_to
 from r1reward.types import TraceSample, TrainingSample, WeightsHandle
 
 
@@ -21,15 +23,17 @@ class FileLearner:
         self.state = state
         self.dies_while_saving = dies_while_saving
 
-    async def save(self, folder: Path) -> None:
-        (folder / "rank0").mkdir()
-        (folder / "rank0" / "state").write_text(self.state[:2])
-        if self.dies_while_saving:
-            raise RuntimeError("killed")
-        (folder / "rank0" / "state").write_text(self.state)
+    async def save(self, folder: Location) -> None:
+        with written_to(folder, Path(tempfile.gettempdir())) as path:
+            (path / "rank0").mkdir()
+            (path / "rank0" / "state").write_text(self.state[:2])
+            if self.dies_while_saving:
+                raise RuntimeError("killed")
+            (path / "rank0" / "state").write_text(self.state)
 
-    async def load(self, folder: Path) -> None:
-        self.state = (folder / "rank0" / "state").read_text()
+    async def load(self, folder: Location) -> None:
+        with read_from(folder, Path(tempfile.gettempdir())) as path:
+            self.state = (path / "rank0" / "state").read_text()
 
     async def logprobs(
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]

@@ -40,6 +40,8 @@ LAYERS = {
     "r1reward.model_settings": WORDS,
     "r1reward.eval_folder": COMPOSITION,
     "r1reward.checkpoint": PURE,
+    "r1reward.remote_folder": PURE,
+    "r1reward.run_copy": COMPOSITION,
     "r1reward.stop_signal": WORDS,
     "r1reward.shapes.MODEL_DIR": PURE,
     "r1reward.shapes.scene": PURE,
@@ -69,10 +71,11 @@ LAYERS = {
 ALLOWED = {
     WORDS: {"pydantic", "yaml"},
     # datasketch and imagehash sketch texts and images (r1reward.data.decontaminate), on numpy alone;
-    # huggingface_hub brings a published source to this machine (r1reward.data.importers.hub).
+    # huggingface_hub brings a published source to this machine (r1reward.data.importers.hub), fsspec
+    # speaks to object storage (r1reward.remote_folder).
     PURE: {
         *{"pydantic", "yaml", "torch", "numpy", "PIL", "pyarrow"},
-        *{"datasketch", "imagehash", "huggingface_hub"},
+        *{"datasketch", "imagehash", "huggingface_hub", "fsspec"},
     },
 }
 HEAVY = {"transformers", "vllm", "deepspeed", "httpx"}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from r1reward.config import InputError
-from r1reward.stages.manifest import StageRecord, content_hash, flat, pairs_hash
+from r1reward.recipe_file import flat
+from r1reward.stages.manifest import StageRecord, content_hash, pairs_hash
 
 SETTINGS = {"seed": 0, "sft": {"lr": 1e-4, "extra": {}}}
 INPUTS = {"data.train": "aa"}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from r1reward.config import Recipe, RecipeError
 from r1reward.interfaces import RolloutBatch
-from r1reward.recipe_file import load_recipe
+from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.sections import TrackingSection
 from r1reward.types import (
@@ -69,9 +70,24 @@ def test_another_recipe_is_refused_and_nothing_is_overwritten(tiny_recipe: Recip
     folder = RunFolder(tiny_recipe.run_dir)
     folder.prepare(tiny_recipe)
     metrics_of(folder, '{"step": 1}\n')
-    with pytest.raises(RecipeError, match="holds a run of another recipe: choose another run_dir"):
+    with pytest.raises(RecipeError, match=r"another recipe \(seed was 0, now it is 1\): choose"):
         folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
     assert load_recipe(folder.recipe) == tiny_recipe
+
+
+def test_a_folder_may_be_moved_and_know_fewer_settings(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """One of an older version, whose missing settings count as their defaults."""
+    kept = yaml.safe_load(dump_recipe(tiny_recipe))
+    del kept["run_url"], kept["learner"]["min_lr_ratio"]
+    folder = RunFolder(tmp_path / "moved")
+    metrics_of(folder, '{"step": 1}\n')
+    folder.recipe.write_text(yaml.safe_dump(kept))
+    moved = tiny_recipe.model_copy(update={"run_dir": folder.root})
+    folder.prepare(moved)
+    assert load_recipe(folder.recipe) == moved
+    folder.recipe.write_text(yaml.safe_dump(kept | {"no such setting": 1}))
+    with pytest.raises(RecipeError, match="of another version of r1reward, or changed by hand"):
+        folder.prepare(moved)
 
 
 def test_folder_of_a_run_that_never_got_going_may_be_used_again(tiny_recipe: Recipe) -> None:

@@ -1,0 +1,165 @@
+"""A folder in object storage, by fsspec: whole files are written, read, listed and removed, nothing else.
+
+Appending and renaming, which object stores lack, stay with folders of this machine. Whatever a storage
+library raises becomes a ``ServiceError`` with the address in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from r1reward.config import InputError, ServiceError
+
+# They have real folders, which must be there before a file is.
+WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """``url`` as fsspec reads it: s3://bucket/runs/x, gs://..., file:///... Names in it have slashes."""
+
+    url: str
+
+    def __truediv__(self, name: str) -> RemoteFolder:
+        return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    @cached_property
+    def opened(self) -> tuple[Any, str]:
+        """The file system and this folder's path in it. Raises ``InputError`` for one nobody knows."""
+        try:
+            # Listings that another process has changed meanwhile must not come from memory.
+            fs, path = fsspec.url_to_fs(self.url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{self.url}: no file system for it ({error}); install the fsspec package of that "
+                "storage (s3fs for s3://, gcsfs for gs://), or give a path"
+            ) from error
+        return fs, str(path).rstrip("/")
+
+    @contextmanager
+    def told(self, what: str, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The file system and the path of ``name``; errors say what could not be done."""
+        fs, root = self.opened
+        try:
+            yield fs, f"{root}/{name}" if name else root
+        except Exception as error:  # every storage library raises its own
+            where = f"{self.url}/{name}" if name else self.url
+            raise ServiceError(
+                f"{where} cannot be {what}: {error or type(error).__name__}"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # an open file system stays in its process
+
+    def files(self) -> dict[str, int]:
+        """Bytes of every file, by its name in this folder; empty for a folder that is not there."""
+        with self.told("listed") as (fs, root):
+            fs.invalidate_cache()
+            try:
+                found = fs.find(root, detail=True)
+            except FileNotFoundError:
+                return {}
+            cut = len(root) + 1
+            return {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+
+    def read(self, name: str) -> bytes | None:
+        """None if there is no such file."""
+        with self.told("read", name) as (fs, path):
+            try:
+                content: bytes = fs.cat_file(path)
+            except FileNotFoundError:
+                return None
+            return content
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.told("written", name) as (fs, path):
+            make_parent(fs, path)
+            fs.pipe_file(path, content)
+
+    def upload(self, source: Path, name: str) -> None:
+        """Raises ``FileNotFoundError`` if the source is gone, ``ServiceError`` for everything else."""
+        if not source.is_file():
+            raise FileNotFoundError(source)
+        with self.told("written", name) as (fs, path):
+            make_parent(fs, path)
+            fs.put_file(str(source), path)
+
+    def download(self, name: str, target: Path) -> None:
+        """The whole file or none of it."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with self.told("read", name) as (fs, path):
+            fs.get_file(path, str(partial))
+        partial.replace(target)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Files that are not there are none to remove."""
+        for name in names:
+            with self.told("removed", name) as (fs, path):
+                try:
+                    fs.rm_file(path)
+                except FileNotFoundError:
+                    continue
+
+
+def make_parent(fs: Any, path: str) -> None:
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    if protocols & WITH_FOLDERS:
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+
+
+# Where a learner rank writes its state to, and reads it from.
+Location = Path | RemoteFolder
+
+
+@contextmanager
+def written_to(location: Location, scratch: Path) -> Iterator[Path]:
+    """A folder to write into. What is in it at the end is in ``location`` when this returns.
+
+    For a remote one it is a folder of this process alone, below ``scratch``; only what it holds needs
+    to be there, so that every rank brings its own files.
+    """
+    if isinstance(location, Path):
+        yield location
+        return
+    with scratch_folder(scratch) as folder:
+        yield folder
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            location.upload(file, file.relative_to(folder).as_posix())
+
+
+@contextmanager
+def read_from(
+    location: Location, scratch: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[Path]:
+    """A folder to read from: ``location``, or those of its files whose names are wanted."""
+    if isinstance(location, Path):
+        yield location
+        return
+    with scratch_folder(scratch) as folder:
+        for name in filter(wanted, location.files()):
+            location.download(name, folder / name)
+        yield folder
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,104 @@
+"""Folders in object storage: on a disk, and on a server that speaks S3."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from r1reward.config import InputError, ServiceError
+from r1reward.remote_folder import RemoteFolder, read_from, written_to
+from tests.s3_server import BUCKET, s3_server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server():
+        yield f"s3://{BUCKET}"
+
+
+@pytest.fixture(params=["file", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RemoteFolder:
+    if request.param == "file":
+        return RemoteFolder(f"file://{tmp_path}/remote/run")
+    return RemoteFolder(f"{request.getfixturevalue('s3')}/{tmp_path.name}/run")
+
+
+def test_what_is_written_is_listed_read_and_removed(folder: RemoteFolder) -> None:
+    assert folder.files() == {}
+    assert folder.read("a/b.txt") is None
+    folder.write("a/b.txt", b"four")
+    folder.write("c.txt", b"")
+    assert folder.files() == {"a/b.txt": 4, "c.txt": 0}
+    assert (folder / "a").files() == {"b.txt": 4}
+    folder.write("a/b.txt", b"three")
+    assert folder.read("a/b.txt") == b"three"
+    folder.remove(["a/b.txt", "never there"])
+    assert folder.files() == {"c.txt": 0}
+
+
+def test_another_process_sees_the_same_folder(folder: RemoteFolder) -> None:
+    folder.write("a", b"1")
+    assert folder.files() == {"a": 1}
+    other: RemoteFolder = pickle.loads(pickle.dumps(folder))
+    other.write("b", b"22")
+    assert folder.files() == {"a": 1, "b": 2}
+
+
+def test_files_go_up_and_come_down_whole(folder: RemoteFolder, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 30_000)  # more than one part of an upload
+    folder.upload(source, "deep/in/it")
+    folder.download("deep/in/it", tmp_path / "came" / "down")
+    assert (tmp_path / "came" / "down").read_bytes() == source.read_bytes()
+    assert [path.name for path in (tmp_path / "came").iterdir()] == ["down"]
+    with pytest.raises(FileNotFoundError):
+        folder.upload(tmp_path / "gone", "x")
+    with pytest.raises(ServiceError, match="nowhere cannot be read"):
+        folder.download("nowhere", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_ranks_bring_their_own_files_and_read_the_wanted_ones(
+    folder: RemoteFolder, tmp_path: Path
+) -> None:
+    for rank in range(2):
+        with written_to(folder, tmp_path / "scratch") as path:
+            (path / "state").mkdir()
+            (path / "state" / f"rank{rank}").write_text(str(rank))
+    assert folder.files() == {"state/rank0": 1, "state/rank1": 1}
+    with read_from(folder, tmp_path / "scratch", lambda name: "rank1" in name) as path:
+        assert [p.name for p in (path / "state").iterdir()] == ["rank1"]
+        assert (path / "state" / "rank1").read_text() == "1"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_nothing_goes_up_of_a_state_that_was_not_finished(
+    folder: RemoteFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="killed"), written_to(folder, tmp_path) as path:
+        (path / "half").write_text("h")
+        raise RuntimeError("killed")
+    assert folder.files() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_this_machine_is_used_as_it_is(tmp_path: Path) -> None:
+    with written_to(tmp_path, tmp_path / "scratch") as path:
+        (path / "a").write_text("1")
+    with read_from(tmp_path, tmp_path / "scratch") as path:
+        assert (path / "a").read_text() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_bucket_that_is_not_there_is_not_made(s3: str) -> None:
+    with pytest.raises(ServiceError, match="s3://no-such-bucket/run/a cannot be written"):
+        RemoteFolder("s3://no-such-bucket/run").write("a", b"")
+    assert RemoteFolder("s3://no-such-bucket/run").files() == {}
+
+
+def test_a_storage_that_nobody_knows_is_named_with_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"abc://x/run: no file system .*install the fsspec"):
+        RemoteFolder("abc://x/run").files()
