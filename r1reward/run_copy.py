@@ -1,9 +1,9 @@
 """The copy of a run folder in object storage (``run_url``), which outlives the machine it runs on.
 
 A run appends to its files and renames its folders, so it works in ``run_dir`` on a disk, and what changes
-there is copied every few seconds. Files are copied in the order in which they were last written, and
-removed in an order that begins with what declares other files complete: whenever the copying stops, the
-copy is the run folder as a kill at some moment would have left it, which a resumed run goes on from.
+there is copied every few seconds. Files are copied in the order in which they were last written, but
+for those that declare others complete: they are copied last and removed first. Whenever the copying
+stops, the copy is a run folder as a kill could have left it, which a resumed run goes on from.
 
 Learner ranks write their checkpoints to the copy themselves, each from its own node; here goes only the
 ``loop.json`` that completes one. Of two runs of one copy the one that began later has it.
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 RECORD = ".r1reward-copy.json"
 COPY_EVERY_S = 5.0
-# Files that say that others are complete: after those, if both were written at the same tick.
-COMPLETES = {"loop.json", "result.json", "best.json", "stage.json"}
+# Files that say that others are complete.
+COMPLETES = {"loop.json", "result.json", "best.json"}
 # What a file was when it was copied: time of its last change in nanoseconds, bytes.
 Stamp = tuple[int, int]
 
@@ -108,7 +108,7 @@ class RunCopy:
                 f"{self.remote.url} is written by another run by now: this one stops, its folder is "
                 f"{self.local}"
             )
-        for name in sorted(changed, key=lambda name: (found[name][0], is_marker(name), name)):
+        for name in sorted(changed, key=lambda name: (self.is_marker(name), found[name], name)):
             # One that was written again meanwhile may speak of files that are not copied yet.
             if stamp_of(self.local / name) == found[name]:
                 try:
@@ -117,10 +117,23 @@ class RunCopy:
                     continue
                 self.copied[name] = found[name]
         # Last: the newest checkpoint is there before an older one goes.
-        for name in sorted(gone, key=lambda name: (not is_marker(name), name)):
+        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
             self.forget(name)
         self.num_pushes += 1
         self.sign()
+
+    def is_marker(self, name: str) -> bool:
+        """Whether a file says that others are complete.
+
+        A stage's manifest does at the stage's end only; before that it says whose the folder is.
+        """
+        path = self.local / name
+        if path.name == "stage.json":
+            try:
+                return bool(json.loads(path.read_text())["outputs"])
+            except (OSError, ValueError, LookupError, TypeError):
+                return False
+        return path.name in COMPLETES
 
     def forget(self, name: str) -> None:
         """Remove a file from the copy, and with a checkpoint's ``loop.json`` what it completed."""
@@ -150,10 +163,6 @@ class RunCopy:
 
 class CopyTakenError(ServiceError):
     """Another run writes to this run's copy."""
-
-
-def is_marker(name: str) -> bool:
-    return Path(name).name in COMPLETES
 
 
 def is_learner_state(name: str) -> bool:

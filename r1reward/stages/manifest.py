@@ -78,6 +78,11 @@ class StageRecord:
                 missing = [name for name in found.outputs if not (self.folder / name).exists()]
                 if not missing:
                     return True
+        if found is None and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder} holds files, but no {FILE_NAME} that says what they were made from: "
+                "remove it, or choose another run_dir"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.write(wanted)

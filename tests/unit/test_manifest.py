@@ -107,3 +107,10 @@ def test_pairs_are_hashed_in_their_order() -> None:
 
 def test_settings_are_flattened_and_empty_ones_stay() -> None:
     assert flat({"a": {"b": {"c": 1}}, "d": {}, "e": None}) == {"a.b.c": 1, "d": {}, "e": None}
+
+
+def test_files_of_unknown_origin_are_not_taken_for_the_stages_own(record: StageRecord) -> None:
+    record.folder.mkdir()
+    (record.folder / "answers.jsonl").write_text("whose?\n")
+    with pytest.raises(InputError, match=r"holds files, but no stage\.json that says"):
+        record.begin(SETTINGS, INPUTS)
