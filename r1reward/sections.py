@@ -474,6 +474,13 @@ class LearnerSection(Section):
     logprob_chunk_tokens: PositiveInt = Field(
         default=2048, description="response tokens whose logits are held in float32 at once"
     )
+    # A step of 256 images of 640 tokens each, patches in bfloat16, is 1,470 MB. A rank can meet all of
+    # them in one step, and what is used in turn and does not fit is never there when it is wanted.
+    image_cache_mb: int = Field(
+        default=2048,
+        ge=0,
+        description="host memory of a rank for processed images, which a step needs many times; 0: none",
+    )
     bucket_mb: PositiveInt = Field(default=256, description="size of one published weight bucket")
     timeout_s: PositiveInt = Field(default=1800, description="limit of one collective")
 

@@ -90,7 +90,9 @@ class DeepSpeedRank:
             verbose=False,
         )
         self.processor = PolicyProcessor(recipe.model)
-        self.builder = MicroBatchBuilder(self.processor)
+        self.builder = MicroBatchBuilder(
+            self.processor, DTYPES[recipe.model.dtype], recipe.learner.image_cache_mb
+        )
         self.num_updates = 0
         self.reference: PolicyModel | None = None
         if recipe.algorithm.needs_reference:
