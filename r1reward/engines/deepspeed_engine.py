@@ -42,8 +42,8 @@ from r1reward.engines.policy_model import (
 )
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
+from r1reward.learner_sections import LearnerSection
 from r1reward.metrics import Metrics, last, maximum, mean, merge
-from r1reward.sections import LearnerSection
 from r1reward.types import TraceSample, TrainingSample, WeightBucket
 
 S = TypeVar("S", bound=TraceSample)

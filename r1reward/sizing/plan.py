@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from r1reward.config import Recipe
-from r1reward.sections import EngineSection, ModelSection
+from r1reward.engine_sections import EngineSection
+from r1reward.sections import ModelSection
 from r1reward.sizing.activations import activations
 from r1reward.sizing.engine import CONTEXT_GB, GB, PROCESS_GB, EngineMemory, engine_memory
 from r1reward.sizing.learner import learner_states

@@ -16,8 +16,8 @@ from r1reward.algorithm.advantage import advantages_from_returns
 from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss, token_losses
+from r1reward.learner_sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 from r1reward.metrics import Metrics, merge
-from r1reward.sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 
 PAPER = AlgorithmSection()
 NO_PRE_CLIP = AlgorithmSection(pre_clip_min=None, pre_clip_max=None)

@@ -9,8 +9,8 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from r1reward.cli import main
 from r1reward.engines.lora import add_lora
 from r1reward.engines.model_shape import read_model_shape
+from r1reward.learner_sections import LoraSection
 from r1reward.recipe_file import load_recipe
-from r1reward.sections import LoraSection
 from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner import learner_states
