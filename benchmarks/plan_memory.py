@@ -154,6 +154,7 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
     from r1reward.sizing.activations import activations
     from r1reward.sizing.learner import learner_states
     from r1reward.sizing.shape import trained
+    from tests.samples import made_up_samples
 
     dtype, *settings = CASES[case]
     with model_folder(size, dtype) as folder, tempfile.TemporaryDirectory() as run_dir:
@@ -170,7 +171,7 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
         )
         model = read_model_shape(str(folder))
         rank = DeepSpeedRank(recipe, RankAddress(0, 1, "127.0.0.1", free_port()))
-    samples = random_samples(rank, SIZES[size])
+        samples = made_up_samples(recipe, [SIZES[size].response] * SIZES[size].rows)
     batch = batch_shape(rank, samples)  # also fills the builder's cache of patches
     with watched_allocator() as forward:
         loss, _ = rank.policy_share(samples, BatchSize(len(samples), batch.response_tokens))
@@ -213,31 +214,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def random_samples(rank: Any, size: Size) -> list[Any]:
-    """Real prompts and images of the miniature, random answers."""
-    import numpy as np
-
-    from r1reward.shapes.pairs import make_pairs
-    from r1reward.types import TrainingSample
-
-    generator = np.random.default_rng(0)
-    count, samples = size.response, []
-    for pair in make_pairs("train", size.rows, seed=5):
-        prompt = rank.processor.encode(pair, "stored", rank.recipe.prompt)
-        samples.append(
-            TrainingSample(
-                prompt_token_ids=rank.processor.expand(prompt),
-                response_token_ids=tuple(generator.integers(20, 300, count).tolist()),
-                images=pair.images,
-                rollout_logprobs=np.full(count, -5.0, dtype=np.float32),
-                old_logprobs=None,
-                advantages=generator.normal(size=count),
-                reference_logprobs=None,
-            )
-        )
-    return samples
 
 
 def batch_shape(rank: Any, samples: list[Any]) -> Any:

@@ -1,7 +1,8 @@
 """The recipe: one frozen pydantic tree that holds everything a run depends on.
 
-``sections.py`` has its parts, here are the trees and what must hold between parts: every such error says
-what to change. ``recipe_file.py`` reads recipes; none of these imports torch or an engine.
+The modules ``*sections.py`` have its parts, here are the trees and what must hold between parts: every
+error of that kind says what to change. ``recipe_file.py`` reads recipes; none of these imports torch or
+an engine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,20 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.engine_sections import (
+    JudgeSection,
+    PlacementSection,
+    PolicyEndpoint,
+    RolloutSection,
+    VllmJudge,
+)
+from r1reward.learner_sections import (
+    AlgorithmSection,
+    LearnerSection,
+    NoCorrection,
+    SequenceMask,
+    TokenIs,
+)
 from r1reward.pipeline_sections import (
     AnnotateSection,
     AttemptsSelection,
@@ -24,27 +39,17 @@ from r1reward.pipeline_sections import (
 )
 from r1reward.sections import (
     AlertsSection,
-    AlgorithmSection,
     BenchSection,
     DataSection,
     EvaluateSection,
-    JudgeSection,
-    LearnerSection,
     ModelSection,
-    NoCorrection,
-    PlacementSection,
-    PolicyEndpoint,
     PromptSection,
     RewardSection,
-    RolloutSection,
     Section,
-    SequenceMask,
     ShapesSource,
-    TokenIs,
     TrackingSection,
     TrainingEvaluation,
     TrainSection,
-    VllmJudge,
 )
 
 

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from r1reward.engine_sections import EngineSection, PolicyEndpoint
 from r1reward.sections import (
     BenchSection,
-    EngineSection,
     EvaluateSection,
-    PolicyEndpoint,
     PositiveInt,
     PromptSection,
     Section,

@@ -22,9 +22,9 @@ from r1reward.algorithm.batch import (
     split_across_ranks,
 )
 from r1reward.config import Recipe
+from r1reward.learner_sections import LearnerSection
 from r1reward.metrics import Metrics, merge
 from r1reward.remote_folder import Location, read_from, scratch_folder, written_to
-from r1reward.sections import LearnerSection
 from r1reward.types import TraceSample, TrainingSample, WeightsHandle
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1reward.config import EngineRecipe, Recipe, ServiceError
-from r1reward.sections import PlacementSection, RoleName, VllmJudge
+from r1reward.engine_sections import PlacementSection, RoleName, VllmJudge
 
 # On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
 # placement.threads. Ray would otherwise wait for ever for cores that nobody is going to free.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from r1reward.sections import LearnerSection
+from r1reward.learner_sections import LearnerSection
 
 
 def learning_rate(update: int, num_updates: int, settings: LearnerSection) -> float:

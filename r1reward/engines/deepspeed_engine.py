@@ -43,8 +43,8 @@ from r1reward.engines.policy_model import (
 )
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
+from r1reward.learner_sections import LearnerSection
 from r1reward.metrics import Metrics, last, maximum, mean, merge
-from r1reward.sections import LearnerSection
 from r1reward.types import TraceSample, TrainingSample, WeightBucket
 
 S = TypeVar("S", bound=TraceSample)
@@ -91,7 +91,9 @@ class DeepSpeedRank:
             verbose=False,
         )
         self.processor = PolicyProcessor(recipe.model)
-        self.builder = MicroBatchBuilder(self.processor)
+        self.builder = MicroBatchBuilder(
+            self.processor, DTYPES[recipe.model.dtype], recipe.learner.image_cache_mb
+        )
         self.num_updates = 0
         self.reference: PolicyModel | None = None
         if recipe.algorithm.needs_reference:

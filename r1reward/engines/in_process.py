@@ -33,8 +33,14 @@ from r1reward.types import Rollout, RolloutRequest, TraceSample, TrainingSample,
 
 class InProcessGenerator:
     def __init__(self, recipe: EngineRecipe, processor: PolicyProcessor) -> None:
-        size = recipe.rollout.engine.max_num_seqs
-        self.sampler = TorchSampler(recipe.model, processor, size, recipe.placement.device)
+        engine = recipe.rollout.engine
+        self.sampler = TorchSampler(
+            recipe.model,
+            processor,
+            engine.max_num_seqs,
+            recipe.placement.device,
+            int(engine.mm_processor_cache_gb * 1024),
+        )
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from r1reward.config import EngineRecipe
 from r1reward.data.prompt import build_judge_prompt
-from r1reward.sections import OpenAIJudge, RuleJudge, VllmJudge
+from r1reward.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.types import JudgeWord, Slot
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from r1reward.sections import LoraSection
+from r1reward.learner_sections import LoraSection
 
 
 class LoraLinear(nn.Linear):

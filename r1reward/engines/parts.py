@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from r1reward.sections import LearnerSection
+from r1reward.learner_sections import LearnerSection
 
 Part = Literal["vision", "merger", "language"]
 

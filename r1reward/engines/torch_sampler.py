@@ -44,12 +44,17 @@ class TorchSampler:
     """Draws batches of traces from a Hugging Face model that weight bundles are loaded into."""
 
     def __init__(
-        self, model: ModelSection, processor: PolicyProcessor, batch_size: int, device: str
+        self,
+        model: ModelSection,
+        processor: PolicyProcessor,
+        batch_size: int,
+        device: str,
+        image_cache_mb: int = 0,
     ) -> None:
         self.settings = model
         self.processor = processor
         self.batch_size = batch_size
-        self.builder = MicroBatchBuilder(processor)
+        self.builder = MicroBatchBuilder(processor, DTYPES[model.dtype], image_cache_mb)
         self.version = 0
         hf: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             resolve_model_path(model.path),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r1reward.config import Recipe
-from r1reward.sections import LearnerSection
+from r1reward.learner_sections import LearnerSection
 from r1reward.sizing.shape import ITEM_BYTES, MicroBatchShape, ModelShape, TextShape, VisionShape
 
 ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1reward.sections import Dtype, EngineSection, ModelSection
+from r1reward.engine_sections import EngineSection
+from r1reward.sections import Dtype, ModelSection
 from r1reward.sizing.shape import ITEM_BYTES, ModelShape, longest_sequence
 
 GB = 10**9

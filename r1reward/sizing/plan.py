@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from r1reward.config import Recipe
-from r1reward.sections import EngineSection, ModelSection
+from r1reward.engine_sections import EngineSection
+from r1reward.sections import ModelSection
 from r1reward.sizing.activations import activations
 from r1reward.sizing.engine import CONTEXT_GB, GB, PROCESS_GB, EngineMemory, engine_memory
 from r1reward.sizing.learner import learner_states
@@ -21,8 +22,6 @@ from r1reward.sizing.shape import (
 )
 
 EngineRole = Literal["rollout", "judge"]
-# What a learner rank remembers of images: MicroBatchBuilder keeps the float32 patches of this many.
-CACHED_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -258,10 +257,11 @@ def shared_holder(
 def image_lines(recipe: Recipe, model: ModelShape, ranks: int, engines: int) -> list[Line]:
     """Processed images that learner and engines remember, once those caches are full."""
     patches = model.tokens_of_image(recipe.model.max_pixels) * model.vision.merge
-    a_rank = 4 * model.vision.patch * patches * CACHED_IMAGES
+    an_image = ITEM_BYTES[recipe.model.dtype] * model.vision.patch * patches
+    a_rank = recipe.learner.image_cache_mb * 2**20
     cache = recipe.rollout.engine.mm_processor_cache_gb
     return [
-        Line("images, learner", ranks * a_rank, f"{CACHED_IMAGES:,} of max_pixels a rank"),
+        Line("images, learner", ranks * a_rank, f"{a_rank // an_image:,} of max_pixels a rank"),
         Line("images, engines", int(engines * cache * GB), f"{cache:g} GB each"),
     ]
 
@@ -272,7 +272,7 @@ def node_holder(recipe: Recipe, lines: list[Line], host_bytes: int | None) -> Ho
     if host_bytes is not None and peak > host_bytes:
         problem = (
             f"a node needs {peak / GB:.0f} GB of host memory and has {host_bytes / GB:.0f}: put "
-            "fewer actors on it (smaller --gpus-per-node), or lower model.max_pixels, "
+            "fewer actors on it (smaller --gpus-per-node), or lower learner.image_cache_mb, "
             "rollout.engine.mm_processor_cache_gb or learner.num_ranks"
         )
     store_mb = recipe.placement.object_store_mb

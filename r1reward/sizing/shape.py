@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1reward.config import Recipe
-from r1reward.sections import Dtype, LearnerSection, ModelSection
+from r1reward.learner_sections import LearnerSection
+from r1reward.sections import Dtype, ModelSection
 
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 Part = Literal["vision", "merger", "language"]

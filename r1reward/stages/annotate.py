@@ -14,11 +14,12 @@ from r1reward.annotate.attempts import Annotation, count_levels, put_in_order, r
 from r1reward.annotate.teachers import EndpointClient, EngineTeacher, Teacher
 from r1reward.config import EngineRecipe, Recipe, ServiceError
 from r1reward.data.sources import load_pairs
+from r1reward.engine_sections import RolloutSection
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.interfaces import Generator, Sampling
 from r1reward.launch import running_system
 from r1reward.pipeline_sections import AnnotateSection, EndpointTeacher, ShapesTeacher, VllmTeacher
-from r1reward.sections import PromptSection, RolloutSection, ShapesSource
+from r1reward.sections import PromptSection, ShapesSource
 from r1reward.stages.manifest import pairs_hash, stage_record
 from r1reward.stages.plan import attempts_file
 from r1reward.stages.progress import counting_bar

@@ -15,6 +15,7 @@ from r1reward.actors.placement import Role
 from r1reward.ask import Asker, ask, is_finished
 from r1reward.config import EngineRecipe, EvalRecipe, InputError
 from r1reward.data.prompts import Encode
+from r1reward.engine_sections import PolicyEndpoint
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.eval_folder import EvalFolder
@@ -30,7 +31,7 @@ from r1reward.evaluation.predictions import read_predictions
 from r1reward.interfaces import Generator
 from r1reward.launch import running_system
 from r1reward.report.build import build_report
-from r1reward.sections import BenchSection, EvaluateSection, PolicyEndpoint, PromptSection
+from r1reward.sections import BenchSection, EvaluateSection, PromptSection
 from r1reward.stages.progress import counting_bar
 from r1reward.stages.tables import print_evaluation
 from r1reward.types import Order, PreferencePair, Prompt

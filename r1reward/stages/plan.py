@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from r1reward.config import EvalRecipe, Recipe
-from r1reward.sections import BenchSection, FileSource, TrainSection, VllmJudge
+from r1reward.engine_sections import VllmJudge
+from r1reward.sections import BenchSection, FileSource, TrainSection
 
 StageName = Literal["annotate", "sft", "select", "train", "eval"]
 ModelName = Literal["base", "sft", "rl"]

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from r1reward.actors.placement import ROLES, Bundle, Role, plan_bundles, shared_bundles
 from r1reward.config import InputError, Recipe
+from r1reward.engine_sections import VllmJudge
 from r1reward.engines.model_shape import read_model_shape
-from r1reward.sections import VllmJudge
 from r1reward.sizing.engine import GB
 from r1reward.sizing.plan import (
     Holder,

@@ -25,6 +25,7 @@ from r1reward.ask import Asker, ask
 from r1reward.config import Recipe
 from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
+from r1reward.engine_sections import VllmJudge
 from r1reward.eval_folder import EvalFolder
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.compare import compare_evaluations, mcnemar_by_order
@@ -36,7 +37,6 @@ from r1reward.interfaces import Sampling
 from r1reward.launch import running_system
 from r1reward.recipe_file import load_recipe
 from r1reward.run_folder import RunFolder
-from r1reward.sections import VllmJudge
 from r1reward.stages.marked import check_marks, fill
 from r1reward.stages.tables import percent, points, signed_points
 from r1reward.stages.train import Inputs, load_inputs, train

@@ -4,7 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
-from r1reward.sections import AlgorithmSection
+from r1reward.learner_sections import AlgorithmSection
 
 TEXT = (Path(__file__).parents[2] / "docs" / "algorithm.md").read_text()
 

@@ -7,7 +7,7 @@ import pytest
 
 from r1reward.algorithm.advantage import advantages_from_returns
 from r1reward.algorithm.baseline import relative_rewards
-from r1reward.sections import AlgorithmSection
+from r1reward.learner_sections import AlgorithmSection
 
 # Prompt a: mean 1, population spread sqrt((1 + 1/4 + 1/4 + 0) / 4). Prompt b: all alike.
 REWARDS = [2.0, 1.5, 0.5, 0.5, 1.5, 1.0]

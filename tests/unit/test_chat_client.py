@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 
+from r1reward.engine_sections import EndpointSection
 from r1reward.engines.chat_client import (
     ChatClient,
     ChatReply,
@@ -15,7 +16,6 @@ from r1reward.engines.chat_client import (
     EndpointRefusedError,
     retry_after_s,
 )
-from r1reward.sections import EndpointSection
 from tests.chat_server import HANG, ChatServer, completion
 
 KEY_ENV = "R1REWARD_TEST_KEY"

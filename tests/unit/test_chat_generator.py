@@ -17,12 +17,13 @@ from PIL import Image
 
 from r1reward.ask import Asker, ask
 from r1reward.config import EvalRecipe
+from r1reward.engine_sections import PolicyEndpoint
 from r1reward.engines.chat_client import EndpointError, PromptRefusedError
 from r1reward.engines.chat_generator import MAX_FIRST_REFUSALS, ChatGenerator, chat_prompt
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import make_items
 from r1reward.interfaces import Sampling
-from r1reward.sections import PolicyEndpoint, PromptSection
+from r1reward.sections import PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
 from tests.chat_server import ChatServer, completion
 from tests.fakes import make_pair

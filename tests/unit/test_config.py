@@ -9,16 +9,10 @@ import yaml
 from pydantic import ValidationError
 
 from r1reward.config import Recipe, RecipeError
+from r1reward.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
+from r1reward.learner_sections import NoCorrection, SequenceMask, TokenIs
 from r1reward.recipe_file import dump_recipe, load_recipe, merge
-from r1reward.sections import (
-    FileSource,
-    NoCorrection,
-    OpenAIJudge,
-    RuleJudge,
-    SequenceMask,
-    TokenIs,
-    VllmJudge,
-)
+from r1reward.sections import FileSource
 
 RECIPES = sorted(
     path

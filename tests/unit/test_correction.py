@@ -7,7 +7,7 @@ import torch
 
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
-from r1reward.sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
+from r1reward.learner_sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 
 TOKEN_IS = TokenIs(type="token_is")
 SEQUENCE_MASK = SequenceMask(type="sequence_mask")

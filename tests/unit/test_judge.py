@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from r1reward.data.prompt import build_judge_prompt
+from r1reward.engine_sections import VllmJudge
 from r1reward.engines.judge_engine import (
     ConsistencyJudge,
     RuleJudgeEngine,
@@ -13,7 +14,6 @@ from r1reward.engines.judge_engine import (
     question_seed,
     rule_word,
 )
-from r1reward.sections import VllmJudge
 from r1reward.types import JudgeWord, Slot
 
 SETTINGS = VllmJudge(type="vllm", max_tries=3)

@@ -20,6 +20,8 @@ LAYERS = {
     "r1reward.types": WORDS,
     "r1reward.config": WORDS,
     "r1reward.sections": WORDS,
+    "r1reward.engine_sections": WORDS,
+    "r1reward.learner_sections": WORDS,
     "r1reward.pipeline_sections": WORDS,
     "r1reward.recipe_file": WORDS,
     "r1reward.interfaces": WORDS,

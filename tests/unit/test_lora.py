@@ -13,7 +13,7 @@ from r1reward.engines.policy_model import (
     load_policy_model,
 )
 from r1reward.engines.processor import PolicyProcessor
-from r1reward.sections import LoraSection
+from r1reward.learner_sections import LoraSection
 from tests.samples import local_recipe, made_up_samples
 
 RECIPE = local_recipe()

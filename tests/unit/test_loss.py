@@ -14,7 +14,7 @@ from r1reward.algorithm.loss import (
     sequence_mean,
     token_losses,
 )
-from r1reward.sections import AlgorithmSection
+from r1reward.learner_sections import AlgorithmSection
 
 PRE_CLIP = AlgorithmSection()
 NO_PRE_CLIP = AlgorithmSection(pre_clip_min=None, pre_clip_max=None)

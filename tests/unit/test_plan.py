@@ -9,8 +9,9 @@ import pytest
 
 from r1reward.algorithm.schedule import learning_rate
 from r1reward.config import Recipe, RecipeError
+from r1reward.engine_sections import VllmJudge
 from r1reward.recipe_file import build_recipe, dump_recipe, load_recipe
-from r1reward.sections import FileSource, VllmJudge
+from r1reward.sections import FileSource
 from r1reward.stages.plan import (
     final_recipe,
     is_pipeline,

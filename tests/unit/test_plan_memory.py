@@ -9,12 +9,12 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from r1reward.cli import main
 from r1reward.engines.lora import add_lora
 from r1reward.engines.model_shape import read_model_shape
+from r1reward.learner_sections import LoraSection
 from r1reward.recipe_file import load_recipe
-from r1reward.sections import LoraSection
 from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner import learner_states
-from r1reward.sizing.plan import learner_peak
+from r1reward.sizing.plan import Holder, learner_peak
 from r1reward.sizing.shape import Trained, trained
 from r1reward.stages.plan_memory import Hardware, pack, plan_memory
 from tests.samples import local_recipe
@@ -179,6 +179,33 @@ def test_bad_input_is_status_2(
     assert main(["plan", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def node_of(overrides: list[str], hardware: Hardware) -> Holder:
+    plan = plan_memory(load_recipe(PAPER, overrides), hardware)
+    (node,) = [holder for holder, _ in plan.holders if holder.title == "node"]
+    return node
+
+
+@pytest.mark.parametrize(
+    ("dtype", "note"), [("bfloat16", "356 of max_pixels"), ("float32", "178 of max_pixels")]
+)
+def test_images_that_the_learner_remembers_take_what_the_recipe_gives_them(
+    dtype: str, note: str
+) -> None:
+    node = node_of([f"model.dtype={dtype}"], Hardware())
+    (line,) = [line for line in node.lines if line.name == "images, learner"]
+    assert line.num_bytes == 4 * 2048 * 2**20
+    assert line.note == f"{note} a rank"
+    node = node_of(["learner.image_cache_mb=0"], Hardware())
+    assert "images, learner" not in [line.name for line in node.lines]
+
+
+def test_a_node_too_small_for_the_images_is_helped_by_remembering_fewer() -> None:
+    full = node_of([], Hardware())
+    small = Hardware(host_gb=(full.peak - 8e9) / 1e9)
+    assert "lower learner.image_cache_mb" in node_of([], small).problem
+    assert node_of(["learner.image_cache_mb=128"], small).problem == ""
 
 
 def test_engines_and_learner_that_take_turns_need_no_gpus_of_their_own() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from r1reward.learner_sections import AlgorithmSection
 from r1reward.recipe_file import load_recipe
-from r1reward.sections import AlgorithmSection, RewardSection
+from r1reward.sections import RewardSection
 
 PRESETS = Path(__file__).parents[2] / "recipes" / "presets"
 PLAIN_CLIP: dict[str, object] = {

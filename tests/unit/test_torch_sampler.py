@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from r1reward.config import Recipe
+from r1reward.engines.in_process import InProcessGenerator
 from r1reward.engines.policy_model import MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.torch_sampler import GumbelNoise, TorchSampler
@@ -186,3 +187,13 @@ def test_gumbel_noise_draws_from_the_softmax() -> None:
     shares = torch.bincount(drawn, minlength=4) / 20_000
     # Four standard deviations of a share at most: 4 * 0.5 / sqrt(20000).
     assert torch.allclose(shares, logits_V.softmax(0), atol=0.0142)
+
+
+@pytest.mark.parametrize(("size_gb", "kept"), [(0, False), (0.01, True)])
+def test_in_one_process_the_recipe_says_how_many_images_the_sampler_remembers(
+    processor: PolicyProcessor, size_gb: float, kept: bool
+) -> None:
+    recipe = local_recipe(f"rollout.engine.mm_processor_cache_gb={size_gb}")
+    pixels = InProcessGenerator(recipe, processor).sampler.builder.pixels
+    (image,) = next(iter(make_pairs("heldout", 1, seed=3))).images
+    assert (pixels(image)[0] is pixels(image)[0]) == kept
