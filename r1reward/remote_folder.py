@@ -6,6 +6,7 @@ library raises becomes a ``ServiceError`` with the address in it.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from filelock import FileLock
 
-from r1reward.config import InputError, ServiceError
+from r1reward.config import InputError, ServiceError, working_folder
 
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
@@ -74,6 +76,11 @@ class RemoteFolder:
                 return {}
             cut = len(root) + 1
             return {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+
+    def versions(self) -> dict[str, str]:
+        """What changes with the content of each file, by its name."""
+        with self.told("listed") as (fs, root):
+            return {name: str(fs.ukey(f"{root}/{name}")) for name in self.files()}
 
     def read(self, name: str) -> bytes | None:
         """None if there is no such file."""
@@ -153,6 +160,28 @@ def read_from(
         for name in filter(wanted, location.files()):
             location.download(name, folder / name)
         yield folder
+
+
+def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = lambda name: True) -> Path:
+    """A folder of this machine with the wanted files as they are now: the processes of a node share it.
+
+    What it has already is not fetched again.
+    """
+    folder = working_folder(remote.url)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    record = folder.with_name(f"{folder.name}.json")
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        had = json.loads(record.read_text()) if record.is_file() else {}
+        now = remote.versions()
+        for name in had.keys() - now.keys():
+            (folder / name).unlink(missing_ok=True)
+        had = {name: version for name, version in had.items() if now.get(name) == version}
+        for name in filter(wanted, now):
+            if name not in had or not (folder / name).is_file():
+                remote.download(name, folder / name)
+                had[name] = now[name]
+        record.write_text(json.dumps(had))
+    return folder
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class ModelSection(Section):
     """The policy: where its weights are and what fits into it."""
 
     path: str = Field(
-        description="'shapes' (the built-in miniature), a Hugging Face folder or name"
+        description="'shapes' (the built-in miniature), a Hugging Face folder or name, or an fsspec URL"
     )
     dtype: Dtype = "bfloat16"
     min_pixels: PositiveInt = 4 * 28 * 28

@@ -6,10 +6,13 @@ import os
 import shutil
 import socket
 import tempfile
+import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from r1reward.config import InputError, ServiceError
 from r1reward.doctor.finding import Finding
+from r1reward.remote_folder import RemoteFolder
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_STORE_BYTES = 2 * 10**9
@@ -46,6 +49,28 @@ def check_run_dir(folder: Path) -> Finding:
             "make room, lower train.keep_checkpoints, or choose another run_dir",
         )
     return Finding("run folder", "ok", f"{folder}, {free:,.0f} GB free")
+
+
+def check_run_url(url: str) -> Finding:
+    """A file can be written, listed, read back and removed there."""
+    remote = RemoteFolder(url)
+    name = f".r1reward-doctor-{uuid.uuid4().hex}"
+    try:
+        remote.write(name, b"r1reward")
+        whole = remote.read(name) == b"r1reward" and name in remote.files()
+        remote.remove([name])
+    except (InputError, ServiceError) as error:
+        return Finding(
+            "run URL",
+            "problem",
+            str(error),
+            "check bucket, region and the keys in the environment, or give a path as run_dir",
+        )
+    if not whole:
+        return Finding(
+            "run URL", "problem", f"{url}: a file that was written is not listed there", ""
+        )
+    return Finding("run URL", "ok", f"{url} can be written")
 
 
 def check_shared_memory(needed: int | None, folder: Path = SHARED_MEMORY) -> Finding:

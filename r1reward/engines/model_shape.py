@@ -63,7 +63,7 @@ def read_model_shape(path: str) -> ModelShape:
 
 def read_config(path: str) -> tuple[Any, str]:
     """The configuration, and in words where it was found."""
-    folder = Path(resolve_model_path(path))
+    folder = Path(resolve_model_path(path, with_weights=False))
     if folder.exists() and not (folder / "config.json").is_file():
         raise InputError(f"model.path: {path} is no model folder: it has no config.json")
     try:

@@ -14,12 +14,21 @@ from transformers import AutoConfig, AutoProcessor
 from r1reward.config import InputError
 from r1reward.data.images import decode_image
 from r1reward.data.prompt import Tags, build_prompt
+from r1reward.remote_folder import RemoteFolder, local_copy
 from r1reward.sections import ModelSection, PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, TraceSample
 
 
-def resolve_model_path(path: str) -> str:
-    """'shapes' is the built-in miniature; everything else is a folder or a hub name."""
+def resolve_model_path(path: str, *, with_weights: bool = True) -> str:
+    """'shapes' is the built-in miniature, a URL a folder in object storage, which is fetched once a node.
+
+    Everything else is a folder or a hub name.
+    """
+    if "://" in path:
+        copy = local_copy(RemoteFolder(path), lambda name: with_weights or name.endswith(".json"))
+        if not (copy / "config.json").is_file():
+            raise InputError(f"model.path: {path} is no model folder: it has no config.json")
+        return str(copy)
     if path != "shapes":
         return path
     from r1reward.shapes import MODEL_DIR

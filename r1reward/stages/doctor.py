@@ -21,6 +21,7 @@ from r1reward.doctor.places import (
     check_loopback,
     check_ports,
     check_run_dir,
+    check_run_url,
     check_shared_memory,
 )
 
@@ -47,6 +48,8 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
     yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
     folder = wanted.run_dir or (recipe.run_dir if recipe is not None else Path("runs"))
     yield check_run_dir(folder)
+    if recipe is not None and recipe.run_url is not None:
+        yield check_run_url(recipe.run_url)
     yield check_shared_memory(None if recipe is None else store_size(recipe))
     yield check_loopback()
     if wanted.ports or not remote:

@@ -77,7 +77,7 @@ ALLOWED = {
     # speaks to object storage (r1reward.remote_folder).
     PURE: {
         *{"pydantic", "yaml", "torch", "numpy", "PIL", "pyarrow"},
-        *{"datasketch", "imagehash", "huggingface_hub", "fsspec"},
+        *{"datasketch", "imagehash", "huggingface_hub", "fsspec", "filelock"},
     },
 }
 HEAVY = {"transformers", "vllm", "deepspeed", "httpx"}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from r1reward.config import InputError, ServiceError
-from r1reward.remote_folder import RemoteFolder, read_from, written_to
+from r1reward.doctor.places import check_run_url
+from r1reward.engines.model_shape import read_model_shape
+from r1reward.engines.processor import PolicyProcessor, resolve_model_path
+from r1reward.remote_folder import RemoteFolder, local_copy, read_from, written_to
+from r1reward.sections import ModelSection
+from r1reward.shapes import MODEL_DIR
 from tests.s3_server import BUCKET, s3_server
 
 
@@ -102,3 +108,52 @@ def test_a_bucket_that_is_not_there_is_not_made(s3: str) -> None:
 def test_a_storage_that_nobody_knows_is_named_with_what_to_install() -> None:
     with pytest.raises(InputError, match=r"abc://x/run: no file system .*install the fsspec"):
         RemoteFolder("abc://x/run").files()
+
+
+@pytest.fixture
+def own_scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+@pytest.mark.usefixtures("own_scratch")
+def test_a_nodes_copy_follows_what_changes_and_fetches_nothing_twice(folder: RemoteFolder) -> None:
+    folder.write("config.json", b"{}")
+    folder.write("weights", b"one")
+    copy = local_copy(folder, lambda name: name.endswith(".json"))
+    assert [path.name for path in copy.iterdir()] == ["config.json"]
+    assert local_copy(folder) == copy
+    assert (copy / "weights").read_bytes() == b"one"
+    fetched = (copy / "config.json").stat().st_mtime_ns
+    folder.write("weights", b"two")
+    folder.write("more", b"")
+    assert local_copy(folder) == copy
+    assert (copy / "weights").read_bytes() == b"two"
+    assert (copy / "config.json").stat().st_mtime_ns == fetched
+    folder.remove(["more"])
+    local_copy(folder)
+    assert sorted(path.name for path in copy.iterdir()) == ["config.json", "weights"]
+
+
+@pytest.mark.usefixtures("own_scratch")
+def test_a_model_may_lie_in_object_storage(folder: RemoteFolder) -> None:
+    with pytest.raises(
+        InputError, match=r"model\.path: .*/run is no model folder: it has no config"
+    ):
+        resolve_model_path(folder.url)
+    for path in MODEL_DIR.iterdir():
+        folder.upload(path, path.name)
+    assert read_model_shape(folder.url).num_parameters == read_model_shape("shapes").num_parameters
+    assert not list(Path(resolve_model_path(folder.url, with_weights=False)).glob("*.safetensors"))
+    here = PolicyProcessor(ModelSection(path="shapes"))
+    there = PolicyProcessor(ModelSection(path=folder.url))
+    assert there.tokenizer.get_vocab() == here.tokenizer.get_vocab()
+    assert list(Path(resolve_model_path(folder.url)).glob("*.safetensors"))
+
+
+def test_doctor_writes_to_the_run_url(folder: RemoteFolder, tmp_path: Path) -> None:
+    assert check_run_url(folder.url).state == "ok"
+    assert folder.files() == {}
+    found = check_run_url("s3://no-such-bucket/run" if "s3:" in folder.url else "file:///proc/x")
+    assert found.state == "problem"
+    assert "cannot be written" in found.what
