@@ -3,9 +3,10 @@
 # Safe to run twice: an environment that is up to date is left alone.
 #
 #   docker/setup.sh [VENV]         VENV defaults to .venv
-#   PYTHON=python3.12              another interpreter (3.11 or 3.12)
+#   PYTHON=python3.12              another interpreter (3.11, on which the tests run, or 3.12)
 #   R1REWARD_EXTRA=cpu|gpu         instead of asking for an NVIDIA GPU
-#   R1REWARD_DEV=0                 without the tools of tests and checks, as in the images
+#   R1REWARD_DEV=0                 as in the images: without the tools of tests and checks, but with the
+#                                  libraries of object storage
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,7 +25,7 @@ if [ -z "$extra" ]; then
 fi
 
 extras=$extra
-if [ "${R1REWARD_DEV:-1}" != 0 ]; then extras+=,dev; fi
+if [ "${R1REWARD_DEV:-1}" != 0 ]; then extras+=,dev; else extras+=,s3,gcs; fi
 
 state="$extras $(cat pyproject.toml docker/setup.sh r1reward/engines/torchvision_repair.py | cksum)"
 stamp=$venv/.r1reward-setup

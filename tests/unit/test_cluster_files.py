@@ -67,7 +67,7 @@ def test_the_launcher_starts_the_image_with_a_token_and_shared_storage() -> None
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
         assert f"cd {shared} && ray start" in launcher()[commands][-1]
     # By these the head starts its workers.
-    (packages,) = (run for run in STAGES["base-gpu"].all("RUN"))
+    packages = STAGES["base-gpu"].all("RUN")[0]
     assert {"openssh-client", "rsync"} <= set(packages.split())
 
 
