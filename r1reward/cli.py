@@ -43,9 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_arguments(verbs)
     compare = verbs.add_parser("compare", help="is one evaluation better than another?")
     for name, text in (("before", "an evaluation's folder"), ("after", "another one's")):
-        compare.add_argument(name, type=Path, help=text)
+        compare.add_argument(name, help=text)
     report = verbs.add_parser("report", help="one HTML file of a run, a pipeline or an evaluation")
-    report.add_argument("folder", type=Path, help="a run's, a pipeline's or an evaluation's folder")
+    report.add_argument(
+        "folder", help="a run's, a pipeline's or an evaluation's folder, or its URL"
+    )
     report.add_argument("--out", type=Path, help="default: report.html in the folder")
     add_plan_arguments(verbs)
     recipe = verbs.add_parser("recipe", help="look at a recipe without running it")
@@ -296,13 +298,16 @@ def run_in_folder(chosen: argparse.Namespace, recipe: Recipe | None, console: Co
         case "data":
             run_data(chosen, console)
         case "compare":
+            from r1reward.run_copy import look_at
             from r1reward.stages.compare import compare
 
-            compare(chosen.before, chosen.after, console)
+            compare(look_at(chosen.before), look_at(chosen.after), console)
         case "report":
             from r1reward.report.build import build_report
+            from r1reward.run_copy import look_at
 
-            console.print(f"report   {build_report(chosen.folder, chosen.out)}", highlight=False)
+            page = build_report(look_at(chosen.folder), chosen.out)
+            console.print(f"report   {page}", highlight=False)
         case "plan":
             from r1reward.stages.plan_memory import Hardware, show_plan
 

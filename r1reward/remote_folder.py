@@ -75,7 +75,9 @@ class RemoteFolder:
             except FileNotFoundError:
                 return {}
             cut = len(root) + 1
-            return {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+            sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+            sizes.pop("", None)  # a file has its own name here, and is no folder
+            return sizes
 
     def versions(self) -> dict[str, str]:
         """What changes with the content of each file, by its name."""
@@ -167,7 +169,9 @@ def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = lambda name
 
     What it has already is not fetched again.
     """
+    # Beside the folders that runs work in, one of which may be of this very URL.
     folder = working_folder(remote.url)
+    folder = folder.parent / "copies" / folder.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = folder.with_name(f"{folder.name}.json")
     with FileLock(folder.with_name(f"{folder.name}.lock")):

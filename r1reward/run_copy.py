@@ -16,6 +16,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,13 +24,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from r1reward.config import EngineRecipe, InputError, ServiceError
-from r1reward.remote_folder import RemoteFolder
+from r1reward.remote_folder import RemoteFolder, local_copy
 from r1reward.run_folder import write_whole
 
 logger = logging.getLogger(__name__)
 
 RECORD = ".r1reward-copy.json"
 COPY_EVERY_S = 5.0
+# Logs that grow are copied whole: as a share of the time, this much of it may go into copying.
+BUSY_SHARE = 0.1
 # Files that say that others are complete.
 COMPLETES = {"loop.json", "result.json", "best.json"}
 # What a file was when it was copied: time of its last change in nanoseconds, bytes.
@@ -171,6 +174,22 @@ def is_learner_state(name: str) -> bool:
     return "checkpoints" in path.parts[:-1] and path.name != "loop.json"
 
 
+def look_at(folder: str) -> Path:
+    """A run's or evaluation's folder on this machine; of one in object storage, what reports read.
+
+    Raises ``InputError`` if nothing is there.
+    """
+    if "://" not in folder:
+        return Path(folder)
+    found = local_copy(
+        RemoteFolder(folder),
+        lambda name: not is_learner_state(name) and not name.endswith(".safetensors"),
+    )
+    if not found.is_dir():
+        raise InputError(f"{folder}: nothing is there")
+    return found
+
+
 def orphans(names: Iterable[str]) -> list[str]:
     """Learner states that no ``loop.json`` completes: a kill left them."""
     known = set(names)
@@ -249,12 +268,19 @@ def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> I
             logger.warning(said)
 
 
+def pause(every_s: float, took_s: float) -> float:
+    """Seconds until the next push, after one that took ``took_s``."""
+    return max(every_s, took_s * (1 / BUSY_SHARE - 1))
+
+
 def keep_copying(
     copy: RunCopy, every_s: float, ended: threading.Event, taken: list[CopyTakenError]
 ) -> None:
     """The thread beside the run. A storage that fails for a while is only said once."""
     is_failing = False
-    while not ended.wait(every_s):
+    took_s = 0.0
+    while not ended.wait(pause(every_s, took_s)):
+        started = time.monotonic()
         try:
             copy.push()
         except CopyTakenError as error:
@@ -266,6 +292,8 @@ def keep_copying(
                 logger.warning("the run's copy waits: %s", error)
             is_failing = True
             continue
+        finally:
+            took_s = time.monotonic() - started
         if is_failing:
             logger.info("the run's copy is up to date again")
         is_failing = False

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
-from r1reward.run_copy import RECORD, CopyTakenError, RunCopy, kept_copied
+from r1reward.run_copy import RECORD, CopyTakenError, RunCopy, kept_copied, look_at, pause
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -349,6 +350,28 @@ def test_a_run_whose_copy_was_taken_stops(tmp_path: Path, remote: RemoteFolder) 
 
     with pytest.raises(CopyTakenError, match="is written by another run by now"):
         run()
+
+
+def test_a_finished_run_is_looked_at_from_anywhere(
+    tmp_path: Path, remote: RemoteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not in the folder that a run of this URL may be working in."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for name in ("eval/step-000000/result.json", "model/model.safetensors", "metrics.jsonl"):
+        put(tmp_path / "a", name, "x")
+    opened(tmp_path / "a", remote)
+    remote.write("checkpoints/step-000002/learner-1/state", b"large")
+    found = look_at(remote.url)
+    assert set(tree(found)) == {"eval/step-000000/result.json", "metrics.jsonl"}
+    assert found != working_folder(remote.url)
+    assert look_at(str(tmp_path / "a")) == tmp_path / "a"
+    with pytest.raises(InputError, match="nothing is there"):
+        look_at(f"{remote.url}/no/such")
+
+
+def test_copying_what_takes_long_is_done_less_often() -> None:
+    assert pause(5, 0.01) == 5
+    assert pause(5, 10) == pytest.approx(90)  # a tenth of the time goes into copying
 
 
 def test_without_a_url_nothing_is_copied(tmp_path: Path) -> None:
