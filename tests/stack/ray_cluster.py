@@ -128,7 +128,7 @@ class RayCluster:
         headers = {"Authorization": f"Bearer {self.token}"}
         return requests.get(f"{self.address}{path}", headers=headers, timeout=30)
 
-    def list(self, what: str) -> list[dict[str, Any]]:
+    def listed(self, what: str) -> list[dict[str, Any]]:
         """Ray's own record of its ``nodes`` or ``actors``."""
         answer = self.get(f"/api/v0/{what}?limit=100&detail=true")
         answer.raise_for_status()
@@ -140,7 +140,7 @@ class RayCluster:
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             with suppress(requests.RequestException):
-                ids = {node["node_id"] for node in self.list("nodes") if node["state"] == "ALIVE"}
+                ids = {node["node_id"] for node in self.listed("nodes") if node["state"] == "ALIVE"}
                 if new := ids - set(self.node_ids):
                     self.node_ids += new
                     return

@@ -171,7 +171,7 @@ def running_job_log(cluster: RayCluster) -> str:
 
 def nodes_of(cluster: RayCluster, actor: str) -> list[int]:
     """Numbers of the nodes where the actors of a class are now."""
-    alive = (a for a in cluster.list("actors") if a["state"] == "ALIVE")
+    alive = (a for a in cluster.listed("actors") if a["state"] == "ALIVE")
     return sorted(cluster.node_ids.index(a["node_id"]) for a in alive if a["class_name"] == actor)
 
 
