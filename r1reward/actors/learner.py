@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ray
 
+from r1reward.actors.network import name_interface
 from r1reward.actors.weights import publish
 from r1reward.algorithm.batch import (
     BatchSize,
@@ -55,6 +57,7 @@ class LearnerActor:
     def start(self, host: str, port: int) -> None:
         from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
 
+        name_interface(ray.util.get_node_ip_address(), os.environ)
         num_ranks = self.recipe.learner.num_ranks
         self.engine = DeepSpeedRank(self.recipe, RankAddress(self.rank, num_ranks, host, port))
 

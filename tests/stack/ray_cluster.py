@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -12,15 +13,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
 
+from tests.stack.network import LOOPBACK, Place, Places, namespaces
+
 BIN = Path(sys.executable).parent
 LIMIT_S = 300
+RECEIVED = re.compile(
+    r'^ray_object_manager_bytes\w*\{[^}]*Type="Received"[^}]*\} (\S+)', re.MULTILINE
+)
 
 
 def free_port() -> int:
@@ -38,13 +45,16 @@ class RayCluster:
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
+    next_place: Places = lambda: LOOPBACK
+    places: list[Place] = field(default_factory=list)
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    node_ids: list[str] = field(default_factory=list)
     metrics_ports: list[int] = field(default_factory=list)
 
     @property
     def address(self) -> str:
         """What jobs are submitted to."""
-        return f"http://127.0.0.1:{self.dashboard_port}"
+        return f"http://{self.places[0].address}:{self.dashboard_port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -56,19 +66,22 @@ class RayCluster:
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
             "WANDB_MODE": "offline",
+            "NO_PROXY": "*",  # nothing here is outside of this machine
             "RAY_metrics_report_interval_ms": "1000",
             "RAY_raylet_start_wait_time_s": str(LIMIT_S),  # a busy machine needs more than 30 s
         }
 
     def add_node(self, resources: str = "{}") -> int:
-        """Returns the node's number; the first is the head."""
+        """Start a node and wait until it has joined; returns its number. The first is the head."""
+        place = self.next_place()
+        self.places.append(place)
         where = (
-            [f"--address=127.0.0.1:{self.port}"]
+            [f"--address={self.places[0].address}:{self.port}"]
             if self.nodes
             else [
                 "--head",
                 f"--port={self.port}",
-                "--dashboard-host=127.0.0.1",
+                f"--dashboard-host={place.address}",
                 f"--dashboard-port={self.dashboard_port}",
                 f"--ray-client-server-port={free_port()}",
             ]
@@ -79,8 +92,9 @@ class RayCluster:
         log = (self.folder.parent / f"{len(self.nodes)}.log").open("wb")
         node = subprocess.Popen(
             [
+                *place.enter,
                 *(str(BIN / "ray"), "start", "--block", "--disable-usage-stats", *where),
-                *("--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
+                *(f"--node-ip-address={place.address}", "--num-cpus=2", "--num-gpus=0"),
                 *(f"--resources={resources}", "--object-store-memory=157286400"),
                 *("--min-worker-port=0", "--max-worker-port=0"),
                 f"--dashboard-agent-listen-port={free_port()}",
@@ -94,6 +108,7 @@ class RayCluster:
         )
         log.close()
         self.nodes.append(node)
+        self.wait_for_the_new_node()
         return len(self.nodes) - 1
 
     def processes(self, node: int) -> list[psutil.Process]:
@@ -113,17 +128,31 @@ class RayCluster:
         headers = {"Authorization": f"Bearer {self.token}"}
         return requests.get(f"{self.address}{path}", headers=headers, timeout=30)
 
-    def wait_ready(self) -> None:
-        """Until the job server answers and every node has joined."""
+    def listed(self, what: str) -> list[dict[str, Any]]:
+        """Ray's own record of its ``nodes`` or ``actors``."""
+        answer = self.get(f"/api/v0/{what}?limit=100&detail=true")
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        return rows
+
+    def wait_for_the_new_node(self) -> None:
+        """Until the job server answers and the last node has joined; nodes join one at a time."""
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             with suppress(requests.RequestException):
-                answer = self.get("/api/v0/nodes?limit=100")
-                if answer.ok and answer.text.count('"ALIVE"') == len(self.nodes):
+                ids = {node["node_id"] for node in self.listed("nodes") if node["state"] == "ALIVE"}
+                if new := ids - set(self.node_ids):
+                    self.node_ids += new
                     return
-            assert all(node.poll() is None for node in self.nodes), self.logs()
+            assert self.nodes[-1].poll() is None, self.logs()
             time.sleep(0.5)
-        raise AssertionError(f"the cluster is not up: {self.logs()}")
+        raise AssertionError(f"the node is not up: {self.logs()}")
+
+    def received_bytes(self, node: int) -> float:
+        """What a node's object store has got from others so far, as of a second ago."""
+        port = self.metrics_ports[node]
+        answer = requests.get(f"http://{self.places[node].address}:{port}/metrics", timeout=30)
+        return sum(float(value) for value in RECEIVED.findall(answer.text))
 
     def logs(self) -> str:
         """What nodes and workers said, the end of it each."""
@@ -141,21 +170,27 @@ def with_kill(process: psutil.Process) -> None:
 
 
 @contextmanager
-def ray_cluster(*resources: str) -> Iterator[RayCluster]:
-    """One node for each string of custom resources (JSON); whatever happens, nothing of it stays."""
+def ray_cluster(*resources: str, own_addresses: bool = False) -> Iterator[RayCluster]:
+    """One node for each string of custom resources (JSON); whatever happens, nothing of it stays.
+
+    All nodes are at 127.0.0.1, or where the system allows it each has an address of its own.
+    """
     # Ray's sockets lie in this folder, and the system limits their paths to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="r1r", dir="/tmp"))
     cluster = RayCluster(folder / "n")
-    try:
+    with ExitStack() as stack:
+        if own_addresses:
+            cluster.next_place = stack.enter_context(namespaces()) or cluster.next_place
+        stack.callback(end, cluster, folder)
         for offered in resources:
-            # One after the other: two that start together would take the same names for their sockets.
             cluster.add_node(offered)
-            cluster.wait_ready()
         yield cluster
-    finally:
-        for node in reversed(range(len(cluster.nodes))):
-            cluster.kill_node(node)
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(folder) in word for word in process.info["cmdline"] or ()):
-                with_kill(process)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(cluster: RayCluster, folder: Path) -> None:
+    for node in reversed(range(len(cluster.nodes))):
+        cluster.kill_node(node)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in word for word in process.info["cmdline"] or ()):
+            with_kill(process)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,8 @@
-"""A job on a cluster of three nodes: sent, followed through a cut connection, robbed of a node."""
+"""A job on a cluster of three nodes: sent, followed through a cut connection, robbed of a node.
+
+As root on Linux with iproute2 every node has a network namespace and an address of its own, and its
+name points to another, as on many real machines. Elsewhere all nodes are at 127.0.0.1.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,29 +30,31 @@ from tests.stack.ray_cluster import RayCluster, ray_cluster
 
 ROOT = LOCAL.parents[1]
 LIMIT_S = 900
-NUM_STEPS = 6
+NUM_STEPS = 8
 SETTINGS = (
     "judge={type: rule}",
     "data.train.num_pairs=64",
     "data.heldout=null",
     "rollout.num_actors=2",
     "rollout.prompts_per_step=16",
+    "learner.num_ranks=2",
     "learner.train_batch_size=16",
     f"train.num_steps={NUM_STEPS}",
     "train.checkpoint_every=100",
     "placement.threads=1",
     "placement.strategy=spread",
-    "placement.resources={rollout: {engine: 1}, learner: {learner: 1}, judge: {learner: 1}}",
+    "placement.resources={rollout: {engine: 1}, learner: {learner: 1}, judge: {judge: 1}}",
     "tracking.wandb_project=multinode",
 )
-# The head holds driver, judge and learner; each of the others has room for both engines.
-HEAD, ENGINES = '{"learner": 2}', '{"engine": 2}'
+# Spread over these, one learner rank and one engine are on the head with driver and judge, the other
+# rank and the other engine on nodes of their own. The head alone has room for both ranks.
+HEAD, RANK, ENGINE = '{"judge": 1, "learner": 2, "engine": 1}', '{"learner": 1}', '{"engine": 1}'
 
 
 class Proxy:
     """Between submit and the cluster, so that their connections can be cut."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.server = socket.create_server(("127.0.0.1", 0))
@@ -57,7 +65,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 near, _ = self.server.accept()
-                far = socket.create_connection(("127.0.0.1", self.target))
+                far = socket.create_connection(self.target)
                 self.pairs.append((near, far))
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=pump, args=(source, sink), daemon=True).start()
@@ -79,8 +87,8 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @contextmanager
-def proxy_to(port: int) -> Iterator[Proxy]:
-    proxy = Proxy(port)
+def proxy_to(cluster: RayCluster) -> Iterator[Proxy]:
+    proxy = Proxy((cluster.places[0].address, cluster.dashboard_port))
     try:
         yield proxy
     finally:
@@ -142,10 +150,48 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def model_of(run_dir: Path) -> Path:
+    return run_dir / "model" / "model.safetensors"
+
+
+def num_engines(run_dir: Path) -> list[int]:
+    return [line["rollout/num_engines"] for line in metrics(run_dir)]
+
+
 def job_log(cluster: RayCluster, job_id: str) -> str:
     answer = cluster.get(f"/api/jobs/{job_id}/logs")
     answer.raise_for_status()
     return str(answer.json()["logs"])
+
+
+def running_job_log(cluster: RayCluster) -> str:
+    (job,) = (job for job in cluster.get("/api/jobs/").json() if job["status"] == "RUNNING")
+    return job_log(cluster, job["submission_id"])
+
+
+def nodes_of(cluster: RayCluster, actor: str) -> list[int]:
+    """Numbers of the nodes where the actors of a class are now."""
+    alive = (a for a in cluster.listed("actors") if a["state"] == "ALIVE")
+    return sorted(cluster.node_ids.index(a["node_id"]) for a in alive if a["class_name"] == actor)
+
+
+@contextmanager
+def frozen_learner(cluster: RayCluster) -> Iterator[None]:
+    """So that the run has steps left, however long what happens meanwhile takes."""
+    ranks: list[psutil.Process] = [
+        process
+        for node in range(len(cluster.nodes))
+        for process in cluster.processes(node)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::LearnerActor")
+    ]
+    assert len(ranks) == 2
+    for rank in ranks:
+        rank.suspend()
+    try:
+        yield
+    finally:
+        for rank in ranks:
+            rank.resume()
 
 
 def job_id_in(printed: str) -> str:
@@ -154,7 +200,7 @@ def job_id_in(printed: str) -> str:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster(HEAD, ENGINES, ENGINES) as running:
+    with ray_cluster(HEAD, RANK, ENGINE, own_addresses=True) as running:
         yield running
 
 
@@ -169,6 +215,9 @@ class Story:
     log: str
     secret: str
     killed_after: int
+    learner_nodes: list[int]
+    engine_nodes: list[int]
+    received_bytes: float
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +225,7 @@ def story(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Stor
     run_dir = tmp_path_factory.mktemp("shared") / "run"
     secret = secrets.token_hex(20)
     with (
-        proxy_to(cluster.dashboard_port) as proxy,
+        proxy_to(cluster) as proxy,
         submitted(
             cluster,
             proxy.address,
@@ -189,11 +238,21 @@ def story(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Stor
         job.wait_for_step(2)
         proxy.cut()
         job.wait_for_step(3)
+        learner_nodes = nodes_of(cluster, "LearnerActor")
         cluster.kill_node(2)
         killed_after = len(metrics(run_dir))
+        job.wait_for(lambda: 1 in num_engines(run_dir), "step with one engine")
+        with frozen_learner(cluster):
+            cluster.add_node(ENGINE)
+            job.wait_for(lambda: "is back" in running_job_log(cluster), "second engine again")
+        engine_nodes = nodes_of(cluster, "RolloutActor")
         status, out, err = job.end()
     log = job_log(cluster, job_id_in(err))
-    return Story(run_dir, status, out, err, log, secret, killed_after)
+    received = cluster.received_bytes(3)
+    return Story(
+        *(run_dir, status, out, err, log, secret),
+        *(killed_after, learner_nodes, engine_nodes, received),
+    )
 
 
 def test_the_run_over_three_nodes_ends_well_though_a_node_dies(story: Story) -> None:
@@ -203,11 +262,22 @@ def test_the_run_over_three_nodes_ends_well_though_a_node_dies(story: Story) -> 
     for step in range(1, NUM_STEPS + 1):
         path = story.run_dir / "rollouts" / f"step-{step:06d}.parquet"
         assert pq.read_metadata(path).num_rows == 16
-    engines = [line["rollout/num_engines"] for line in metrics(story.run_dir)]
-    assert engines[0] == 2
-    assert 1 in engines
     assert "1 others go on" in story.log
-    assert (story.run_dir / "model" / "model.safetensors").is_file()
+    assert model_of(story.run_dir).is_file()
+
+
+def test_the_engine_of_the_dead_node_comes_back_on_another_with_the_newest_weights(
+    story: Story,
+) -> None:
+    engines = num_engines(story.run_dir)
+    assert [number for number, _ in groupby(engines)] == [2, 1, 2]
+    assert engines.index(1) >= story.killed_after
+    assert story.engine_nodes == [0, 3]
+    assert story.received_bytes > model_of(story.run_dir).stat().st_size
+
+
+def test_the_ranks_of_the_learner_are_on_two_nodes(story: Story) -> None:
+    assert story.learner_nodes == [0, 1]
 
 
 def test_the_log_is_followed_without_repeating_or_losing_a_line(story: Story) -> None:
@@ -219,10 +289,11 @@ def test_the_log_is_followed_without_repeating_or_losing_a_line(story: Story) ->
 def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     story: Story, cluster: RayCluster, tmp_path: Path
 ) -> None:
-    """Ctrl-C at the terminal, yes: on the two nodes that are left."""
+    """Ctrl-C at the terminal, yes. A rank's node is gone as it resumes: the other takes both ranks."""
     run_dir = tmp_path / "run"
     with submitted(cluster, cluster.address, run_dir) as job:
         job.wait_for_step(1)
+        assert nodes_of(cluster, "LearnerActor") == [0, 1]
         job.process.send_signal(signal.SIGINT)
         assert job.process.stdin is not None
         job.process.stdin.write("y\n")
@@ -234,7 +305,10 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     done = len(metrics(run_dir))
     assert done < NUM_STEPS
     assert [p.name for p in (run_dir / "checkpoints").iterdir()] == [f"step-{done:06d}"]
+    cluster.kill_node(1)
     with submitted(cluster, cluster.address, run_dir) as job:
+        job.wait_for_step(done + 1)
+        assert nodes_of(cluster, "LearnerActor") == [0, 0]
         status, out, err = job.end()
     assert status == 0, out + err
     assert f"resuming after step {done}" in out
@@ -242,6 +316,7 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     same = ("learner/loss", "reward/total", "advantage/std")
     for mine, other in zip(metrics(run_dir), metrics(story.run_dir), strict=True):
         assert [mine[name] for name in same] == [other[name] for name in same]
+    assert model_of(run_dir).read_bytes() == model_of(story.run_dir).read_bytes()
 
 
 def test_a_secret_is_in_no_file_of_the_run_and_in_nothing_that_is_printed(story: Story) -> None:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import requests
-
 from tests.stack.ray_cluster import RayCluster, ray_cluster
 
 DRIVER = Path(__file__).with_name("transfer_driver.py")
 ROOT = DRIVER.parents[2]
-RECEIVED = re.compile(
-    r'^ray_object_manager_bytes\w*\{[^}]*Type="Received"[^}]*\} (\S+)', re.MULTILINE
-)
 QUIET_ROUNDS = 4
 
 
@@ -25,8 +19,7 @@ def received_bytes(cluster: RayCluster, node: int) -> float:
     """What a node has got from others so far, read until Ray's count stands still."""
     values: list[float] = []
     while len(values) < QUIET_ROUNDS or len(set(values[-QUIET_ROUNDS:])) > 1:
-        answer = requests.get(f"http://127.0.0.1:{cluster.metrics_ports[node]}/metrics", timeout=30)
-        values.append(sum(float(value) for value in RECEIVED.findall(answer.text)))
+        values.append(cluster.received_bytes(node))
         time.sleep(2)
     return values[-1]
 
