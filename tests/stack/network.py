@@ -88,6 +88,8 @@ def namespaces() -> Iterator[Places | None]:
         ip("-n", node, "addr", "add", f"{address}/24", "dev", "eth0")
         ip("-n", node, "link", "set", "eth0", "up")
         ip("-n", node, "link", "set", "lo", "up")
+        # Nothing leads out of it, but a machine without a default route does not know its own address.
+        ip("-n", node, "route", "add", "default", "via", f"{subnet}.1")
         return Place(address, ("ip", "netns", "exec", node))
 
     try:
