@@ -94,9 +94,9 @@ def doctor(wanted: Wanted, console: Console) -> bool:
 def show(finding: Finding, console: Console) -> None:
     row = Table.grid(padding=(0, 1))
     row.add_column(width=4)
-    row.add_column(width=14)
+    row.add_column(width=16)
     row.add_column(overflow="fold")
     row.add_row(MARKS[finding.state], f"[bold]{finding.name}[/bold]", finding.what)
     console.print(row, highlight=False)
     if finding.fix:
-        console.print(Padding(f"[cyan]{finding.fix}[/cyan]", (0, 0, 0, 20)), highlight=False)
+        console.print(Padding(f"[cyan]{finding.fix}[/cyan]", (0, 0, 0, 22)), highlight=False)
