@@ -46,6 +46,8 @@ class RayCluster:
     port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
     next_place: Places = lambda: LOOPBACK
+    # Every node but the head has a disk of its own there, where nodes have addresses of their own.
+    unshared: Path | None = None
     places: list[Place] = field(default_factory=list)
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     node_ids: list[str] = field(default_factory=list)
@@ -92,7 +94,7 @@ class RayCluster:
         log = (self.folder.parent / f"{len(self.nodes)}.log").open("wb")
         node = subprocess.Popen(
             [
-                *place.enter,
+                *self.enter(place),
                 *(str(BIN / "ray"), "start", "--block", "--disable-usage-stats", *where),
                 *(f"--node-ip-address={place.address}", "--num-cpus=2", "--num-gpus=0"),
                 *(f"--resources={resources}", "--object-store-memory=157286400"),
@@ -110,6 +112,13 @@ class RayCluster:
         self.nodes.append(node)
         self.wait_for_the_new_node()
         return len(self.nodes) - 1
+
+    def enter(self, place: Place) -> tuple[str, ...]:
+        """The words before a node's command; `ip netns exec` gives it mounts of its own."""
+        if self.unshared is None or not place.enter or not self.nodes:
+            return place.enter
+        mount = 'mount -t tmpfs none "$0" && exec "$@"'
+        return (*place.enter, "sh", "-c", mount, str(self.unshared))
 
     def processes(self, node: int) -> list[psutil.Process]:
         try:
@@ -170,14 +179,17 @@ def with_kill(process: psutil.Process) -> None:
 
 
 @contextmanager
-def ray_cluster(*resources: str, own_addresses: bool = False) -> Iterator[RayCluster]:
+def ray_cluster(
+    *resources: str, own_addresses: bool = False, unshared: Path | None = None
+) -> Iterator[RayCluster]:
     """One node for each string of custom resources (JSON); whatever happens, nothing of it stays.
 
-    All nodes are at 127.0.0.1, or where the system allows it each has an address of its own.
+    All nodes are at 127.0.0.1, or where the system allows it each has an address of its own, and what
+    it writes into the folder ``unshared`` is seen by itself alone.
     """
     # Ray's sockets lie in this folder, and the system limits their paths to 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="r1r", dir="/tmp"))
-    cluster = RayCluster(folder / "n")
+    cluster = RayCluster(folder / "n", unshared=unshared)
     with ExitStack() as stack:
         if own_addresses:
             cluster.next_place = stack.enter_context(namespaces()) or cluster.next_place

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -199,8 +201,16 @@ def job_id_in(printed: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
-    with ray_cluster(HEAD, RANK, ENGINE, own_addresses=True) as running:
+def scratch() -> Iterator[Path]:
+    """Where runs work whose folder is at a URL; each node has its own."""
+    folder = Path(tempfile.mkdtemp(prefix="r1r-tmp-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster(scratch: Path) -> Iterator[RayCluster]:
+    with ray_cluster(HEAD, RANK, ENGINE, own_addresses=True, unshared=scratch) as running:
         yield running
 
 
@@ -287,11 +297,14 @@ def test_the_log_is_followed_without_repeating_or_losing_a_line(story: Story) ->
 
 
 def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
-    story: Story, cluster: RayCluster, tmp_path: Path
+    story: Story, cluster: RayCluster, tmp_path: Path, scratch: Path
 ) -> None:
-    """Ctrl-C at the terminal, yes. A rank's node is gone as it resumes: the other takes both ranks."""
-    run_dir = tmp_path / "run"
-    with submitted(cluster, cluster.address, run_dir) as job:
+    """Ctrl-C at the terminal, yes. As it resumes, the first driver's disk and a rank's node are gone.
+
+    The nodes share nothing but the storage that the run folder's URL names.
+    """
+    url, copy, run_dir = f"file://{tmp_path}/store/run", tmp_path / "store" / "run", scratch / "run"
+    with submitted(cluster, cluster.address, run_dir, f"run_url={url}") as job:
         job.wait_for_step(1)
         assert nodes_of(cluster, "LearnerActor") == [0, 1]
         job.process.send_signal(signal.SIGINT)
@@ -304,9 +317,13 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     assert "stopped after step" in out
     done = len(metrics(run_dir))
     assert done < NUM_STEPS
-    assert [p.name for p in (run_dir / "checkpoints").iterdir()] == [f"step-{done:06d}"]
+    (checkpoint,) = (copy / "checkpoints").iterdir()
+    assert checkpoint.name == f"step-{done:06d}"
+    assert {"loop.json"} < {path.name for path in checkpoint.iterdir()}
+    assert len(list(checkpoint.glob("learner-*/learner/*optim_states.pt"))) == 2
     cluster.kill_node(1)
-    with submitted(cluster, cluster.address, run_dir) as job:
+    shutil.rmtree(run_dir)
+    with submitted(cluster, cluster.address, run_dir, f"run_url={url}") as job:
         job.wait_for_step(done + 1)
         assert nodes_of(cluster, "LearnerActor") == [0, 0]
         status, out, err = job.end()
@@ -316,7 +333,7 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     same = ("learner/loss", "reward/total", "advantage/std")
     for mine, other in zip(metrics(run_dir), metrics(story.run_dir), strict=True):
         assert [mine[name] for name in same] == [other[name] for name in same]
-    assert model_of(run_dir).read_bytes() == model_of(story.run_dir).read_bytes()
+    assert model_of(copy).read_bytes() == model_of(story.run_dir).read_bytes()
 
 
 def test_a_secret_is_in_no_file_of_the_run_and_in_nothing_that_is_printed(story: Story) -> None:
