@@ -180,12 +180,12 @@ def nodes_of(cluster: RayCluster, actor: str) -> list[int]:
 @contextmanager
 def frozen_learner(cluster: RayCluster) -> Iterator[None]:
     """So that the run has steps left, however long what happens meanwhile takes."""
-    ranks: list[psutil.Process] = [
-        process
-        for node in range(len(cluster.nodes))
-        for process in cluster.processes(node)
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::LearnerActor")
-    ]
+    ranks: list[psutil.Process] = []
+    for node in range(len(cluster.nodes)):
+        for process in cluster.processes(node):
+            with suppress(psutil.NoSuchProcess):  # some come and go
+                if " ".join(process.cmdline()).startswith("ray::LearnerActor"):
+                    ranks.append(process)
     assert len(ranks) == 2
     for rank in ranks:
         rank.suspend()
