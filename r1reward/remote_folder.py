@@ -150,21 +150,40 @@ def written_to(location: Location, scratch: Path) -> Iterator[Path]:
             location.upload(file, file.relative_to(folder).as_posix())
 
 
-@contextmanager
-def read_from(
-    location: Location, scratch: Path, wanted: Callable[[str], bool] = lambda name: True
-) -> Iterator[Path]:
-    """A folder to read from: ``location``, or those of its files whose names are wanted."""
+def everything(name: str) -> bool:
+    """Every file is wanted."""
+    return True
+
+
+def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = everything) -> Path:
+    """A folder to read from: ``location``, or one with those of its files whose names are wanted.
+
+    For a remote one it lies below ``scratch``, and the processes of a node fill it together: what
+    several of them want is fetched once. ``forget`` removes it.
+    """
     if isinstance(location, Path):
-        yield location
-        return
-    with scratch_folder(scratch) as folder:
-        for name in filter(wanted, location.files()):
-            location.download(name, folder / name)
-        yield folder
+        return location
+    folder = fetched_folder(location, scratch)
+    for name in filter(wanted, location.files()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            if not path.is_file():
+                location.download(name, path)
+    return folder
 
 
-def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = lambda name: True) -> Path:
+def forget(location: Location, scratch: Path) -> None:
+    """Remove what ``fetched`` made."""
+    if not isinstance(location, Path):
+        shutil.rmtree(fetched_folder(location, scratch), ignore_errors=True)
+
+
+def fetched_folder(location: RemoteFolder, scratch: Path) -> Path:
+    return scratch / f".{working_folder(location.url).name}.partial"
+
+
+def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = everything) -> Path:
     """A folder of this machine with the wanted files as they are now: the processes of a node share it.
 
     What it has already is not fetched again.

@@ -70,6 +70,10 @@ class RunCopy:
         if theirs is not None and ours != theirs:
             self.bring(ours, names)
         # Otherwise the folder is as new as the copy or newer: of a run that was killed here.
+        for left in self.local.rglob(".*.partial"):
+            shutil.rmtree(
+                left, ignore_errors=True
+            )  # a learner's state, half way between here and there
         self.remote.remove(orphans(names))
         self.sign()
         self.push()

@@ -15,7 +15,7 @@ from r1reward.config import Recipe
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
 from r1reward.metrics import Metrics, mean
-from r1reward.remote_folder import Location, read_from, written_to
+from r1reward.remote_folder import Location, fetched, forget, written_to
 from r1reward.types import (
     JudgeWord,
     Order,
@@ -217,8 +217,9 @@ class FakeLearner:
             (path / "level").write_text(repr(self.level))
 
     async def load(self, folder: Location) -> None:
-        with read_from(folder, Path(tempfile.gettempdir())) as path:
-            self.level = float((path / "level").read_text())
+        scratch = Path(tempfile.gettempdir())
+        self.level = float((fetched(folder, scratch) / "level").read_text())
+        forget(folder, scratch)
 
     async def export(self, folder: Path) -> None:
         folder.mkdir()

@@ -26,7 +26,7 @@ from r1reward.algorithm.batch import (
 from r1reward.config import Recipe
 from r1reward.learner_sections import LearnerSection
 from r1reward.metrics import Metrics, merge
-from r1reward.remote_folder import Location, read_from, scratch_folder, written_to
+from r1reward.remote_folder import Location, fetched, forget, scratch_folder, written_to
 from r1reward.types import TraceSample, TrainingSample, WeightsHandle
 
 if TYPE_CHECKING:
@@ -112,8 +112,11 @@ class LearnerActor:
             self.started.save(path)
 
     def load(self, folder: Location) -> None:
-        with read_from(folder, self.recipe.run_dir, self.started.reads) as path:
-            self.started.load(path)
+        self.started.load(fetched(folder, self.recipe.run_dir, self.started.reads))
+
+    def forget(self, folder: Location) -> None:
+        """After all ranks have loaded it."""
+        forget(folder, self.recipe.run_dir)
 
     def export(self, folder: str) -> None:
         self.started.export(Path(folder))
@@ -220,6 +223,7 @@ class LearnerGroup:
 
     async def load(self, folder: Location) -> None:
         await self.on_all_ranks("load", folder)
+        await self.on_all_ranks("forget", folder)
 
     async def export(self, folder: Path) -> None:
         if self.shares_folder:

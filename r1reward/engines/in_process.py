@@ -27,7 +27,7 @@ from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.torch_sampler import TorchSampler
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, maximum
-from r1reward.remote_folder import Location, read_from, written_to
+from r1reward.remote_folder import Location, fetched, forget, written_to
 from r1reward.types import Rollout, RolloutRequest, TraceSample, TrainingSample, WeightsHandle
 
 
@@ -103,8 +103,8 @@ class InProcessLearner:
             self.rank.save(path)
 
     async def load(self, folder: Location) -> None:
-        with read_from(folder, self.scratch, self.rank.reads) as path:
-            self.rank.load(path)
+        self.rank.load(fetched(folder, self.scratch, self.rank.reads))
+        forget(folder, self.scratch)
 
     async def export(self, folder: Path) -> None:
         self.rank.export(folder)

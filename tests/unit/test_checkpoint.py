@@ -12,7 +12,7 @@ import pytest
 
 from r1reward.checkpoint import complete_checkpoints, resume, save_checkpoint
 from r1reward.metrics import Metrics
-from r1reward.remote_folder import Location, read_from, written_to
+from r1reward.remote_folder import Location, fetched, forget, written_to
 from r1reward.types import TraceSample, TrainingSample, WeightsHandle
 
 
@@ -32,8 +32,9 @@ class FileLearner:
             (path / "rank0" / "state").write_text(self.state)
 
     async def load(self, folder: Location) -> None:
-        with read_from(folder, Path(tempfile.gettempdir())) as path:
-            self.state = (path / "rank0" / "state").read_text()
+        scratch = Path(tempfile.gettempdir())
+        self.state = (fetched(folder, scratch) / "rank0" / "state").read_text()
+        forget(folder, scratch)
 
     async def logprobs(
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]

@@ -13,7 +13,7 @@ from r1reward.config import InputError, ServiceError
 from r1reward.doctor.places import check_run_url
 from r1reward.engines.model_shape import read_model_shape
 from r1reward.engines.processor import PolicyProcessor, resolve_model_path
-from r1reward.remote_folder import RemoteFolder, local_copy, read_from, written_to
+from r1reward.remote_folder import RemoteFolder, fetched, forget, local_copy, written_to
 from r1reward.sections import ModelSection
 from r1reward.shapes import MODEL_DIR
 from tests.s3_server import BUCKET, s3_server
@@ -75,10 +75,17 @@ def test_ranks_bring_their_own_files_and_read_the_wanted_ones(
             (path / "state").mkdir()
             (path / "state" / f"rank{rank}").write_text(str(rank))
     assert folder.files() == {"state/rank0": 1, "state/rank1": 1}
-    with read_from(folder, tmp_path / "scratch", lambda name: "rank1" in name) as path:
-        assert [p.name for p in (path / "state").iterdir()] == ["rank1"]
-        assert (path / "state" / "rank1").read_text() == "1"
-    assert list((tmp_path / "scratch").iterdir()) == []
+    scratch = tmp_path / "scratch"
+    path = fetched(folder, scratch, lambda name: "rank1" in name)
+    assert not (path / "state" / "rank0").exists()
+    assert (path / "state" / "rank1").read_text() == "1"
+    # Another rank of this node fetches what is not there yet, into the same folder.
+    (path / "state" / "rank1").write_text("is not fetched again")
+    assert fetched(folder, scratch) == path
+    assert (path / "state" / "rank0").read_text() == "0"
+    assert (path / "state" / "rank1").read_text() == "is not fetched again"
+    forget(folder, scratch)
+    assert list(scratch.iterdir()) == []
 
 
 def test_nothing_goes_up_of_a_state_that_was_not_finished(
@@ -94,8 +101,8 @@ def test_nothing_goes_up_of_a_state_that_was_not_finished(
 def test_a_folder_of_this_machine_is_used_as_it_is(tmp_path: Path) -> None:
     with written_to(tmp_path, tmp_path / "scratch") as path:
         (path / "a").write_text("1")
-    with read_from(tmp_path, tmp_path / "scratch") as path:
-        assert (path / "a").read_text() == "1"
+    assert fetched(tmp_path, tmp_path / "scratch") == tmp_path
+    forget(tmp_path, tmp_path / "scratch")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

@@ -69,7 +69,6 @@ def test_changes_are_copied_and_what_is_gone_goes(tmp_path: Path, remote: Remote
 def test_half_written_files_and_links_stay_here(tmp_path: Path, remote: RemoteFolder) -> None:
     local = tmp_path / "a"
     put(local, ".recipe.yaml.partial", "half")
-    put(local, "checkpoints/.step-000004.partial/loop.json", "half")
     put(local, ".best.old/model", "old")
     put(local, "wandb/run-1/log", "w")
     (local / "wandb" / "latest").symlink_to("run-1")
@@ -93,6 +92,14 @@ def test_what_was_not_copied_when_the_machine_was_killed_is_kept_on_it(
     put(local, "metrics.jsonl", "1\n2\n")
     opened(local, remote)
     assert tree(local) == far(tmp_path) == {"metrics.jsonl": "1\n2\n"}
+
+
+def test_states_that_a_kill_left_on_the_disk_are_removed(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "sft/.x1y2.partial/learner/state", "large")
+    opened(tmp_path / "a", remote)
+    assert tree(tmp_path / "a") == {}
 
 
 def test_nothing_is_copied_twice(tmp_path: Path, remote: RemoteFolder) -> None:
