@@ -306,6 +306,7 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     assert done < NUM_STEPS
     assert [p.name for p in (run_dir / "checkpoints").iterdir()] == [f"step-{done:06d}"]
     cluster.kill_node(1)
+    cluster.wait_until_missed(1)
     with submitted(cluster, cluster.address, run_dir) as job:
         job.wait_for_step(done + 1)
         assert nodes_of(cluster, "LearnerActor") == [0, 0]
