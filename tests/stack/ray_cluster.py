@@ -144,13 +144,23 @@ class RayCluster:
         rows: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
         return rows
 
+    def alive(self) -> set[str]:
+        """Ids of the nodes that Ray takes to be there."""
+        return {node["node_id"] for node in self.listed("nodes") if node["state"] == "ALIVE"}
+
+    def wait_until_missed(self, node: int) -> None:
+        """Until Ray knows that a killed node is gone, and places nothing on it."""
+        deadline = time.monotonic() + LIMIT_S
+        while self.node_ids[node] in self.alive():
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.5)
+
     def wait_for_the_new_node(self) -> None:
         """Until the job server answers and the last node has joined; nodes join one at a time."""
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             with suppress(requests.RequestException):
-                ids = {node["node_id"] for node in self.listed("nodes") if node["state"] == "ALIVE"}
-                if new := ids - set(self.node_ids):
+                if new := self.alive() - set(self.node_ids):
                     self.node_ids += new
                     return
             assert self.nodes[-1].poll() is None, self.logs()

@@ -322,6 +322,7 @@ def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     assert {"loop.json"} < {path.name for path in checkpoint.iterdir()}
     assert len(list(checkpoint.glob("learner-*/learner/*optim_states.pt"))) == 2
     cluster.kill_node(1)
+    cluster.wait_until_missed(1)
     shutil.rmtree(run_dir)
     with submitted(cluster, cluster.address, run_dir, f"run_url={url}") as job:
         job.wait_for_step(done + 1)
