@@ -7,6 +7,7 @@ answered with the nearest known one.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -166,6 +167,8 @@ def dump_recipe(recipe: EngineRecipe) -> str:
 
 # Where a run folder lies says nothing about the run.
 PLACES = ("run_dir", "run_url")
+# What a pipeline's stages read of each other, which moves with the pipeline's folder.
+HANDED_ON = ("sft/model", "train/model", "select/pairs")
 MOST_CHANGES_SAID = 3
 
 
@@ -181,7 +184,7 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
     except (yaml.YAMLError, ValidationError):
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]
     wanted = recipe.model_dump(mode="json")
-    old, new = flat(kept), flat(wanted)
+    old, new = (flat(settings, beside=settings["run_dir"]) for settings in (kept, wanted))
     changed = [
         f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
@@ -193,12 +196,16 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
     return changed
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings under dotted names."""
+def flat(
+    settings: Mapping[str, Any], prefix: str = "", beside: str | None = None
+) -> dict[str, object]:
+    """Nested settings under dotted names; what stages hand on by where it is from ``beside``."""
     found: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.", beside)
+        elif beside is not None and str(value).endswith(HANDED_ON):
+            found[prefix + name] = os.path.relpath(str(value), beside)
         else:
             found[prefix + name] = value
     return found

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import signal
 import threading
@@ -22,6 +23,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from r1reward.config import EngineRecipe, InputError, ServiceError
 from r1reward.remote_folder import RemoteFolder, local_copy
@@ -33,18 +36,47 @@ RECORD = ".r1reward-copy.json"
 COPY_EVERY_S = 5.0
 # Logs that grow are copied whole: as a share of the time, this much of it may go into copying.
 BUSY_SHARE = 0.1
+LOCK = ".r1reward-copy.lock"
+# Of a folder and its copy, not of the run.
+OURS = {RECORD, LOCK}
 # Files that say that others are complete.
 COMPLETES = {"loop.json", "result.json", "best.json"}
-# What a file was when it was copied: time of its last change in nanoseconds, bytes.
-Stamp = tuple[int, int]
+# Those of them whose neighbours are written again under the same names.
+REWRITTEN = {"result.json", "best.json"}
+# A push begins again when a file is replaced while it copies; so often at most.
+MOST_ROUNDS = 10
+LEARNER_STATE = re.compile(r"((?:.*/)?checkpoints/step-\d{6})/(?!loop\.json$).+")
+# What a file was when it was copied: nanoseconds of its last change, bytes, inode (a file that is
+# replaced by one of its size within a tick of the clock has another).
+Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Record:
-    """Who wrote the copy last, and how often; the folder that it was copied from has the same one."""
+    """Who wrote the copy last, and how often."""
 
     writer: str
     num_pushes: int
+
+
+@dataclass(frozen=True)
+class LocalRecord:
+    """What the folder on disk says of itself. ``begun_from`` is the copy's record when its run began.
+
+    ``writer`` is empty while the folder is being replaced by the copy.
+    """
+
+    url: str
+    writer: str
+    num_pushes: int
+    begun_from: Record | None
+    copied: dict[str, Stamp]
+
+    def is_as_new_as(self, theirs: Record) -> bool:
+        """Everything that the copy had when it was signed like this has been in the folder."""
+        if theirs.writer == self.writer:
+            return theirs.num_pushes <= self.num_pushes
+        return bool(self.writer) and theirs == self.begun_from
 
 
 @dataclass
@@ -54,6 +86,7 @@ class RunCopy:
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     num_pushes: int = 0
     copied: dict[str, Stamp] = field(default_factory=dict)
+    begun_from: Record | None = None
 
     def open(self) -> None:
         """Make the folder on disk and the copy one; the newer of them is right.
@@ -61,43 +94,72 @@ class RunCopy:
         Raises ``InputError`` if either holds something that is not this run's.
         """
         ours, theirs = self.read_local_record(), self.remote_record()
+        self.refuse_foreign(ours, theirs)
+        self.begun_from = theirs
+        brings = theirs is not None and not (ours is not None and ours.is_as_new_as(theirs))
+        if ours is not None and theirs is not None and not brings:
+            self.copied = ours.copied  # as new as the copy or newer: of a run that was killed here
+        self.local.mkdir(parents=True, exist_ok=True)
+        # Before anything is listed: an earlier run that still goes on copies nothing from here on.
+        self.sign("" if brings else self.writer)
+        names = self.remote.files()
+        if brings:
+            self.bring(names)
+            self.write_local_record(self.writer)
+        for left in self.local.rglob(".*.partial"):
+            shutil.rmtree(
+                left, ignore_errors=True
+            )  # a learner's state, half way between here and there
+        self.push()
+        # Now that the copy names the same states as the folder.
+        self.remote.remove(orphans(names, self.local))
+
+    def refuse_foreign(self, ours: LocalRecord | None, theirs: Record | None) -> None:
+        """Before anything is changed on either side."""
         names = self.remote.files()
         if theirs is None and names:
             raise InputError(
                 f"{self.remote.url} holds files that are not a run's (there is no {RECORD}): choose "
                 "another run_url"
             )
-        if theirs is not None and ours != theirs:
-            self.bring(ours, names)
-        # Otherwise the folder is as new as the copy or newer: of a run that was killed here.
-        for left in self.local.rglob(".*.partial"):
-            shutil.rmtree(
-                left, ignore_errors=True
-            )  # a learner's state, half way between here and there
-        self.remote.remove(orphans(names))
-        self.sign()
-        self.push()
-
-    def bring(self, ours: Record | None, names: Iterable[str]) -> None:
-        """Replace the folder on disk by the copy, which another machine went on with."""
-        if ours is None and self.local.is_dir() and any(self.local.iterdir()):
+        if theirs is not None and RECORD not in names:
+            raise ServiceError(f"{self.remote.url} does not list its files ({RECORD} is there)")
+        if ours is not None and ours.url != self.remote.url:
+            raise InputError(
+                f"{self.local} is a copy of {ours.url}, not of {self.remote.url}: choose another "
+                "run_dir, or remove it"
+            )
+        if ours is None and theirs is not None and content(self.local):
             raise InputError(
                 f"{self.local} holds files that are not a copy of {self.remote.url}: choose another "
                 "run_dir, or remove it"
             )
-        shutil.rmtree(self.local, ignore_errors=True)
-        kept = [name for name in names if name != RECORD and not is_learner_state(name)]
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Replace the folder on disk by the copy, which another machine went on with."""
+        for path in content(self.local):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        kept = [name for name in names if name not in OURS and not is_learner_state(name)]
         logger.info("%d files come from %s", len(kept), self.remote.url)
         for name in kept:
             self.remote.download(name, self.local / name)
         self.copied = stamps(self.local)
 
-    def sign(self) -> None:
-        """From now on the copy is this run's, as it is."""
+    def sign(self, writer_here: str) -> None:
+        """From now on the copy is this run's, as it is.
+
+        The folder says so first: should the copy not come to say it, the folder is the newer one.
+        """
+        self.write_local_record(writer_here)
         record = asdict(Record(self.writer, self.num_pushes))
         self.remote.write(RECORD, json.dumps(record).encode())
-        self.local.mkdir(parents=True, exist_ok=True)
-        write_whole(self.local / RECORD, json.dumps(record | {"copied": self.copied}))
+
+    def write_local_record(self, writer: str) -> None:
+        record = LocalRecord(self.remote.url, writer, self.num_pushes, self.begun_from, self.copied)
+        write_whole(self.local / RECORD, json.dumps(asdict(record)))
 
     def push(self) -> None:
         """Copy what changed since the last time, remove what is gone.
@@ -105,29 +167,70 @@ class RunCopy:
         Raises ``CopyTakenError`` when another run has taken the copy over, ``ServiceError`` if the
         storage fails: the next call then does what is left.
         """
-        found = stamps(self.local)
-        changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
-        gone = [name for name in self.copied if name not in found]
-        if not changed and not gone:
-            return
-        if self.remote_record() != Record(self.writer, self.num_pushes):
+        for _ in range(MOST_ROUNDS):
+            found = stamps(self.local)
+            changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
+            gone = [name for name in self.copied if name not in found]
+            if not changed and not gone:
+                return
+            if self.push_found(found, changed, gone):
+                return
+        raise ServiceError(f"files in {self.local} are replaced faster than they can be copied")
+
+    def push_found(self, found: dict[str, Stamp], changed: list[str], gone: list[str]) -> bool:
+        """False if a file was replaced meanwhile: what completes it is not copied then."""
+        self.stop_if_taken()
+        # Their neighbours change: until those are copied, nothing is complete.
+        for name in [*changed, *gone]:
+            if Path(name).name in REWRITTEN and name in self.copied:
+                self.forget(name)
+        markers = {name for name in changed if self.is_marker(name)}
+        by_time = sorted(changed, key=lambda name: (found[name], name))
+        is_whole = True
+        for name in by_time:
+            if name not in markers:
+                is_whole &= self.upload(name, found[name])
+        if not is_whole:
+            return False
+        if markers or gone:
+            self.stop_if_taken()  # the files may have taken long
+        for name in by_time:
+            # One that was written again meanwhile speaks of files that are not copied yet.
+            if name in markers and stamp_of(self.local / name) == found[name]:
+                self.upload(name, found[name])
+        # Last: the newest checkpoint is there before an older one goes.
+        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
+            if name in self.copied:
+                self.forget(name)
+        self.num_pushes += 1
+        self.sign(self.writer)
+        return True
+
+    def stop_if_taken(self) -> None:
+        theirs = self.remote_record()
+        if theirs is None or theirs.writer != self.writer:
             raise CopyTakenError(
                 f"{self.remote.url} is written by another run by now: this one stops, its folder is "
                 f"{self.local}"
             )
-        for name in sorted(changed, key=lambda name: (self.is_marker(name), found[name], name)):
-            # One that was written again meanwhile may speak of files that are not copied yet.
-            if stamp_of(self.local / name) == found[name]:
-                try:
-                    self.remote.upload(self.local / name, name)
-                except FileNotFoundError:
-                    continue
-                self.copied[name] = found[name]
-        # Last: the newest checkpoint is there before an older one goes.
-        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
-            self.forget(name)
-        self.num_pushes += 1
-        self.sign()
+
+    def upload(self, name: str, found: Stamp) -> bool:
+        """Whether it is still the file that was found; more lines in it do no harm.
+
+        One that is gone is left to the next push.
+        """
+        now = stamp_of(self.local / name)
+        if now is None:
+            return True
+        (_, size, inode), (_, found_size, found_inode) = now, found
+        if inode != found_inode or size < found_size:
+            return False
+        try:
+            self.remote.upload(self.local / name, name)
+        except FileNotFoundError:
+            return True
+        self.copied[name] = now
+        return True
 
     def is_marker(self, name: str) -> bool:
         """Whether a file says that others are complete.
@@ -150,13 +253,13 @@ class RunCopy:
             self.remote.remove(f"{folder}/{other}" for other in (self.remote / folder).files())
         del self.copied[name]
 
-    def read_local_record(self) -> Record | None:
+    def read_local_record(self) -> LocalRecord | None:
         """With what had been copied by then."""
-        path = self.local / RECORD
         try:
-            kept = json.loads(path.read_text())
-            self.copied = {name: (stamp[0], stamp[1]) for name, stamp in kept["copied"].items()}
-            return Record(kept["writer"], kept["num_pushes"])
+            kept = json.loads((self.local / RECORD).read_text())
+            begun_from = kept["begun_from"] and Record(**kept["begun_from"])
+            copied = {name: tuple(stamp) for name, stamp in kept["copied"].items()}
+            return LocalRecord(**kept | {"begun_from": begun_from, "copied": copied})
         except (OSError, ValueError, TypeError, LookupError):
             return None
 
@@ -172,10 +275,16 @@ class CopyTakenError(ServiceError):
     """Another run writes to this run's copy."""
 
 
+def content(folder: Path) -> list[Path]:
+    """What is in the folder of a run, or in one that is to be."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name not in OURS]
+
+
 def is_learner_state(name: str) -> bool:
     """A part of a checkpoint that learner ranks read from the copy themselves."""
-    path = Path(name)
-    return "checkpoints" in path.parts[:-1] and path.name != "loop.json"
+    return LEARNER_STATE.fullmatch(name) is not None
 
 
 def look_at(folder: str) -> Path:
@@ -194,16 +303,20 @@ def look_at(folder: str) -> Path:
     return found
 
 
-def orphans(names: Iterable[str]) -> list[str]:
-    """Learner states that no ``loop.json`` completes: a kill left them."""
+def orphans(names: Iterable[str], local: Path) -> list[str]:
+    """Learner states that no ``loop.json`` names: a kill left them."""
     known = set(names)
-    found = []
-    for name in filter(is_learner_state, sorted(known)):
-        parts = Path(name).parts
-        step = parts[: parts.index("checkpoints") + 2]
-        if "/".join((*step, "loop.json")) not in known:
-            found.append(name)
-    return found
+    states = [(name, LEARNER_STATE.fullmatch(name)) for name in sorted(known)]
+    return [name for name, state in states if state and not is_named(name, state[1], known, local)]
+
+
+def is_named(name: str, checkpoint: str, known: set[str], local: Path) -> bool:
+    loop = local / checkpoint / "loop.json"
+    if not loop.is_file():
+        return f"{checkpoint}/loop.json" in known
+    # A checkpoint that was made before the run had a copy has its state beside it.
+    learner = json.loads(loop.read_text()).get("learner")
+    return learner is None or name.startswith(f"{checkpoint}/{learner}/")
 
 
 def stamps(root: Path) -> dict[str, Stamp]:
@@ -211,7 +324,7 @@ def stamps(root: Path) -> dict[str, Stamp]:
     found = {}
     for path in root.rglob("*"):
         name = path.relative_to(root)
-        if path.name == RECORD or any(is_temporary(part) for part in name.parts):
+        if path.name in OURS or any(is_temporary(part) for part in name.parts):
             continue
         stamp = stamp_of(path)
         if stamp is not None:
@@ -231,7 +344,7 @@ def stamp_of(path: Path) -> Stamp | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @contextmanager
@@ -244,7 +357,29 @@ def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> I
         yield
         return
     copy = RunCopy(recipe.run_dir, RemoteFolder(recipe.run_url))
-    copy.open()
+    with worked_in(copy.local):
+        copy.open()
+        yield from copying(copy, every_s)
+
+
+@contextmanager
+def worked_in(folder: Path) -> Iterator[None]:
+    """Raises ``InputError`` while another process works there: both would write the same files.
+
+    A process that is killed has it no more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"another process works in {folder}: end it first, or choose another run_dir"
+        ) from error
+
+
+def copying(copy: RunCopy, every_s: float) -> Iterator[None]:
+    """The body of ``kept_copied``."""
     ended = threading.Event()
     taken: list[CopyTakenError] = []
     thread = threading.Thread(target=keep_copying, args=(copy, every_s, ended, taken), daemon=True)

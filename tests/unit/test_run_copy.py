@@ -19,7 +19,7 @@ from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
-from r1reward.run_copy import RECORD, CopyTakenError, RunCopy, kept_copied, look_at, pause
+from r1reward.run_copy import OURS, CopyTakenError, RunCopy, kept_copied, look_at, pause
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -43,7 +43,7 @@ def put(root: Path, name: str, text: str, at: float | None = None) -> None:
 
 
 def tree(root: Path) -> dict[str, str]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.name != RECORD)
+    files = (path for path in root.rglob("*") if path.is_file() and path.name not in OURS)
     return {path.relative_to(root).as_posix(): path.read_text() for path in files}
 
 
@@ -246,6 +246,9 @@ def test_a_checkpoint_goes_through_the_copy(tmp_path: Path, remote: RemoteFolder
     assert (step, fresh.level) == (6, 0.75)
     with pytest.raises(InputError, match="has its learner state in the run's copy"):
         asyncio.run(resume(tmp_path / "b" / "checkpoints", fresh))
+    (remote / "checkpoints/step-000006").remove((remote / "checkpoints/step-000006").files())
+    with pytest.raises(InputError, match=r"step-000006/learner-\w+, where nothing is: remove"):
+        asyncio.run(resume(tmp_path / "b" / "checkpoints", fresh, remote / "checkpoints"))
 
 
 def test_a_run_on_a_disk_may_be_given_a_copy_later(tmp_path: Path, remote: RemoteFolder) -> None:
@@ -409,6 +412,9 @@ def test_a_url_for_the_run_folder_works_in_a_folder_of_its_own(tmp_path: Path) -
         ("run_url=s3://", "is no URL such as"),
         ("run_dir=ftp://me:secret@host/x", "has a password or a query in it"),
         ("run_url=abfs://c/x?sig=1", "has a password or a query in it"),
+        ("run_url=s3://key:sec/secret@bucket/x", "has a password or a query in it"),
+        ("run_url=file://runs/x", "write file:///PATH"),
+        ("run_url=s3://bucket//x", "double slash"),
     ],
 )
 def test_urls_that_cannot_be_are_refused(tmp_path: Path, override: str, said: str) -> None:
@@ -426,6 +432,14 @@ def test_two_urls_are_one_too_many(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+def test_a_password_is_not_shown_beside_another_url(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"run_url": "s3://b/x", "run_dir": "s3://key:secret@b/y"}))
+    with pytest.raises(RecipeError, match="has a password or a query in it") as refused:
+        load_recipe(path)
+    assert "secret" not in str(refused.value)
+
+
 def test_the_log_says_how_many_files_came(
     tmp_path: Path, remote: RemoteFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -434,3 +448,227 @@ def test_the_log_says_how_many_files_came(
     with caplog.at_level(logging.INFO):
         opened(tmp_path / "b", remote)
     assert "1 files come from file://" in caplog.text
+
+
+class Meanwhile(RemoteFolder):
+    """A storage during whose next calls something else happens: ``then`` is by the method's name."""
+
+    def __init__(self, url: str, **then: Callable[[], None]) -> None:
+        super().__init__(url)
+        object.__setattr__(self, "then", then)
+
+    def happens(self, method: str) -> None:
+        then: dict[str, Callable[[], None]] = self.__dict__["then"]
+        then.pop(method, lambda: None)()
+
+    def write(self, name: str, content: bytes) -> None:
+        self.happens("before_write")
+        super().write(name, content)
+        self.happens("after_write")
+
+    def upload(self, source: Path, name: str) -> None:
+        super().upload(source, name)
+        self.happens("after_upload")
+
+    def download(self, name: str, target: Path) -> None:
+        super().download(name, target)
+        self.happens("after_download")
+
+
+def fail() -> None:
+    raise ServiceError("the storage is away")
+
+
+def test_a_storage_that_fails_as_a_push_ends_is_no_other_run(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    copy = opened(tmp_path / "a", remote)
+    for method in ("before_write", "after_write"):
+        put(tmp_path / "a", "metrics.jsonl", method)
+        copy.remote = Meanwhile(remote.url, **{method: fail})
+        with pytest.raises(ServiceError, match="away"):
+            copy.push()
+        put(tmp_path / "a", "metrics.jsonl", f"{method}, then more")
+        copy.push()
+        assert far(tmp_path) == tree(tmp_path / "a")
+
+
+@pytest.mark.parametrize("method", ["before_write", "after_write"])
+def test_what_a_failing_storage_lacks_is_kept_whether_or_not_it_took_the_last_word(
+    tmp_path: Path, remote: RemoteFolder, method: str
+) -> None:
+    copy = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    copy.remote = Meanwhile(remote.url, **{method: fail})
+    with pytest.raises(ServiceError, match="away"):
+        copy.push()
+    put(tmp_path / "a", "metrics.jsonl", "1\n2\n")
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "a", Meanwhile(remote.url, **{method: fail}))
+    opened(tmp_path / "a", remote)
+    assert tree(tmp_path / "a") == far(tmp_path) == {"metrics.jsonl": "1\n2\n"}
+
+
+def test_a_run_killed_while_the_copy_comes_can_be_started_again(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    for name in ("metrics.jsonl", "model/weights", "recipe.yaml"):
+        put(tmp_path / "a", name, name)
+    opened(tmp_path / "a", remote)
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "b", Meanwhile(remote.url, after_download=fail))
+    assert len(tree(tmp_path / "b")) == 1
+    opened(tmp_path / "b", remote)
+    assert tree(tmp_path / "b") == far(tmp_path) == tree(tmp_path / "a")
+
+
+def test_a_folder_that_is_of_another_url_is_left_alone(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    other = RemoteFolder(f"file://{tmp_path}/remote/other")
+    put(tmp_path / "a", "metrics.jsonl", "of a")
+    opened(tmp_path / "a", remote)
+    with pytest.raises(InputError, match=r"is a copy of .*/run, not of .*/other: choose"):
+        opened(tmp_path / "a", other)  # new
+    put(tmp_path / "b", "metrics.jsonl", "of b")
+    opened(tmp_path / "b", other)
+    with pytest.raises(InputError, match=r"is a copy of .*/run, not of .*/other: choose"):
+        opened(tmp_path / "a", other)  # another run's
+    assert tree(tmp_path / "a") == far(tmp_path) == {"metrics.jsonl": "of a"}
+
+
+def test_a_copy_that_was_removed_is_made_again(tmp_path: Path, remote: RemoteFolder) -> None:
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    opened(tmp_path / "a", remote)
+    shutil.rmtree(tmp_path / "remote")
+    opened(tmp_path / "a", remote)
+    assert far(tmp_path) == {"metrics.jsonl": "1\n"}
+
+
+def test_a_file_that_grows_while_others_are_copied_is_copied_before_what_needs_it(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    local = tmp_path / "a"
+    copy = opened(local, remote)
+    put(local, "rollouts/step-2", "r", at=1)
+    put(local, "metrics.jsonl", "12", at=2)
+    put(local, "checkpoints/step-000002/loop.json", "needs metrics 2", at=3)
+    copy.remote = Meanwhile(
+        remote.url, after_upload=lambda: put(local, "metrics.jsonl", "123", at=4)
+    )
+    copy.push()
+    assert far(tmp_path) == tree(local)
+
+
+def test_nothing_is_complete_by_a_file_that_was_replaced_while_others_were_copied(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    """The push begins again; nothing is there of the one that was broken off but its files."""
+    local = tmp_path / "a"
+    copy = opened(local, remote)
+    put(local, "model/a", "a", at=1)
+    put(local, "model/b", "b", at=2)
+    put(local, "stage.json", json.dumps({"outputs": {"model": "hash"}}), at=3)
+    seen = []
+
+    def replace() -> None:
+        put(local, "model/.b", "B")
+        (local / "model/.b").replace(local / "model/b")
+
+    class Watched(Meanwhile):
+        def upload(self, source: Path, name: str) -> None:
+            if name == "stage.json":
+                seen.append(far(tmp_path)["model/b"])
+            super().upload(source, name)
+
+    copy.remote = Watched(remote.url, after_upload=replace)
+    copy.push()
+    assert seen == ["B"]
+    assert far(tmp_path) == tree(local)
+
+
+def test_the_best_model_is_never_of_two_steps(tmp_path: Path) -> None:
+    """Wherever the copying of a better one stops."""
+    num_calls, is_cut = 1, True
+    while is_cut:
+        root = tmp_path / str(num_calls)
+        is_cut = False
+        try:
+            copy = opened(root / "local", Stops(f"file://{root}/remote", num_calls))
+            for step in "24":
+                shutil.rmtree(root / "local", ignore_errors=True)
+                for name in ("weights-1", "weights-2", "best.json"):
+                    put(root / "local" / "best", name, step)
+                copy.push()
+        except ServiceError:
+            is_cut = True
+        found = tree(root / "remote")
+        assert "best/best.json" not in found or len(set(found.values())) == 1, found
+        num_calls += 1
+    assert num_calls > 8
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_copied(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "loop.json", "1", at=1)
+    copy = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", ".loop.json.partial", "2", at=1)
+    (tmp_path / "a" / ".loop.json.partial").replace(tmp_path / "a" / "loop.json")
+    copy.push()
+    assert far(tmp_path) == {"loop.json": "2"}
+
+
+def test_states_of_a_step_that_was_saved_again_are_removed(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "checkpoints/step-000002/loop.json", json.dumps({"learner": "learner-2"}))
+    opened(tmp_path / "a", remote)
+    remote.write("checkpoints/step-000002/learner-1/state", b"of a kill")
+    remote.write("checkpoints/step-000002/learner-2/state", b"whole")
+    remote.write("checkpoints/notes.txt", b"put there by hand")
+    opened(tmp_path / "a", remote)
+    assert set(far(tmp_path)) == {
+        "checkpoints/step-000002/learner-2/state",
+        "checkpoints/step-000002/loop.json",
+        "checkpoints/notes.txt",
+    }
+
+
+def test_an_earlier_run_copies_nothing_while_the_later_one_brings(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    first = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "metrics.jsonl", "1\n2\n")
+
+    def earlier_goes_on() -> None:
+        with pytest.raises(CopyTakenError, match="is written by another run by now"):
+            first.push()
+
+    opened(tmp_path / "b", Meanwhile(remote.url, after_download=earlier_goes_on))
+    assert far(tmp_path) == tree(tmp_path / "b") == {"metrics.jsonl": "1\n"}
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    recipe = recipe_at(tmp_path)
+    with (
+        kept_copied(recipe),
+        pytest.raises(InputError, match="another process works in"),
+        kept_copied(recipe),
+    ):
+        pass
+    with kept_copied(recipe):
+        pass
+
+
+def test_a_run_folder_that_is_a_link_is_emptied_before_the_copy_comes(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a").symlink_to("disk")
+    opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "checkpoints/step-000004/loop.json", "{}")
+    opened(tmp_path / "b", remote)
+    opened(tmp_path / "a", remote)
+    assert tree(tmp_path / "a") == {}
