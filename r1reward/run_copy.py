@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import signal
 import threading
@@ -27,28 +26,30 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from r1reward.config import EngineRecipe, InputError, ServiceError
+from r1reward.copied_files import (
+    COMPLETES,
+    LOCK,
+    OURS,
+    RECORD,
+    REWRITTEN,
+    Stamp,
+    content,
+    is_learner_state,
+    is_marker,
+    orphans,
+    stamp_of,
+    stamps,
+)
 from r1reward.remote_folder import RemoteFolder, local_copy
 from r1reward.run_folder import write_whole
 
 logger = logging.getLogger(__name__)
 
-RECORD = ".r1reward-copy.json"
 COPY_EVERY_S = 5.0
 # Logs that grow are copied whole: as a share of the time, this much of it may go into copying.
 BUSY_SHARE = 0.1
-LOCK = ".r1reward-copy.lock"
-# Of a folder and its copy, not of the run.
-OURS = {RECORD, LOCK}
-# Files that say that others are complete.
-COMPLETES = {"loop.json", "result.json", "best.json"}
-# Those of them whose neighbours are written again under the same names.
-REWRITTEN = {"result.json", "best.json"}
 # A push begins again when a file is replaced while it copies; so often at most.
 MOST_ROUNDS = 10
-LEARNER_STATE = re.compile(r"((?:.*/)?checkpoints/step-\d{6})/(?!loop\.json$).+")
-# What a file was when it was copied: nanoseconds of its last change, bytes, inode (a file that is
-# replaced by one of its size within a tick of the clock has another).
-Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class RunCopy:
         for name in [*changed, *gone]:
             if Path(name).name in REWRITTEN and name in self.copied:
                 self.forget(name)
-        markers = {name for name in changed if self.is_marker(name)}
+        markers = {name for name in changed if is_marker(self.local / name)}
         by_time = sorted(changed, key=lambda name: (found[name], name))
         is_whole = True
         for name in by_time:
@@ -232,19 +233,6 @@ class RunCopy:
         self.copied[name] = now
         return True
 
-    def is_marker(self, name: str) -> bool:
-        """Whether a file says that others are complete.
-
-        A stage's manifest does at the stage's end only; before that it says whose the folder is.
-        """
-        path = self.local / name
-        if path.name == "stage.json":
-            try:
-                return bool(json.loads(path.read_text())["outputs"])
-            except (OSError, ValueError, LookupError, TypeError):
-                return False
-        return path.name in COMPLETES
-
     def forget(self, name: str) -> None:
         """Remove a file from the copy, and with a checkpoint's ``loop.json`` what it completed."""
         self.remote.remove([name])
@@ -275,18 +263,6 @@ class CopyTakenError(ServiceError):
     """Another run writes to this run's copy."""
 
 
-def content(folder: Path) -> list[Path]:
-    """What is in the folder of a run, or in one that is to be."""
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.name not in OURS]
-
-
-def is_learner_state(name: str) -> bool:
-    """A part of a checkpoint that learner ranks read from the copy themselves."""
-    return LEARNER_STATE.fullmatch(name) is not None
-
-
 def look_at(folder: str) -> Path:
     """A run's or evaluation's folder on this machine; of one in object storage, what reports read.
 
@@ -301,50 +277,6 @@ def look_at(folder: str) -> Path:
     if not found.is_dir():
         raise InputError(f"{folder}: nothing is there")
     return found
-
-
-def orphans(names: Iterable[str], local: Path) -> list[str]:
-    """Learner states that no ``loop.json`` names: a kill left them."""
-    known = set(names)
-    states = [(name, LEARNER_STATE.fullmatch(name)) for name in sorted(known)]
-    return [name for name, state in states if state and not is_named(name, state[1], known, local)]
-
-
-def is_named(name: str, checkpoint: str, known: set[str], local: Path) -> bool:
-    loop = local / checkpoint / "loop.json"
-    if not loop.is_file():
-        return f"{checkpoint}/loop.json" in known
-    # A checkpoint that was made before the run had a copy has its state beside it.
-    learner = json.loads(loop.read_text()).get("learner")
-    return learner is None or name.startswith(f"{checkpoint}/{learner}/")
-
-
-def stamps(root: Path) -> dict[str, Stamp]:
-    """Every file of the run by its name; what is half-written has no name yet."""
-    found = {}
-    for path in root.rglob("*"):
-        name = path.relative_to(root)
-        if path.name in OURS or any(is_temporary(part) for part in name.parts):
-            continue
-        stamp = stamp_of(path)
-        if stamp is not None:
-            found[name.as_posix()] = stamp
-    return found
-
-
-def is_temporary(part: str) -> bool:
-    return part.startswith(".") and part.endswith((".partial", ".old"))
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """None for what is no plain file (W&B links its newest run) or is gone."""
-    try:
-        if path.is_symlink() or not path.is_file():
-            return None
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @contextmanager

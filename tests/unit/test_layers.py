@@ -43,6 +43,7 @@ LAYERS = {
     "r1reward.eval_folder": COMPOSITION,
     "r1reward.checkpoint": PURE,
     "r1reward.remote_folder": PURE,
+    "r1reward.copied_files": PURE,
     "r1reward.run_copy": COMPOSITION,
     "r1reward.stop_signal": WORDS,
     "r1reward.shapes.MODEL_DIR": PURE,

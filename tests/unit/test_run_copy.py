@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 
 from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
+from r1reward.copied_files import OURS, stamps
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
-from r1reward.run_copy import OURS, CopyTakenError, RunCopy, kept_copied, look_at, pause
+from r1reward.run_copy import CopyTakenError, RunCopy, kept_copied, look_at, pause
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -672,3 +674,24 @@ def test_a_run_folder_that_is_a_link_is_emptied_before_the_copy_comes(
     opened(tmp_path / "b", remote)
     opened(tmp_path / "a", remote)
     assert tree(tmp_path / "a") == {}
+
+
+def test_files_that_come_and_go_while_they_are_looked_for_are_no_error(tmp_path: Path) -> None:
+    """Checkpoints are rotated and learners' folders removed beside the copying."""
+    put(tmp_path, "metrics.jsonl", "1\n")
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                put(tmp_path, f"checkpoints/step-{number}/deep/in/it/state", "s")
+            shutil.rmtree(tmp_path / "checkpoints")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert "metrics.jsonl" in stamps(tmp_path)
+    finally:
+        ended.set()
+        thread.join()
