@@ -9,9 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 RECORD = ".r1reward-copy.json"
-LOCK = ".r1reward-copy.lock"
-# Of a folder and its copy, not of the run.
-OURS = {RECORD, LOCK}
 # Files that say that others are complete.
 COMPLETES = {"loop.json", "result.json", "best.json"}
 # Those of them whose neighbours are written again under the same names.
@@ -26,7 +23,7 @@ def content(folder: Path) -> list[Path]:
     """What is in the folder of a run, or in one that is to be."""
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.name not in OURS]
+    return [path for path in folder.iterdir() if path.name != RECORD]
 
 
 def is_learner_state(name: str) -> bool:
@@ -61,7 +58,7 @@ def stamps(root: Path) -> dict[str, Stamp]:
         below[:] = [part for part in below if not is_temporary(part)]
         for file in files:
             path = Path(folder, file)
-            stamp = None if file in OURS or is_temporary(file) else stamp_of(path)
+            stamp = None if file == RECORD or is_temporary(file) else stamp_of(path)
             if stamp is not None:
                 found[path.relative_to(root).as_posix()] = stamp
     return found

@@ -11,25 +11,23 @@ Learner ranks write their checkpoints to the copy themselves, each from its own 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import shutil
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from r1reward.config import EngineRecipe, InputError, ServiceError
 from r1reward.copied_files import (
     COMPLETES,
-    LOCK,
-    OURS,
     RECORD,
     REWRITTEN,
     Stamp,
@@ -107,6 +105,8 @@ class RunCopy:
         if brings:
             self.bring(names)
             self.write_local_record(self.writer)
+        else:
+            self.bring_back(names)
         for left in self.local.rglob(".*.partial"):
             shutil.rmtree(
                 left, ignore_errors=True
@@ -143,11 +143,34 @@ class RunCopy:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        kept = [name for name in names if name not in OURS and not is_learner_state(name)]
+        kept = [name for name in names if name != RECORD and not is_learner_state(name)]
         logger.info("%d files come from %s", len(kept), self.remote.url)
         for name in kept:
             self.remote.download(name, self.local / name)
         self.copied = stamps(self.local)
+
+    def bring_back(self, names: Collection[str]) -> None:
+        """What was copied and is gone here.
+
+        A checkpoint that the run had removed itself just before a kill does no harm, but temporary
+        folders are cleaned of what is old, and that must not clean the copy as well.
+        """
+        found = stamps(self.local)
+        changed = {Path(name).parent for name in found if self.copied.get(name) != found[name]}
+        gone = [
+            name
+            for name in names
+            if name in self.copied
+            and name not in found
+            and not is_learner_state(name)
+            # A result of files that are being made again.
+            and not (Path(name).name in REWRITTEN and Path(name).parent in changed)
+        ]
+        if gone:
+            logger.info("%d files that are gone here come from %s", len(gone), self.remote.url)
+        for name in gone:
+            self.remote.download(name, self.local / name)
+            self.copied |= {name: stamp} if (stamp := stamp_of(self.local / name)) else {}
 
     def sign(self, writer_here: str) -> None:
         """From now on the copy is this run's, as it is.
@@ -171,7 +194,10 @@ class RunCopy:
         for _ in range(MOST_ROUNDS):
             found = stamps(self.local)
             changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
-            gone = [name for name in self.copied if name not in found]
+            # Learner states go with their checkpoint's loop.json, wherever they were written first.
+            gone = [
+                name for name in self.copied if name not in found and not is_learner_state(name)
+            ]
             if not changed and not gone:
                 return
             if self.push_found(found, changed, gone):
@@ -238,8 +264,11 @@ class RunCopy:
         self.remote.remove([name])
         if Path(name).name == "loop.json":
             folder = Path(name).parent.as_posix()
-            self.remote.remove(f"{folder}/{other}" for other in (self.remote / folder).files())
-        del self.copied[name]
+            states = [f"{folder}/{other}" for other in (self.remote / folder).files()]
+            self.remote.remove(states)
+            for state in states:
+                self.copied.pop(state, None)
+        self.copied.pop(name, None)
 
     def read_local_record(self) -> LocalRecord | None:
         """With what had been copied by then."""
@@ -298,16 +327,24 @@ def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> I
 def worked_in(folder: Path) -> Iterator[None]:
     """Raises ``InputError`` while another process works there: both would write the same files.
 
-    A process that is killed has it no more.
+    A process that is killed has it no more. A folder that is locked so is also left alone by systemd's
+    cleaning of temporary files (tmpfiles.d(5)).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(opened)
         raise InputError(
             f"another process works in {folder}: end it first, or choose another run_dir"
         ) from error
+    except OSError as error:  # not every network folder has locks
+        logger.info("%s cannot be locked (%s)", folder, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(opened)
 
 
 def copying(copy: RunCopy, every_s: float) -> Iterator[None]:

@@ -18,7 +18,7 @@ import pytest
 
 from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
-from r1reward.copied_files import OURS, stamps
+from r1reward.copied_files import RECORD, stamps
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
 from r1reward.run_copy import CopyTakenError, RunCopy, kept_copied, look_at, pause
@@ -45,7 +45,7 @@ def put(root: Path, name: str, text: str, at: float | None = None) -> None:
 
 
 def tree(root: Path) -> dict[str, str]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in OURS)
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != RECORD)
     return {path.relative_to(root).as_posix(): path.read_text() for path in files}
 
 
@@ -258,10 +258,20 @@ def test_a_run_on_a_disk_may_be_given_a_copy_later(tmp_path: Path, remote: Remot
     learner.level = 0.25
     asyncio.run(save_checkpoint(tmp_path / "a" / "checkpoints", learner, 2, 2))
     opened(tmp_path / "a", remote)
-    fresh = FakeLearner(0.0)
     folder = tmp_path / "a" / "checkpoints"
+    for path in folder.glob("step-000002/*"):
+        if path.name != "loop.json":
+            path.unlink()
+    opened(tmp_path / "a", remote)
+    fresh = FakeLearner(0.0)
     assert asyncio.run(resume(folder, fresh, remote / "checkpoints")) == 2
     assert fresh.level == 0.25
+    shutil.rmtree(folder)
+    put(tmp_path / "a", "metrics.jsonl", "")
+    copy = opened(tmp_path / "a", remote)
+    shutil.rmtree(folder)
+    copy.push()
+    assert far(tmp_path) == {"metrics.jsonl": ""}
 
 
 def test_learner_states_without_a_checkpoint_are_removed(
@@ -695,3 +705,26 @@ def test_files_that_come_and_go_while_they_are_looked_for_are_no_error(tmp_path:
     finally:
         ended.set()
         thread.join()
+
+
+def test_what_a_cleaner_of_temporary_folders_took_comes_back(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    local = tmp_path / "a"
+    names = ("recipe.yaml", "metrics.jsonl", "checkpoints/step-000002/loop.json")
+    for name in (*names, "eval/step-000002/answers.jsonl", "eval/step-000002/result.json"):
+        put(local, name, json.dumps({"of": name}))
+    opened(local, remote)
+    before = tree(local)
+    for name in names:
+        (local / name).unlink()
+    shutil.rmtree(local / "eval")
+    opened(local, remote)
+    assert tree(local) == far(tmp_path) == before
+    # But not the result of an evaluation that is being made again.
+    shutil.rmtree(local / "eval")
+    put(local, "eval/step-000002/answers.jsonl", "half")
+    opened(local, remote)
+    result = "eval/step-000002/result.json"
+    assert tree(local) == far(tmp_path)
+    assert before.keys() - tree(local).keys() == {result}
