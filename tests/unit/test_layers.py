@@ -45,6 +45,7 @@ LAYERS = {
     "r1reward.remote_folder": PURE,
     "r1reward.copied_files": PURE,
     "r1reward.run_copy": COMPOSITION,
+    "r1reward.copying": COMPOSITION,
     "r1reward.stop_signal": WORDS,
     "r1reward.shapes.MODEL_DIR": PURE,
     "r1reward.shapes.scene": PURE,

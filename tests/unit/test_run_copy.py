@@ -19,9 +19,10 @@ import pytest
 from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
 from r1reward.copied_files import RECORD, stamps
+from r1reward.copying import kept_copied, pause
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
-from r1reward.run_copy import CopyTakenError, RunCopy, kept_copied, look_at, pause
+from r1reward.run_copy import CopyTakenError, RunCopy, look_at
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -257,11 +258,12 @@ def test_a_run_on_a_disk_may_be_given_a_copy_later(tmp_path: Path, remote: Remot
     learner = FakeLearner(0.0)
     learner.level = 0.25
     asyncio.run(save_checkpoint(tmp_path / "a" / "checkpoints", learner, 2, 2))
-    opened(tmp_path / "a", remote)
+    copy = opened(tmp_path / "a", remote)
     folder = tmp_path / "a" / "checkpoints"
     for path in folder.glob("step-000002/*"):
         if path.name != "loop.json":
             path.unlink()
+    copy.push()
     opened(tmp_path / "a", remote)
     fresh = FakeLearner(0.0)
     assert asyncio.run(resume(folder, fresh, remote / "checkpoints")) == 2
