@@ -220,6 +220,7 @@ class RunCopy:
         for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
             if name in self.copied:
                 self.forget(name)
+        self.stop_if_taken()  # or the copy would be this run's again
         self.num_pushes += 1
         self.sign(self.writer)
         return True

@@ -664,6 +664,23 @@ def test_an_earlier_run_copies_nothing_while_the_later_one_brings(
     assert far(tmp_path) == tree(tmp_path / "b") == {"metrics.jsonl": "1\n"}
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints/step-000002/loop.json"])
+def test_an_earlier_run_that_is_copying_does_not_take_the_copy_back(
+    tmp_path: Path, remote: RemoteFolder, name: str
+) -> None:
+    first = opened(tmp_path / "a", remote)
+    later: list[RunCopy] = []
+    first.remote = Meanwhile(
+        remote.url, after_upload=lambda: later.append(opened(tmp_path / "b", remote))
+    )
+    put(tmp_path / "a", name, "{}")
+    with pytest.raises(CopyTakenError, match="is written by another run by now"):
+        first.push()
+    put(tmp_path / "b", "recipe.yaml", "r")
+    later[0].push()
+    assert far(tmp_path)["recipe.yaml"] == "r"
+
+
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
     recipe = recipe_at(tmp_path)
     with (
