@@ -184,11 +184,19 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
     except (yaml.YAMLError, ValidationError):
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]
     wanted = recipe.model_dump(mode="json")
-    old, new = (flat(settings, beside=settings["run_dir"]) for settings in (kept, wanted))
+    old, new = flat(kept), flat(wanted)
+
+    def place(settings: Mapping[str, object], name: str) -> str | None:
+        """From the run folder on, for what has moved with it."""
+        path = str(settings.get(name))
+        return os.path.relpath(path, str(settings["run_dir"])) if path.endswith(HANDED_ON) else None
+
     changed = [
         f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in PLACES
+        if old.get(name) != new.get(name)
+        and name not in PLACES
+        and (place(old, name) is None or place(old, name) != place(new, name))
     ]
     if len(changed) > MOST_CHANGES_SAID:
         rest = len(changed) - MOST_CHANGES_SAID
@@ -196,16 +204,12 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
     return changed
 
 
-def flat(
-    settings: Mapping[str, Any], prefix: str = "", beside: str | None = None
-) -> dict[str, object]:
-    """Nested settings under dotted names; what stages hand on by where it is from ``beside``."""
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested settings under dotted names."""
     found: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.", beside)
-        elif beside is not None and str(value).endswith(HANDED_ON):
-            found[prefix + name] = os.path.relpath(str(value), beside)
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

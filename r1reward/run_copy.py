@@ -203,7 +203,10 @@ class RunCopy:
             if Path(name).name in REWRITTEN and name in self.copied:
                 self.forget(name)
         markers = {name for name in changed if is_marker(self.local / name)}
-        by_time = sorted(changed, key=lambda name: (found[name], name))
+        # A stage's folder is nobody's without its manifest, which may be of its next file's tick.
+        by_time = sorted(
+            changed, key=lambda name: (Path(name).name != "stage.json", found[name], name)
+        )
         is_whole = True
         for name in by_time:
             if name not in markers:

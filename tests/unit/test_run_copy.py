@@ -601,6 +601,15 @@ def test_nothing_is_complete_by_a_file_that_was_replaced_while_others_were_copie
     assert far(tmp_path) == tree(local)
 
 
+def test_a_stage_that_began_is_copied_before_its_first_files(tmp_path: Path) -> None:
+    """Also if they were written within one tick of the clock."""
+    put(tmp_path / "a", "sft/answers.jsonl", "", at=1)
+    put(tmp_path / "a", "sft/stage.json", json.dumps({"outputs": {}}), at=1)
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "a", Stops(f"file://{tmp_path}/remote/run", 2))
+    assert set(far(tmp_path)) == {"sft/stage.json"}
+
+
 def test_the_best_model_is_never_of_two_steps(tmp_path: Path) -> None:
     """Wherever the copying of a better one stops."""
     num_calls, is_cut = 1, True

@@ -100,7 +100,8 @@ def test_a_pipelines_folder_may_be_moved(tiny_recipe: Recipe) -> None:
 
     kept = dump_recipe(stage("/a/run/train", "/a/run/sft/model"))
     assert recipe_changes(kept, stage("/b/run/train", "/b/run/sft/model")) == []
-    for elsewhere in ("/a/run/sft/model", "/c/run/sft/model", "/b/run/model"):
+    assert recipe_changes(kept, stage("/b/run/train", "/a/run/sft/model")) == []  # not a part of it
+    for elsewhere in ("/c/run/sft/model", "/b/run/model"):
         (said,) = recipe_changes(kept, stage("/b/run/train", elsewhere))
         assert "model.path was" in said
     other = dump_recipe(stage("/a/run/train", "/a/model"))
