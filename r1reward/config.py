@@ -52,6 +52,9 @@ from r1reward.sections import (
     TrainSection,
 )
 
+# Schemes of URLs that name a folder of this machine, which may be storage that is mounted.
+ON_A_DISK = {"file", "local"}
+
 
 def working_folder(url: str) -> Path:
     """Where a run works whose folder is in object storage: the same for every process of this user."""
@@ -98,7 +101,7 @@ class EngineRecipe(Section):
         if value is None:
             return None
         scheme, found, path = value.partition("://")
-        on_a_disk = scheme in ("file", "local")
+        on_a_disk = scheme in ON_A_DISK
         if not (scheme and found and path.strip("/")):
             raise ValueError(
                 f"run_url is {value!r}, which is no URL such as s3://bucket/runs/NAME: mend it, or "
@@ -122,6 +125,19 @@ class EngineRecipe(Section):
                 "out"
             )
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def copy_lies_elsewhere(self) -> Self:
+        scheme, _, path = (self.run_url or "").partition("://")
+        if scheme not in ON_A_DISK:
+            return self
+        here, there = self.run_dir.resolve(), Path(path).resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise ValueError(
+                f"run_dir is {self.run_dir} and run_url is {self.run_url}, of which one lies in the "
+                "other: give run_dir alone, or another run_url"
+            )
+        return self
 
     @model_validator(mode="after")
     def engines_fit(self) -> Self:

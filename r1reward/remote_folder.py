@@ -19,10 +19,8 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from r1reward.config import InputError, ServiceError, working_folder
+from r1reward.config import ON_A_DISK, InputError, ServiceError, working_folder
 
-# Mounted storage: its files are renamed in one piece.
-ON_A_DISK = {"file", "local"}
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
 

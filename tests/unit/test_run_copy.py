@@ -439,6 +439,15 @@ def test_urls_that_cannot_be_are_refused(tmp_path: Path, override: str, said: st
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["file:///data/run/copy", "file:///data/run", "local:///data"])
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(make_recipe()))
+    with pytest.raises(RecipeError, match="of which one lies in the other"):
+        load_recipe(path, ["run_dir=/data/run", f"run_url={url}"])
+    load_recipe(path, ["run_dir=/data/run", "run_url=file:///data/run-2"])
+
+
 def test_two_urls_are_one_too_many(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"run_url": "s3://b/x", "run_dir": "s3://b/y"}))
