@@ -76,21 +76,25 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = None) -> int:
     """Load the newest complete checkpoint; returns the steps done, 0 when there is none.
 
-    Raises ``InputError`` if its learner state is in a copy, and none is named.
+    Raises ``InputError`` if its learner state is in a copy, and none is named or it is not there.
     """
     checkpoints = complete_checkpoints(folder)
     if not checkpoints:
         return 0
     newest = checkpoints[-1]
     state = json.loads((newest / "loop.json").read_text())
-    where: Location = newest
-    if remote is not None:
-        where = remote / newest.name
-        if "learner" in state:
-            where = where / state["learner"]
-    elif "learner" in state:
+    if remote is None and "learner" in state:
         raise InputError(
             f"{newest} has its learner state in the run's copy in object storage: set run_url as before"
         )
+    where: Location = newest
+    if remote is not None:
+        kept = remote / newest.name
+        where = kept = kept / state["learner"] if "learner" in state else kept
+        if not kept.files():
+            raise InputError(
+                f"{newest} has its learner state in {kept.url}, where nothing is: remove the "
+                "checkpoint to go on from the one before"
+            )
     await learner.load(where)
     return int(state["num_steps_done"])

@@ -256,7 +256,7 @@ def run_verb(chosen: argparse.Namespace, recipe: Recipe | None) -> int:
     """Exit status 1 from the verbs that answer a question with no."""
     from rich.console import Console
 
-    from r1reward.run_copy import kept_copied
+    from r1reward.copying import kept_copied
 
     console = Console()
     works_there = chosen.verb not in ("plan", "doctor")
@@ -288,7 +288,7 @@ def run_in_folder(chosen: argparse.Namespace, recipe: Recipe | None, console: Co
 
             asyncio.run(run_stage(recipe, "eval", console))
         case "eval":
-            from r1reward.run_copy import kept_copied
+            from r1reward.copying import kept_copied
             from r1reward.stages.eval_recipe import eval_recipe
             from r1reward.stages.evaluate import evaluate_model
 

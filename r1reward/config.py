@@ -52,6 +52,9 @@ from r1reward.sections import (
     TrainSection,
 )
 
+# Schemes of URLs that name a folder of this machine, which may be storage that is mounted.
+ON_A_DISK = {"file", "local"}
+
 
 def working_folder(url: str) -> Path:
     """Where a run works whose folder is in object storage: the same for every process of this user."""
@@ -84,6 +87,7 @@ class EngineRecipe(Section):
         if not isinstance(settings, dict) or "://" not in str(settings.get("run_dir")):
             return settings
         url = str(settings["run_dir"])
+        cls.is_a_url(url)  # before it is shown
         if settings.get("run_url") not in (None, url):
             raise ValueError(
                 f"run_dir is {url} and run_url is {settings['run_url']}: give one URL, or a path as "
@@ -97,18 +101,43 @@ class EngineRecipe(Section):
         if value is None:
             return None
         scheme, found, path = value.partition("://")
+        on_a_disk = scheme in ON_A_DISK
         if not (scheme and found and path.strip("/")):
             raise ValueError(
                 f"run_url is {value!r}, which is no URL such as s3://bucket/runs/NAME: mend it, or "
                 "leave it out and give a path as run_dir"
             )
-        user, at, _ = path.partition("/")[0].rpartition("@")
+        # A secret may have slashes of its own.
+        user, at, _ = path.rpartition("@")
         if "?" in path or (at and ":" in user):
             raise ValueError(
                 "run_url has a password or a query in it, and recipes are written down: give keys to the "
                 "storage's library by its own environment variables"
             )
+        if on_a_disk and not path.startswith("/"):
+            raise ValueError(
+                f"run_url is {value}, which every process reads from its own folder on: write "
+                f"{scheme}:///PATH"
+            )
+        if not on_a_disk and "//" in path.rstrip("/"):
+            raise ValueError(
+                f"run_url is {value}: object stores do not list what is behind a double slash, take it "
+                "out"
+            )
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def copy_lies_elsewhere(self) -> Self:
+        scheme, _, path = (self.run_url or "").partition("://")
+        if scheme not in ON_A_DISK:
+            return self
+        here, there = self.run_dir.resolve(), Path(path).resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise ValueError(
+                f"run_dir is {self.run_dir} and run_url is {self.run_url}, of which one lies in the "
+                "other: give run_dir alone, or another run_url"
+            )
+        return self
 
     @model_validator(mode="after")
     def engines_fit(self) -> Self:

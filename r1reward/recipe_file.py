@@ -7,6 +7,7 @@ answered with the nearest known one.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -166,6 +167,8 @@ def dump_recipe(recipe: EngineRecipe) -> str:
 
 # Where a run folder lies says nothing about the run.
 PLACES = ("run_dir", "run_url")
+# What a pipeline's stages read of each other, which moves with the pipeline's folder.
+HANDED_ON = ("sft/model", "train/model", "select/pairs")
 MOST_CHANGES_SAID = 3
 
 
@@ -182,10 +185,18 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]
     wanted = recipe.model_dump(mode="json")
     old, new = flat(kept), flat(wanted)
+
+    def place(settings: Mapping[str, object], name: str) -> str | None:
+        """From the run folder on, for what has moved with it."""
+        path = str(settings.get(name))
+        return os.path.relpath(path, str(settings["run_dir"])) if path.endswith(HANDED_ON) else None
+
     changed = [
         f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in PLACES
+        if old.get(name) != new.get(name)
+        and name not in PLACES
+        and (place(old, name) is None or place(old, name) != place(new, name))
     ]
     if len(changed) > MOST_CHANGES_SAID:
         rest = len(changed) - MOST_CHANGES_SAID

@@ -19,7 +19,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from r1reward.config import InputError, ServiceError, working_folder
+from r1reward.config import ON_A_DISK, InputError, ServiceError, working_folder
 
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
@@ -76,8 +76,7 @@ class RemoteFolder:
                 return {}
             cut = len(root) + 1
             sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
-            sizes.pop("", None)  # a file has its own name here, and is no folder
-            return sizes
+            return {name: size for name, size in sizes.items() if is_file_name(name)}
 
     def versions(self) -> dict[str, str]:
         """What changes with the content of each file, by its name."""
@@ -94,17 +93,15 @@ class RemoteFolder:
             return content
 
     def write(self, name: str, content: bytes) -> None:
-        with self.told("written", name) as (fs, path):
-            make_parent(fs, path)
-            fs.pipe_file(path, content)
+        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+            fs.pipe_file(place, content)
 
     def upload(self, source: Path, name: str) -> None:
         """Raises ``FileNotFoundError`` if the source is gone, ``ServiceError`` for everything else."""
         if not source.is_file():
             raise FileNotFoundError(source)
-        with self.told("written", name) as (fs, path):
-            make_parent(fs, path)
-            fs.put_file(str(source), path)
+        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+            fs.put_file(str(source), place)
 
     def download(self, name: str, target: Path) -> None:
         """The whole file or none of it."""
@@ -124,10 +121,33 @@ class RemoteFolder:
                     continue
 
 
-def make_parent(fs: Any, path: str) -> None:
+def is_file_name(name: str) -> bool:
+    """False for what is no file of a folder, though it is listed.
+
+    That is the folder itself, the empty objects that consoles show as folders, half-written files, and
+    names that lead out of the folder that they are fetched into.
+    """
+    parts = name.split("/")
+    is_partial = parts[-1].startswith(".") and parts[-1].endswith(".partial")
+    return all(part not in ("", ".", "..") for part in parts) and not is_partial
+
+
+@contextmanager
+def landing(fs: Any, path: str) -> Iterator[str]:
+    """Where to write what is to be at ``path``, so that a kill leaves the old content or the new.
+
+    Object stores see to that themselves.
+    """
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    folder, _, name = path.rpartition("/")
     if protocols & WITH_FOLDERS:
-        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        fs.makedirs(folder, exist_ok=True)
+    if not protocols & ON_A_DISK:
+        yield path
+        return
+    partial = f"{folder}/.{name}.partial"
+    yield partial
+    fs.mv(partial, path)
 
 
 # Where a learner rank writes its state to, and reads it from.

@@ -14,37 +14,59 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
-import threading
-import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from r1reward.config import EngineRecipe, InputError, ServiceError
+from r1reward.config import InputError, ServiceError
+from r1reward.copied_files import (
+    COMPLETES,
+    RECORD,
+    REWRITTEN,
+    Stamp,
+    content,
+    is_learner_state,
+    is_marker,
+    orphans,
+    stamp_of,
+    stamps,
+)
 from r1reward.remote_folder import RemoteFolder, local_copy
 from r1reward.run_folder import write_whole
 
 logger = logging.getLogger(__name__)
 
-RECORD = ".r1reward-copy.json"
-COPY_EVERY_S = 5.0
-# Logs that grow are copied whole: as a share of the time, this much of it may go into copying.
-BUSY_SHARE = 0.1
-# Files that say that others are complete.
-COMPLETES = {"loop.json", "result.json", "best.json"}
-# What a file was when it was copied: time of its last change in nanoseconds, bytes.
-Stamp = tuple[int, int]
+# A push begins again when a file is replaced while it copies; so often at most.
+MOST_ROUNDS = 10
 
 
 @dataclass(frozen=True)
 class Record:
-    """Who wrote the copy last, and how often; the folder that it was copied from has the same one."""
+    """Who wrote the copy last, and how often."""
 
     writer: str
     num_pushes: int
+
+
+@dataclass(frozen=True)
+class LocalRecord:
+    """What the folder on disk says of itself. ``begun_from`` is the copy's record when its run began.
+
+    ``writer`` is empty while the folder is being replaced by the copy.
+    """
+
+    url: str
+    writer: str
+    num_pushes: int
+    begun_from: Record | None
+    copied: dict[str, Stamp]
+
+    def is_as_new_as(self, theirs: Record) -> bool:
+        """Everything that the copy had when it was signed like this has been in the folder."""
+        if theirs.writer == self.writer:
+            return theirs.num_pushes <= self.num_pushes
+        return bool(self.writer) and theirs == self.begun_from
 
 
 @dataclass
@@ -54,6 +76,7 @@ class RunCopy:
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     num_pushes: int = 0
     copied: dict[str, Stamp] = field(default_factory=dict)
+    begun_from: Record | None = None
 
     def open(self) -> None:
         """Make the folder on disk and the copy one; the newer of them is right.
@@ -61,43 +84,97 @@ class RunCopy:
         Raises ``InputError`` if either holds something that is not this run's.
         """
         ours, theirs = self.read_local_record(), self.remote_record()
+        self.refuse_foreign(ours, theirs)
+        self.begun_from = theirs
+        brings = theirs is not None and not (ours is not None and ours.is_as_new_as(theirs))
+        if ours is not None and theirs is not None and not brings:
+            self.copied = ours.copied  # as new as the copy or newer: of a run that was killed here
+        self.local.mkdir(parents=True, exist_ok=True)
+        # Before anything is listed: an earlier run that still goes on copies nothing from here on.
+        self.sign("" if brings else self.writer)
+        names = self.remote.files()
+        if brings:
+            self.bring(names)
+            self.write_local_record(self.writer)
+        else:
+            self.bring_back(names)
+        for left in self.local.rglob(".*.partial"):
+            shutil.rmtree(
+                left, ignore_errors=True
+            )  # a learner's state, half way between here and there
+        self.push()
+        # Now that the copy names the same states as the folder.
+        self.remote.remove(orphans(names, self.local))
+
+    def refuse_foreign(self, ours: LocalRecord | None, theirs: Record | None) -> None:
+        """Before anything is changed on either side."""
         names = self.remote.files()
         if theirs is None and names:
             raise InputError(
                 f"{self.remote.url} holds files that are not a run's (there is no {RECORD}): choose "
                 "another run_url"
             )
-        if theirs is not None and ours != theirs:
-            self.bring(ours, names)
-        # Otherwise the folder is as new as the copy or newer: of a run that was killed here.
-        for left in self.local.rglob(".*.partial"):
-            shutil.rmtree(
-                left, ignore_errors=True
-            )  # a learner's state, half way between here and there
-        self.remote.remove(orphans(names))
-        self.sign()
-        self.push()
-
-    def bring(self, ours: Record | None, names: Iterable[str]) -> None:
-        """Replace the folder on disk by the copy, which another machine went on with."""
-        if ours is None and self.local.is_dir() and any(self.local.iterdir()):
+        if theirs is not None and RECORD not in names:
+            raise ServiceError(f"{self.remote.url} does not list its files ({RECORD} is there)")
+        if ours is not None and ours.url != self.remote.url:
+            raise InputError(
+                f"{self.local} is a copy of {ours.url}, not of {self.remote.url}: choose another "
+                "run_dir, or remove it"
+            )
+        if ours is None and theirs is not None and content(self.local):
             raise InputError(
                 f"{self.local} holds files that are not a copy of {self.remote.url}: choose another "
                 "run_dir, or remove it"
             )
-        shutil.rmtree(self.local, ignore_errors=True)
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Replace the folder on disk by the copy, which another machine went on with."""
+        for path in content(self.local):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         kept = [name for name in names if name != RECORD and not is_learner_state(name)]
         logger.info("%d files come from %s", len(kept), self.remote.url)
         for name in kept:
             self.remote.download(name, self.local / name)
         self.copied = stamps(self.local)
 
-    def sign(self) -> None:
-        """From now on the copy is this run's, as it is."""
+    def bring_back(self, names: Collection[str]) -> None:
+        """What was copied and is gone here.
+
+        A checkpoint that the run had removed itself just before a kill does no harm, but temporary
+        folders are cleaned of what is old, and that must not clean the copy as well.
+        """
+        found = stamps(self.local)
+        changed = {Path(name).parent for name in found if self.copied.get(name) != found[name]}
+        gone = [
+            name
+            for name in names
+            if name in self.copied
+            and name not in found
+            and not is_learner_state(name)
+            # A result of files that are being made again.
+            and not (Path(name).name in REWRITTEN and Path(name).parent in changed)
+        ]
+        if gone:
+            logger.info("%d files that are gone here come from %s", len(gone), self.remote.url)
+        for name in gone:
+            self.remote.download(name, self.local / name)
+            self.copied |= {name: stamp} if (stamp := stamp_of(self.local / name)) else {}
+
+    def sign(self, writer_here: str) -> None:
+        """From now on the copy is this run's, as it is.
+
+        The folder says so first: should the copy not come to say it, the folder is the newer one.
+        """
+        self.write_local_record(writer_here)
         record = asdict(Record(self.writer, self.num_pushes))
         self.remote.write(RECORD, json.dumps(record).encode())
-        self.local.mkdir(parents=True, exist_ok=True)
-        write_whole(self.local / RECORD, json.dumps(record | {"copied": self.copied}))
+
+    def write_local_record(self, writer: str) -> None:
+        record = LocalRecord(self.remote.url, writer, self.num_pushes, self.begun_from, self.copied)
+        write_whole(self.local / RECORD, json.dumps(asdict(record)))
 
     def push(self) -> None:
         """Copy what changed since the last time, remove what is gone.
@@ -105,58 +182,96 @@ class RunCopy:
         Raises ``CopyTakenError`` when another run has taken the copy over, ``ServiceError`` if the
         storage fails: the next call then does what is left.
         """
-        found = stamps(self.local)
-        changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
-        gone = [name for name in self.copied if name not in found]
-        if not changed and not gone:
-            return
-        if self.remote_record() != Record(self.writer, self.num_pushes):
+        for _ in range(MOST_ROUNDS):
+            found = stamps(self.local)
+            changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
+            # Learner states go with their checkpoint's loop.json, wherever they were written first.
+            gone = [
+                name for name in self.copied if name not in found and not is_learner_state(name)
+            ]
+            if not changed and not gone:
+                return
+            if self.push_found(found, changed, gone):
+                return
+        raise ServiceError(f"files in {self.local} are replaced faster than they can be copied")
+
+    def push_found(self, found: dict[str, Stamp], changed: list[str], gone: list[str]) -> bool:
+        """False if a file was replaced meanwhile: what completes it is not copied then."""
+        self.stop_if_taken()
+        # Their neighbours change: until those are copied, nothing is complete.
+        for name in [*changed, *gone]:
+            if Path(name).name in REWRITTEN and name in self.copied:
+                self.forget(name)
+        markers = {name for name in changed if is_marker(self.local / name)}
+        # A stage's folder is nobody's without its manifest, which may be of its next file's tick.
+        by_time = sorted(
+            changed, key=lambda name: (Path(name).name != "stage.json", found[name], name)
+        )
+        is_whole = True
+        for name in by_time:
+            if name not in markers:
+                is_whole &= self.upload(name, found[name])
+        if not is_whole:
+            return False
+        if markers or gone:
+            self.stop_if_taken()  # the files may have taken long
+        for name in by_time:
+            # One that was written again meanwhile speaks of files that are not copied yet.
+            if name in markers and stamp_of(self.local / name) == found[name]:
+                self.upload(name, found[name])
+        # Last: the newest checkpoint is there before an older one goes.
+        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
+            if name in self.copied:
+                self.forget(name)
+        self.stop_if_taken()  # or the copy would be this run's again
+        self.num_pushes += 1
+        self.sign(self.writer)
+        return True
+
+    def stop_if_taken(self) -> None:
+        theirs = self.remote_record()
+        if theirs is None or theirs.writer != self.writer:
             raise CopyTakenError(
                 f"{self.remote.url} is written by another run by now: this one stops, its folder is "
                 f"{self.local}"
             )
-        for name in sorted(changed, key=lambda name: (self.is_marker(name), found[name], name)):
-            # One that was written again meanwhile may speak of files that are not copied yet.
-            if stamp_of(self.local / name) == found[name]:
-                try:
-                    self.remote.upload(self.local / name, name)
-                except FileNotFoundError:
-                    continue
-                self.copied[name] = found[name]
-        # Last: the newest checkpoint is there before an older one goes.
-        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
-            self.forget(name)
-        self.num_pushes += 1
-        self.sign()
 
-    def is_marker(self, name: str) -> bool:
-        """Whether a file says that others are complete.
+    def upload(self, name: str, found: Stamp) -> bool:
+        """Whether it is still the file that was found; more lines in it do no harm.
 
-        A stage's manifest does at the stage's end only; before that it says whose the folder is.
+        One that is gone is left to the next push.
         """
-        path = self.local / name
-        if path.name == "stage.json":
-            try:
-                return bool(json.loads(path.read_text())["outputs"])
-            except (OSError, ValueError, LookupError, TypeError):
-                return False
-        return path.name in COMPLETES
+        now = stamp_of(self.local / name)
+        if now is None:
+            return True
+        (_, size, inode), (_, found_size, found_inode) = now, found
+        if inode != found_inode or size < found_size:
+            return False
+        try:
+            self.remote.upload(self.local / name, name)
+        except FileNotFoundError:
+            return True
+        self.copied[name] = now
+        return True
 
     def forget(self, name: str) -> None:
         """Remove a file from the copy, and with a checkpoint's ``loop.json`` what it completed."""
         self.remote.remove([name])
         if Path(name).name == "loop.json":
             folder = Path(name).parent.as_posix()
-            self.remote.remove(f"{folder}/{other}" for other in (self.remote / folder).files())
-        del self.copied[name]
+            states = [f"{folder}/{other}" for other in (self.remote / folder).files()]
+            self.remote.remove(states)
+            for state in states:
+                self.copied.pop(state, None)
+        self.copied.pop(name, None)
 
-    def read_local_record(self) -> Record | None:
+    def read_local_record(self) -> LocalRecord | None:
         """With what had been copied by then."""
-        path = self.local / RECORD
         try:
-            kept = json.loads(path.read_text())
-            self.copied = {name: (stamp[0], stamp[1]) for name, stamp in kept["copied"].items()}
-            return Record(kept["writer"], kept["num_pushes"])
+            kept = json.loads((self.local / RECORD).read_text())
+            begun_from = kept["begun_from"] and Record(**kept["begun_from"])
+            copied = {name: tuple(stamp) for name, stamp in kept["copied"].items()}
+            return LocalRecord(**kept | {"begun_from": begun_from, "copied": copied})
         except (OSError, ValueError, TypeError, LookupError):
             return None
 
@@ -170,12 +285,6 @@ class RunCopy:
 
 class CopyTakenError(ServiceError):
     """Another run writes to this run's copy."""
-
-
-def is_learner_state(name: str) -> bool:
-    """A part of a checkpoint that learner ranks read from the copy themselves."""
-    path = Path(name)
-    return "checkpoints" in path.parts[:-1] and path.name != "loop.json"
 
 
 def look_at(folder: str) -> Path:
@@ -192,112 +301,3 @@ def look_at(folder: str) -> Path:
     if not found.is_dir():
         raise InputError(f"{folder}: nothing is there")
     return found
-
-
-def orphans(names: Iterable[str]) -> list[str]:
-    """Learner states that no ``loop.json`` completes: a kill left them."""
-    known = set(names)
-    found = []
-    for name in filter(is_learner_state, sorted(known)):
-        parts = Path(name).parts
-        step = parts[: parts.index("checkpoints") + 2]
-        if "/".join((*step, "loop.json")) not in known:
-            found.append(name)
-    return found
-
-
-def stamps(root: Path) -> dict[str, Stamp]:
-    """Every file of the run by its name; what is half-written has no name yet."""
-    found = {}
-    for path in root.rglob("*"):
-        name = path.relative_to(root)
-        if path.name == RECORD or any(is_temporary(part) for part in name.parts):
-            continue
-        stamp = stamp_of(path)
-        if stamp is not None:
-            found[name.as_posix()] = stamp
-    return found
-
-
-def is_temporary(part: str) -> bool:
-    return part.startswith(".") and part.endswith((".partial", ".old"))
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """None for what is no plain file (W&B links its newest run) or is gone."""
-    try:
-        if path.is_symlink() or not path.is_file():
-            return None
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-@contextmanager
-def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> Iterator[None]:
-    """While a verb works in its run folder, keep the copy that the recipe asks for; whole at the end.
-
-    Raises ``ServiceError`` at the end if something could not be copied: it is still on this machine.
-    """
-    if recipe is None or recipe.run_url is None:
-        yield
-        return
-    copy = RunCopy(recipe.run_dir, RemoteFolder(recipe.run_url))
-    copy.open()
-    ended = threading.Event()
-    taken: list[CopyTakenError] = []
-    thread = threading.Thread(target=keep_copying, args=(copy, every_s, ended, taken), daemon=True)
-    thread.start()
-    failed = True
-    try:
-        yield
-        failed = False
-    finally:
-        ended.set()
-        thread.join()
-        if taken:
-            raise taken[0]
-        try:
-            copy.push()
-        except CopyTakenError:
-            raise
-        except (ServiceError, OSError) as error:
-            said = (
-                f"what the run wrote last is in {copy.local} alone ({error}): the same command on this "
-                "machine copies it and goes on"
-            )
-            if not failed:
-                raise ServiceError(said) from error
-            logger.warning(said)
-
-
-def pause(every_s: float, took_s: float) -> float:
-    """Seconds until the next push, after one that took ``took_s``."""
-    return max(every_s, took_s * (1 / BUSY_SHARE - 1))
-
-
-def keep_copying(
-    copy: RunCopy, every_s: float, ended: threading.Event, taken: list[CopyTakenError]
-) -> None:
-    """The thread beside the run. A storage that fails for a while is only said once."""
-    is_failing = False
-    took_s = 0.0
-    while not ended.wait(pause(every_s, took_s)):
-        started = time.monotonic()
-        try:
-            copy.push()
-        except CopyTakenError as error:
-            taken.append(error)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # as Ctrl-C
-            return
-        except (ServiceError, OSError) as error:
-            if not is_failing:
-                logger.warning("the run's copy waits: %s", error)
-            is_failing = True
-            continue
-        finally:
-            took_s = time.monotonic() - started
-        if is_failing:
-            logger.info("the run's copy is up to date again")
-        is_failing = False

@@ -7,13 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from r1reward.config import InputError, ServiceError
 from r1reward.doctor.places import check_run_url
 from r1reward.engines.model_shape import read_model_shape
 from r1reward.engines.processor import PolicyProcessor, resolve_model_path
-from r1reward.remote_folder import RemoteFolder, fetched, forget, local_copy, written_to
+from r1reward.remote_folder import (
+    RemoteFolder,
+    fetched,
+    forget,
+    landing,
+    local_copy,
+    written_to,
+)
 from r1reward.sections import ModelSection
 from r1reward.shapes import MODEL_DIR
 from tests.s3_server import BUCKET, s3_server
@@ -65,6 +73,48 @@ def test_files_go_up_and_come_down_whole(folder: RemoteFolder, tmp_path: Path) -
     with pytest.raises(ServiceError, match="nowhere cannot be read"):
         folder.download("nowhere", tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_on_a_disk_is_the_old_one_or_the_new(tmp_path: Path) -> None:
+    folder = RemoteFolder(f"file://{tmp_path}/run")
+    folder.write("a", b"old")
+    fs, root = folder.opened
+    with pytest.raises(KeyboardInterrupt), landing(fs, f"{root}/a") as place:
+        fs.pipe_file(place, b"ha")
+        raise KeyboardInterrupt
+    assert folder.read("a") == b"old"
+    assert folder.files() == {"a": 3}
+
+
+def test_what_is_no_file_of_the_folder_is_not_listed(s3: str) -> None:
+    """Consoles show empty objects as folders, and an object's name may be any text."""
+    client = boto3.client("s3")
+    for key in ("odd/", "odd/logs/", "odd/a", "odd/../../b", "odd//c", "odder/d"):
+        client.put_object(Bucket=BUCKET, Key=key, Body=b"")
+    assert RemoteFolder(f"{s3}/odd").files() == {"a": 0}
+
+
+def test_names_may_be_any_text(folder: RemoteFolder, tmp_path: Path) -> None:
+    folder = folder / "a b/ü#1/100%25"
+    names = [
+        "x y.txt",
+        "ü/é.txt",
+        "a#b",
+        "p%20c",
+        "plus+",
+        "star*[a]",
+        "back\\slash",
+        "..dots",
+        "~",
+    ]
+    (tmp_path / "source").write_bytes(b"four")
+    for name in names:
+        folder.upload(tmp_path / "source", name)
+        folder.download(name, tmp_path / "came")
+        assert (tmp_path / "came").read_bytes() == b"four"
+    assert folder.files() == dict.fromkeys(sorted(names), 4)
+    folder.remove(names)
+    assert folder.files() == {}
 
 
 def test_ranks_bring_their_own_files_and_read_the_wanted_ones(

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 
 from r1reward.checkpoint import resume, save_checkpoint
 from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
+from r1reward.copied_files import RECORD, stamps
+from r1reward.copying import kept_copied, pause
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
-from r1reward.run_copy import RECORD, CopyTakenError, RunCopy, kept_copied, look_at, pause
+from r1reward.run_copy import CopyTakenError, RunCopy, look_at
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -246,17 +249,31 @@ def test_a_checkpoint_goes_through_the_copy(tmp_path: Path, remote: RemoteFolder
     assert (step, fresh.level) == (6, 0.75)
     with pytest.raises(InputError, match="has its learner state in the run's copy"):
         asyncio.run(resume(tmp_path / "b" / "checkpoints", fresh))
+    (remote / "checkpoints/step-000006").remove((remote / "checkpoints/step-000006").files())
+    with pytest.raises(InputError, match=r"step-000006/learner-\w+, where nothing is: remove"):
+        asyncio.run(resume(tmp_path / "b" / "checkpoints", fresh, remote / "checkpoints"))
 
 
 def test_a_run_on_a_disk_may_be_given_a_copy_later(tmp_path: Path, remote: RemoteFolder) -> None:
     learner = FakeLearner(0.0)
     learner.level = 0.25
     asyncio.run(save_checkpoint(tmp_path / "a" / "checkpoints", learner, 2, 2))
+    copy = opened(tmp_path / "a", remote)
+    folder = tmp_path / "a" / "checkpoints"
+    for path in folder.glob("step-000002/*"):
+        if path.name != "loop.json":
+            path.unlink()
+    copy.push()
     opened(tmp_path / "a", remote)
     fresh = FakeLearner(0.0)
-    folder = tmp_path / "a" / "checkpoints"
     assert asyncio.run(resume(folder, fresh, remote / "checkpoints")) == 2
     assert fresh.level == 0.25
+    shutil.rmtree(folder)
+    put(tmp_path / "a", "metrics.jsonl", "")
+    copy = opened(tmp_path / "a", remote)
+    shutil.rmtree(folder)
+    copy.push()
+    assert far(tmp_path) == {"metrics.jsonl": ""}
 
 
 def test_learner_states_without_a_checkpoint_are_removed(
@@ -409,6 +426,9 @@ def test_a_url_for_the_run_folder_works_in_a_folder_of_its_own(tmp_path: Path) -
         ("run_url=s3://", "is no URL such as"),
         ("run_dir=ftp://me:secret@host/x", "has a password or a query in it"),
         ("run_url=abfs://c/x?sig=1", "has a password or a query in it"),
+        ("run_url=s3://key:sec/secret@bucket/x", "has a password or a query in it"),
+        ("run_url=file://runs/x", "write file:///PATH"),
+        ("run_url=s3://bucket//x", "double slash"),
     ],
 )
 def test_urls_that_cannot_be_are_refused(tmp_path: Path, override: str, said: str) -> None:
@@ -419,11 +439,28 @@ def test_urls_that_cannot_be_are_refused(tmp_path: Path, override: str, said: st
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["file:///data/run/copy", "file:///data/run", "local:///data"])
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(make_recipe()))
+    with pytest.raises(RecipeError, match="of which one lies in the other"):
+        load_recipe(path, ["run_dir=/data/run", f"run_url={url}"])
+    load_recipe(path, ["run_dir=/data/run", "run_url=file:///data/run-2"])
+
+
 def test_two_urls_are_one_too_many(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"run_url": "s3://b/x", "run_dir": "s3://b/y"}))
     with pytest.raises(RecipeError, match="run_dir is s3://b/y and run_url is s3://b/x: give one"):
         load_recipe(path)
+
+
+def test_a_password_is_not_shown_beside_another_url(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"run_url": "s3://b/x", "run_dir": "s3://key:secret@b/y"}))
+    with pytest.raises(RecipeError, match="has a password or a query in it") as refused:
+        load_recipe(path)
+    assert "secret" not in str(refused.value)
 
 
 def test_the_log_says_how_many_files_came(
@@ -434,3 +471,297 @@ def test_the_log_says_how_many_files_came(
     with caplog.at_level(logging.INFO):
         opened(tmp_path / "b", remote)
     assert "1 files come from file://" in caplog.text
+
+
+class Meanwhile(RemoteFolder):
+    """A storage during whose next calls something else happens: ``then`` is by the method's name."""
+
+    def __init__(self, url: str, **then: Callable[[], None]) -> None:
+        super().__init__(url)
+        object.__setattr__(self, "then", then)
+
+    def happens(self, method: str) -> None:
+        then: dict[str, Callable[[], None]] = self.__dict__["then"]
+        then.pop(method, lambda: None)()
+
+    def write(self, name: str, content: bytes) -> None:
+        self.happens("before_write")
+        super().write(name, content)
+        self.happens("after_write")
+
+    def upload(self, source: Path, name: str) -> None:
+        super().upload(source, name)
+        self.happens("after_upload")
+
+    def download(self, name: str, target: Path) -> None:
+        super().download(name, target)
+        self.happens("after_download")
+
+
+def fail() -> None:
+    raise ServiceError("the storage is away")
+
+
+def test_a_storage_that_fails_as_a_push_ends_is_no_other_run(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    copy = opened(tmp_path / "a", remote)
+    for method in ("before_write", "after_write"):
+        put(tmp_path / "a", "metrics.jsonl", method)
+        copy.remote = Meanwhile(remote.url, **{method: fail})
+        with pytest.raises(ServiceError, match="away"):
+            copy.push()
+        put(tmp_path / "a", "metrics.jsonl", f"{method}, then more")
+        copy.push()
+        assert far(tmp_path) == tree(tmp_path / "a")
+
+
+@pytest.mark.parametrize("method", ["before_write", "after_write"])
+def test_what_a_failing_storage_lacks_is_kept_whether_or_not_it_took_the_last_word(
+    tmp_path: Path, remote: RemoteFolder, method: str
+) -> None:
+    copy = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    copy.remote = Meanwhile(remote.url, **{method: fail})
+    with pytest.raises(ServiceError, match="away"):
+        copy.push()
+    put(tmp_path / "a", "metrics.jsonl", "1\n2\n")
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "a", Meanwhile(remote.url, **{method: fail}))
+    opened(tmp_path / "a", remote)
+    assert tree(tmp_path / "a") == far(tmp_path) == {"metrics.jsonl": "1\n2\n"}
+
+
+def test_a_run_killed_while_the_copy_comes_can_be_started_again(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    for name in ("metrics.jsonl", "model/weights", "recipe.yaml"):
+        put(tmp_path / "a", name, name)
+    opened(tmp_path / "a", remote)
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "b", Meanwhile(remote.url, after_download=fail))
+    assert len(tree(tmp_path / "b")) == 1
+    opened(tmp_path / "b", remote)
+    assert tree(tmp_path / "b") == far(tmp_path) == tree(tmp_path / "a")
+
+
+def test_a_folder_that_is_of_another_url_is_left_alone(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    other = RemoteFolder(f"file://{tmp_path}/remote/other")
+    put(tmp_path / "a", "metrics.jsonl", "of a")
+    opened(tmp_path / "a", remote)
+    with pytest.raises(InputError, match=r"is a copy of .*/run, not of .*/other: choose"):
+        opened(tmp_path / "a", other)  # new
+    put(tmp_path / "b", "metrics.jsonl", "of b")
+    opened(tmp_path / "b", other)
+    with pytest.raises(InputError, match=r"is a copy of .*/run, not of .*/other: choose"):
+        opened(tmp_path / "a", other)  # another run's
+    assert tree(tmp_path / "a") == far(tmp_path) == {"metrics.jsonl": "of a"}
+
+
+def test_a_copy_that_was_removed_is_made_again(tmp_path: Path, remote: RemoteFolder) -> None:
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    opened(tmp_path / "a", remote)
+    shutil.rmtree(tmp_path / "remote")
+    opened(tmp_path / "a", remote)
+    assert far(tmp_path) == {"metrics.jsonl": "1\n"}
+
+
+def test_a_file_that_grows_while_others_are_copied_is_copied_before_what_needs_it(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    local = tmp_path / "a"
+    copy = opened(local, remote)
+    put(local, "rollouts/step-2", "r", at=1)
+    put(local, "metrics.jsonl", "12", at=2)
+    put(local, "checkpoints/step-000002/loop.json", "needs metrics 2", at=3)
+    copy.remote = Meanwhile(
+        remote.url, after_upload=lambda: put(local, "metrics.jsonl", "123", at=4)
+    )
+    copy.push()
+    assert far(tmp_path) == tree(local)
+
+
+def test_nothing_is_complete_by_a_file_that_was_replaced_while_others_were_copied(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    """The push begins again; nothing is there of the one that was broken off but its files."""
+    local = tmp_path / "a"
+    copy = opened(local, remote)
+    put(local, "model/a", "a", at=1)
+    put(local, "model/b", "b", at=2)
+    put(local, "stage.json", json.dumps({"outputs": {"model": "hash"}}), at=3)
+    seen = []
+
+    def replace() -> None:
+        put(local, "model/.b", "B")
+        (local / "model/.b").replace(local / "model/b")
+
+    class Watched(Meanwhile):
+        def upload(self, source: Path, name: str) -> None:
+            if name == "stage.json":
+                seen.append(far(tmp_path)["model/b"])
+            super().upload(source, name)
+
+    copy.remote = Watched(remote.url, after_upload=replace)
+    copy.push()
+    assert seen == ["B"]
+    assert far(tmp_path) == tree(local)
+
+
+def test_a_stage_that_began_is_copied_before_its_first_files(tmp_path: Path) -> None:
+    """Also if they were written within one tick of the clock."""
+    put(tmp_path / "a", "sft/answers.jsonl", "", at=1)
+    put(tmp_path / "a", "sft/stage.json", json.dumps({"outputs": {}}), at=1)
+    with pytest.raises(ServiceError, match="away"):
+        opened(tmp_path / "a", Stops(f"file://{tmp_path}/remote/run", 2))
+    assert set(far(tmp_path)) == {"sft/stage.json"}
+
+
+def test_the_best_model_is_never_of_two_steps(tmp_path: Path) -> None:
+    """Wherever the copying of a better one stops."""
+    num_calls, is_cut = 1, True
+    while is_cut:
+        root = tmp_path / str(num_calls)
+        is_cut = False
+        try:
+            copy = opened(root / "local", Stops(f"file://{root}/remote", num_calls))
+            for step in "24":
+                shutil.rmtree(root / "local", ignore_errors=True)
+                for name in ("weights-1", "weights-2", "best.json"):
+                    put(root / "local" / "best", name, step)
+                copy.push()
+        except ServiceError:
+            is_cut = True
+        found = tree(root / "remote")
+        assert "best/best.json" not in found or len(set(found.values())) == 1, found
+        num_calls += 1
+    assert num_calls > 8
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_copied(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "loop.json", "1", at=1)
+    copy = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", ".loop.json.partial", "2", at=1)
+    (tmp_path / "a" / ".loop.json.partial").replace(tmp_path / "a" / "loop.json")
+    copy.push()
+    assert far(tmp_path) == {"loop.json": "2"}
+
+
+def test_states_of_a_step_that_was_saved_again_are_removed(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "checkpoints/step-000002/loop.json", json.dumps({"learner": "learner-2"}))
+    opened(tmp_path / "a", remote)
+    remote.write("checkpoints/step-000002/learner-1/state", b"of a kill")
+    remote.write("checkpoints/step-000002/learner-2/state", b"whole")
+    remote.write("checkpoints/notes.txt", b"put there by hand")
+    opened(tmp_path / "a", remote)
+    assert set(far(tmp_path)) == {
+        "checkpoints/step-000002/learner-2/state",
+        "checkpoints/step-000002/loop.json",
+        "checkpoints/notes.txt",
+    }
+
+
+def test_an_earlier_run_copies_nothing_while_the_later_one_brings(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    put(tmp_path / "a", "metrics.jsonl", "1\n")
+    first = opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "metrics.jsonl", "1\n2\n")
+
+    def earlier_goes_on() -> None:
+        with pytest.raises(CopyTakenError, match="is written by another run by now"):
+            first.push()
+
+    opened(tmp_path / "b", Meanwhile(remote.url, after_download=earlier_goes_on))
+    assert far(tmp_path) == tree(tmp_path / "b") == {"metrics.jsonl": "1\n"}
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints/step-000002/loop.json"])
+def test_an_earlier_run_that_is_copying_does_not_take_the_copy_back(
+    tmp_path: Path, remote: RemoteFolder, name: str
+) -> None:
+    first = opened(tmp_path / "a", remote)
+    later: list[RunCopy] = []
+    first.remote = Meanwhile(
+        remote.url, after_upload=lambda: later.append(opened(tmp_path / "b", remote))
+    )
+    put(tmp_path / "a", name, "{}")
+    with pytest.raises(CopyTakenError, match="is written by another run by now"):
+        first.push()
+    put(tmp_path / "b", "recipe.yaml", "r")
+    later[0].push()
+    assert far(tmp_path)["recipe.yaml"] == "r"
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    recipe = recipe_at(tmp_path)
+    with (
+        kept_copied(recipe),
+        pytest.raises(InputError, match="another process works in"),
+        kept_copied(recipe),
+    ):
+        pass
+    with kept_copied(recipe):
+        pass
+
+
+def test_a_run_folder_that_is_a_link_is_emptied_before_the_copy_comes(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a").symlink_to("disk")
+    opened(tmp_path / "a", remote)
+    put(tmp_path / "a", "checkpoints/step-000004/loop.json", "{}")
+    opened(tmp_path / "b", remote)
+    opened(tmp_path / "a", remote)
+    assert tree(tmp_path / "a") == {}
+
+
+def test_files_that_come_and_go_while_they_are_looked_for_are_no_error(tmp_path: Path) -> None:
+    """Checkpoints are rotated and learners' folders removed beside the copying."""
+    put(tmp_path, "metrics.jsonl", "1\n")
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                put(tmp_path, f"checkpoints/step-{number}/deep/in/it/state", "s")
+            shutil.rmtree(tmp_path / "checkpoints")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert "metrics.jsonl" in stamps(tmp_path)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_what_a_cleaner_of_temporary_folders_took_comes_back(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    local = tmp_path / "a"
+    names = ("recipe.yaml", "metrics.jsonl", "checkpoints/step-000002/loop.json")
+    for name in (*names, "eval/step-000002/answers.jsonl", "eval/step-000002/result.json"):
+        put(local, name, json.dumps({"of": name}))
+    opened(local, remote)
+    before = tree(local)
+    for name in names:
+        (local / name).unlink()
+    shutil.rmtree(local / "eval")
+    opened(local, remote)
+    assert tree(local) == far(tmp_path) == before
+    # But not the result of an evaluation that is being made again.
+    shutil.rmtree(local / "eval")
+    put(local, "eval/step-000002/answers.jsonl", "half")
+    opened(local, remote)
+    result = "eval/step-000002/result.json"
+    assert tree(local) == far(tmp_path)
+    assert before.keys() - tree(local).keys() == {result}

@@ -10,7 +10,7 @@ import yaml
 
 from r1reward.config import Recipe, RecipeError
 from r1reward.interfaces import RolloutBatch
-from r1reward.recipe_file import dump_recipe, load_recipe
+from r1reward.recipe_file import dump_recipe, load_recipe, recipe_changes
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.sections import TrackingSection
 from r1reward.types import (
@@ -88,6 +88,24 @@ def test_a_folder_may_be_moved_and_know_fewer_settings(tiny_recipe: Recipe, tmp_
     folder.recipe.write_text(yaml.safe_dump(kept | {"no such setting": 1}))
     with pytest.raises(RecipeError, match="of another version of r1reward, or changed by hand"):
         folder.prepare(moved)
+
+
+def test_a_pipelines_folder_may_be_moved(tiny_recipe: Recipe) -> None:
+    """Its stages' recipes name what other stages made, by where that was."""
+
+    def stage(run_dir: str, model: str) -> Recipe:
+        made = {"path": model}
+        changes = {"run_dir": Path(run_dir), "model": tiny_recipe.model.model_copy(update=made)}
+        return tiny_recipe.model_copy(update=changes)
+
+    kept = dump_recipe(stage("/a/run/train", "/a/run/sft/model"))
+    assert recipe_changes(kept, stage("/b/run/train", "/b/run/sft/model")) == []
+    assert recipe_changes(kept, stage("/b/run/train", "/a/run/sft/model")) == []  # not a part of it
+    for elsewhere in ("/c/run/sft/model", "/b/run/model"):
+        (said,) = recipe_changes(kept, stage("/b/run/train", elsewhere))
+        assert "model.path was" in said
+    other = dump_recipe(stage("/a/run/train", "/a/model"))
+    assert recipe_changes(other, stage("/b/run/train", "/b/model"))
 
 
 def test_folder_of_a_run_that_never_got_going_may_be_used_again(tiny_recipe: Recipe) -> None:
