@@ -9,7 +9,8 @@ from pathlib import Path
 from r1reward.config import EvalRecipe, RecipeError
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.recipe_file import dump_recipe, recipe_changes
+from r1reward.recipe_changes import recipe_changes
+from r1reward.recipe_file import dump_recipe
 from r1reward.run_folder import RunFolder, write_whole
 
 

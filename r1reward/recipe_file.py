@@ -7,7 +7,6 @@ answered with the nearest known one.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -163,57 +162,3 @@ def variant_tag(section: type[Section]) -> str:
 def dump_recipe(recipe: EngineRecipe) -> str:
     """The resolved recipe as YAML; ``load_recipe`` reads it back to an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-
-
-# Where a run folder lies says nothing about the run.
-PLACES = ("run_dir", "run_url")
-# What a pipeline's stages read of each other, which moves with the pipeline's folder.
-HANDED_ON = ("sft/model", "train/model", "select/pairs")
-MOST_CHANGES_SAID = 3
-
-
-def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
-    """How a recipe differs from the one that a run folder keeps, as half sentences; empty if it does not.
-
-    A setting that the kept one does not know yet counts as its default. Where the folder lies does not
-    count.
-    """
-    try:
-        kept = yaml.safe_load(text)
-        kept = type(recipe).model_validate(kept).model_dump(mode="json")
-    except (yaml.YAMLError, ValidationError):
-        return ["its recipe.yaml is of another version of r1reward, or changed by hand"]
-    wanted = recipe.model_dump(mode="json")
-    old, new = flat(kept), flat(wanted)
-
-    def place(settings: Mapping[str, object], name: str) -> str | None:
-        """From the run folder on, for what has moved with it."""
-        path = str(settings.get(name))
-        return os.path.relpath(path, str(settings["run_dir"])) if path.endswith(HANDED_ON) else None
-
-    changed = [
-        f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-        and name not in PLACES
-        and (place(old, name) is None or place(old, name) != place(new, name))
-    ]
-    if len(changed) > MOST_CHANGES_SAID:
-        rest = len(changed) - MOST_CHANGES_SAID
-        changed = [*changed[:MOST_CHANGES_SAID], f"and {rest} more"]
-    return changed
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings under dotted names."""
-    found: dict[str, object] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def shown(value: object) -> str:
-    return "not set" if value is None else str(value)

@@ -99,9 +99,8 @@ class RunCopy:
         else:
             self.bring_back(names)
         for left in self.local.rglob(".*.partial"):
-            shutil.rmtree(
-                left, ignore_errors=True
-            )  # a learner's state, half way between here and there
+            # A learner's state, half way between here and there.
+            shutil.rmtree(left, ignore_errors=True)
         self.push()
         # Now that the copy names the same states as the folder.
         self.remote.remove(orphans(names, self.local))

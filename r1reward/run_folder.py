@@ -13,7 +13,8 @@ from r1reward.checkpoint import save_checkpoint
 from r1reward.config import EngineRecipe, Recipe, RecipeError
 from r1reward.data.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
-from r1reward.recipe_file import dump_recipe, recipe_changes
+from r1reward.recipe_changes import recipe_changes
+from r1reward.recipe_file import dump_recipe
 from r1reward.remote_folder import RemoteFolder
 from r1reward.tracking import Tracker
 from r1reward.types import StepReport

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1reward.config import InputError, Recipe
-from r1reward.recipe_file import flat, shown
+from r1reward.recipe_changes import flat, may_change, shown
 from r1reward.run_folder import write_whole
 from r1reward.stages.plan import StageName, stage_folder
 
@@ -125,7 +125,7 @@ def differences(found: Manifest, wanted: Manifest) -> dict[str, str]:
     changed = {}
     for name in sorted(found.settings.keys() | wanted.settings.keys()):
         old, new = found.settings.get(name), wanted.settings.get(name)
-        if old != new:
+        if old != new and not may_change(name):
             changed[name] = f"{name} was {shown(old)}, now it is {shown(new)}"
     for name in sorted(found.inputs.keys() | wanted.inputs.keys()):
         if found.inputs.get(name) != wanted.inputs.get(name):

@@ -23,6 +23,7 @@ LAYERS = {
     "r1reward.engine_sections": WORDS,
     "r1reward.learner_sections": WORDS,
     "r1reward.pipeline_sections": WORDS,
+    "r1reward.recipe_changes": WORDS,
     "r1reward.recipe_file": WORDS,
     "r1reward.interfaces": WORDS,
     "r1reward.metrics": WORDS,

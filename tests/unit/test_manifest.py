@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from r1reward.config import InputError
-from r1reward.recipe_file import flat
+from r1reward.recipe_changes import flat
 from r1reward.stages.manifest import StageRecord, content_hash, pairs_hash
 
 SETTINGS = {"seed": 0, "sft": {"lr": 1e-4, "extra": {}}}
@@ -107,6 +107,17 @@ def test_pairs_are_hashed_in_their_order() -> None:
 
 def test_settings_are_flattened_and_empty_ones_stay() -> None:
     assert flat({"a": {"b": {"c": 1}}, "d": {}, "e": None}) == {"a.b.c": 1, "d": {}, "e": None}
+
+
+def test_a_stage_may_be_placed_otherwise(record: StageRecord) -> None:
+    placed = {"placement": {"wait_s": 600, "resources": {}, "threads": 2}}
+    assert not record.begin(SETTINGS | placed, INPUTS)
+    record.folder.joinpath("model").mkdir()
+    record.finish(["model"])
+    moved = {"placement": {"wait_s": 60, "resources": {"judge": {"node": 1}}, "threads": 2}}
+    assert record.begin(SETTINGS | moved, INPUTS)
+    with pytest.raises(InputError, match=r"placement\.threads was 2, now it is 1\."):
+        record.begin(SETTINGS | {"placement": {"threads": 1}}, INPUTS)
 
 
 def test_files_of_unknown_origin_are_not_taken_for_the_stages_own(record: StageRecord) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import yaml
 
 from r1reward.config import Recipe, RecipeError
 from r1reward.interfaces import RolloutBatch
-from r1reward.recipe_file import dump_recipe, load_recipe, recipe_changes
+from r1reward.recipe_changes import MAY_CHANGE, recipe_changes
+from r1reward.recipe_file import dump_recipe, load_recipe, required
 from r1reward.run_folder import RunFolder, RunRecorder
 from r1reward.sections import TrackingSection
 from r1reward.types import (
@@ -73,6 +75,26 @@ def test_another_recipe_is_refused_and_nothing_is_overwritten(tiny_recipe: Recip
     with pytest.raises(RecipeError, match=r"another recipe \(seed was 0, now it is 1\): choose"):
         folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
     assert load_recipe(folder.recipe) == tiny_recipe
+
+
+def test_a_run_goes_on_where_its_actors_are_placed_otherwise(tiny_recipe: Recipe) -> None:
+    folder = RunFolder(tiny_recipe.run_dir)
+    folder.prepare(tiny_recipe)
+    metrics_of(folder, '{"step": 1}\n')
+    overrides = ("rollout.num_actors=3", "placement={wait_s: 9, resources: {judge: {node: 1}}}")
+    other = load_recipe(folder.recipe, [*overrides, "tracking.wandb_project=mine"])
+    folder.prepare(other)
+    assert load_recipe(folder.recipe) == other
+    with pytest.raises(RecipeError, match=r"placement\.threads was 2, now it is 1\)"):
+        folder.prepare(load_recipe(folder.recipe, ["placement.threads=1"]))
+
+
+def test_every_setting_that_may_change_is_one() -> None:
+    """Of a recipe, or of one of its sections."""
+    for name in MAY_CHANGE:
+        section: Any = Recipe
+        for part in name.split("."):
+            section = required(section.model_fields[part].annotation)
 
 
 def test_a_folder_may_be_moved_and_know_fewer_settings(tiny_recipe: Recipe, tmp_path: Path) -> None:
