@@ -56,11 +56,16 @@ from r1reward.sections import (
 ON_A_DISK = {"file", "local"}
 
 
+def working_folders() -> Path:
+    """Where this user's runs work whose folders are in object storage."""
+    return Path(tempfile.gettempdir()) / f"r1reward-{os.getuid()}"
+
+
 def working_folder(url: str) -> Path:
-    """Where a run works whose folder is in object storage: the same for every process of this user."""
+    """Where a run of this URL works: the same for every process of this user."""
     name = url.rstrip("/").rpartition("/")[2]
     digest = hashlib.blake2b(url.rstrip("/").encode(), digest_size=4).hexdigest()
-    return Path(tempfile.gettempdir()) / f"r1reward-{os.getuid()}" / f"{name}-{digest}"
+    return working_folders() / f"{name}-{digest}"
 
 
 class EngineRecipe(Section):

@@ -7,7 +7,9 @@ library raises becomes a ``ServiceError`` with the address in it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from r1reward.config import ON_A_DISK, InputError, ServiceError, working_folder
+from r1reward.config import ON_A_DISK, InputError, ServiceError, working_folder, working_folders
 
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
@@ -150,6 +152,21 @@ def landing(fs: Any, path: str) -> Iterator[str]:
     fs.mv(partial, path)
 
 
+def claim_working_folders() -> None:
+    """In a temporary folder that others write to, too, the name is easily guessed: it must be ours.
+
+    Raises ``InputError`` if it is not.
+    """
+    folder = working_folders()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InputError(
+            f"{folder} is somebody else's: set TMPDIR to a folder of your own, or run_dir to a path and "
+            "run_url to the URL"
+        )
+
+
 # Where a learner rank writes its state to, and reads it from.
 Location = Path | RemoteFolder
 
@@ -209,8 +226,8 @@ def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = everything)
     What it has already is not fetched again.
     """
     # Beside the folders that runs work in, one of which may be of this very URL.
-    folder = working_folder(remote.url)
-    folder = folder.parent / "copies" / folder.name
+    claim_working_folders()
+    folder = working_folders() / "copies" / working_folder(remote.url).name
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = folder.with_name(f"{folder.name}.json")
     with FileLock(folder.with_name(f"{folder.name}.lock")):

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from r1reward.config import InputError, ServiceError
+from r1reward.config import InputError, ServiceError, working_folders
 from r1reward.copied_files import (
     COMPLETES,
     RECORD,
@@ -32,7 +32,7 @@ from r1reward.copied_files import (
     stamp_of,
     stamps,
 )
-from r1reward.remote_folder import RemoteFolder, local_copy
+from r1reward.remote_folder import RemoteFolder, claim_working_folders, local_copy
 from r1reward.run_folder import write_whole
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class RunCopy:
 
         Raises ``InputError`` if either holds something that is not this run's.
         """
+        if working_folders() in self.local.parents:
+            claim_working_folders()
         ours, theirs = self.read_local_record(), self.remote_record()
         self.refuse_foreign(ours, theirs)
         self.begun_from = theirs

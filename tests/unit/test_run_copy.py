@@ -17,7 +17,14 @@ from pathlib import Path
 import pytest
 
 from r1reward.checkpoint import resume, save_checkpoint
-from r1reward.config import InputError, Recipe, RecipeError, ServiceError, working_folder
+from r1reward.config import (
+    InputError,
+    Recipe,
+    RecipeError,
+    ServiceError,
+    working_folder,
+    working_folders,
+)
 from r1reward.copied_files import RECORD, stamps
 from r1reward.copying import kept_copied, pause
 from r1reward.recipe_file import dump_recipe, load_recipe
@@ -396,6 +403,21 @@ def test_a_finished_run_is_looked_at_from_anywhere(
 def test_copying_what_takes_long_is_done_less_often() -> None:
     assert pause(5, 0.01) == 5
     assert pause(5, 10) == pytest.approx(90)  # a tenth of the time goes into copying
+
+
+def test_a_working_folder_of_somebody_else_is_refused(
+    tmp_path: Path, remote: RemoteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    working_folders().symlink_to(theirs)
+    with pytest.raises(InputError, match="is somebody else's: set TMPDIR"):
+        opened(working_folder(remote.url), remote)
+    assert list(theirs.iterdir()) == []
+    working_folders().unlink()
+    opened(working_folder(remote.url), remote)
+    assert working_folders().stat().st_mode & 0o777 == 0o700
 
 
 def test_without_a_url_nothing_is_copied(tmp_path: Path) -> None:
