@@ -7,9 +7,6 @@ an engine.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +34,7 @@ from r1reward.pipeline_sections import (
     SftSection,
     ShapesTeacher,
 )
+from r1reward.run_place import checked_url, overlap, working_folder
 from r1reward.sections import (
     AlertsSection,
     BenchSection,
@@ -51,21 +49,6 @@ from r1reward.sections import (
     TrainingEvaluation,
     TrainSection,
 )
-
-# Schemes of URLs that name a folder of this machine, which may be storage that is mounted.
-ON_A_DISK = {"file", "local"}
-
-
-def working_folders() -> Path:
-    """Where this user's runs work whose folders are in object storage."""
-    return Path(tempfile.gettempdir()) / f"r1reward-{os.getuid()}"
-
-
-def working_folder(url: str) -> Path:
-    """Where a run of this URL works: the same for every process of this user."""
-    name = url.rstrip("/").rpartition("/")[2]
-    digest = hashlib.blake2b(url.rstrip("/").encode(), digest_size=4).hexdigest()
-    return working_folders() / f"{name}-{digest}"
 
 
 class EngineRecipe(Section):
@@ -92,7 +75,7 @@ class EngineRecipe(Section):
         if not isinstance(settings, dict) or "://" not in str(settings.get("run_dir")):
             return settings
         url = str(settings["run_dir"])
-        cls.is_a_url(url)  # before it is shown
+        checked_url(url)  # before it is shown
         if settings.get("run_url") not in (None, url):
             raise ValueError(
                 f"run_dir is {url} and run_url is {settings['run_url']}: give one URL, or a path as "
@@ -103,41 +86,11 @@ class EngineRecipe(Section):
     @field_validator("run_url")
     @classmethod
     def is_a_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        scheme, found, path = value.partition("://")
-        on_a_disk = scheme in ON_A_DISK
-        if not (scheme and found and path.strip("/")):
-            raise ValueError(
-                f"run_url is {value!r}, which is no URL such as s3://bucket/runs/NAME: mend it, or "
-                "leave it out and give a path as run_dir"
-            )
-        # A secret may have slashes of its own.
-        user, at, _ = path.rpartition("@")
-        if "?" in path or (at and ":" in user):
-            raise ValueError(
-                "run_url has a password or a query in it, and recipes are written down: give keys to the "
-                "storage's library by its own environment variables"
-            )
-        if on_a_disk and not path.startswith("/"):
-            raise ValueError(
-                f"run_url is {value}, which every process reads from its own folder on: write "
-                f"{scheme}:///PATH"
-            )
-        if not on_a_disk and "//" in path.rstrip("/"):
-            raise ValueError(
-                f"run_url is {value}: object stores do not list what is behind a double slash, take it "
-                "out"
-            )
-        return value.rstrip("/")
+        return None if value is None else checked_url(value)
 
     @model_validator(mode="after")
     def copy_lies_elsewhere(self) -> Self:
-        scheme, _, path = (self.run_url or "").partition("://")
-        if scheme not in ON_A_DISK:
-            return self
-        here, there = self.run_dir.resolve(), Path(path).resolve()
-        if here.is_relative_to(there) or there.is_relative_to(here):
+        if self.run_url is not None and overlap(self.run_dir, self.run_url):
             raise ValueError(
                 f"run_dir is {self.run_dir} and run_url is {self.run_url}, of which one lies in the "
                 "other: give run_dir alone, or another run_url"

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from r1reward.config import EngineRecipe, InputError, ServiceError
@@ -25,15 +25,19 @@ BUSY_SHARE = 0.1
 
 @contextmanager
 def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> Iterator[None]:
-    """While a verb works in its run folder, keep the copy that the recipe asks for; whole at the end.
+    """While a verb works in its run folder, keep others out, and the copy that the recipe asks for.
 
-    Raises ``ServiceError`` at the end if something could not be copied: it is still on this machine.
+    Raises ``InputError`` if another process works there, and ``ServiceError`` at the end if something
+    could not be copied: it is still on this machine.
     """
-    if recipe is None or recipe.run_url is None:
+    if recipe is None:
         yield
         return
-    copy = RunCopy(recipe.run_dir, RemoteFolder(recipe.run_url))
-    with worked_in(copy.local):
+    with worked_in(recipe.run_dir):
+        if recipe.run_url is None:
+            yield
+            return
+        copy = RunCopy(recipe.run_dir, RemoteFolder(recipe.run_url))
         copy.open()
         yield from copying(copy, every_s)
 
@@ -45,21 +49,31 @@ def worked_in(folder: Path) -> Iterator[None]:
     A process that is killed has it no more. A folder that is locked so is also left alone by systemd's
     cleaning of temporary files (tmpfiles.d(5)).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        opened = None  # whoever writes there says what is wrong
+    try:
+        if opened is not None:
+            lock(opened, folder)
+        yield
+    finally:
+        if opened is not None:
+            os.close(opened)
+        with suppress(OSError):
+            folder.rmdir()  # if nothing came into it
+
+
+def lock(opened: int, folder: Path) -> None:
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(opened)
         raise InputError(
             f"another process works in {folder}: end it first, or choose another run_dir"
         ) from error
     except OSError as error:  # not every network folder has locks
         logger.info("%s cannot be locked (%s)", folder, error.strerror)
-    try:
-        yield
-    finally:
-        os.close(opened)
 
 
 def copying(copy: RunCopy, every_s: float) -> Iterator[None]:

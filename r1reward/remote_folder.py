@@ -21,7 +21,8 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from r1reward.config import ON_A_DISK, InputError, ServiceError, working_folder, working_folders
+from r1reward.config import InputError, ServiceError
+from r1reward.run_place import ON_A_DISK, working_folder, working_folders
 
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from r1reward.config import InputError, ServiceError, working_folders
+from r1reward.config import InputError, ServiceError
 from r1reward.copied_files import (
     COMPLETES,
     RECORD,
@@ -34,6 +34,7 @@ from r1reward.copied_files import (
 )
 from r1reward.remote_folder import RemoteFolder, claim_working_folders, local_copy
 from r1reward.run_folder import write_whole
+from r1reward.run_place import working_folders
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ LAYERS = {
     "r1reward.learner_sections": WORDS,
     "r1reward.pipeline_sections": WORDS,
     "r1reward.recipe_changes": WORDS,
+    "r1reward.run_place": WORDS,
     "r1reward.recipe_file": WORDS,
     "r1reward.interfaces": WORDS,
     "r1reward.metrics": WORDS,

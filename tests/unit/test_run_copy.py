@@ -17,19 +17,13 @@ from pathlib import Path
 import pytest
 
 from r1reward.checkpoint import resume, save_checkpoint
-from r1reward.config import (
-    InputError,
-    Recipe,
-    RecipeError,
-    ServiceError,
-    working_folder,
-    working_folders,
-)
+from r1reward.config import InputError, Recipe, RecipeError, ServiceError
 from r1reward.copied_files import RECORD, stamps
 from r1reward.copying import kept_copied, pause
 from r1reward.recipe_file import dump_recipe, load_recipe
 from r1reward.remote_folder import RemoteFolder
 from r1reward.run_copy import CopyTakenError, RunCopy, look_at
+from r1reward.run_place import working_folder, working_folders
 from tests.fakes import FakeLearner, make_recipe
 
 
@@ -427,6 +421,13 @@ def test_without_a_url_nothing_is_copied(tmp_path: Path) -> None:
     assert not (tmp_path / "remote").exists()
 
 
+def test_a_verb_that_wrote_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    recipe = recipe_at(tmp_path).model_copy(update={"run_url": None})
+    with pytest.raises(RecipeError), kept_copied(recipe):
+        raise RecipeError("wrong")
+    assert not recipe.run_dir.exists()
+
+
 def test_a_url_for_the_run_folder_works_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(make_recipe()))
@@ -721,8 +722,11 @@ def test_an_earlier_run_that_is_copying_does_not_take_the_copy_back(
     assert far(tmp_path)["recipe.yaml"] == "r"
 
 
-def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path, has_copy: bool) -> None:
     recipe = recipe_at(tmp_path)
+    if not has_copy:
+        recipe = recipe.model_copy(update={"run_url": None})
     with (
         kept_copied(recipe),
         pytest.raises(InputError, match="another process works in"),
