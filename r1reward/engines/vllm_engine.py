@@ -8,6 +8,7 @@ weights, and no cached key or value outlives the weights that made it.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import queue
 import threading
@@ -33,6 +34,11 @@ from r1reward.sections import ModelSection
 from r1reward.types import FinishReason, WeightsHandle
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# Another worker may report the broken connection before vLLM has seen that one is gone.
+NOTICED_WITHIN_S = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,11 @@ class EngineBrokenError(RuntimeError):
 
 
 class VllmEngine:
-    """Owns the LLM. All public methods may be called from any thread."""
+    """Owns the LLM. All public methods may be called from any thread.
+
+    With ``tensor_parallel_size`` above 1 its model is in worker processes. When one of those dies, this
+    process ends too, as it would with the whole model in it: whoever watches it starts another.
+    """
 
     def __init__(
         self, model: ModelSection, engine: EngineSection, device: str, can_sleep: bool = False
@@ -117,6 +127,7 @@ class VllmEngine:
             try:
                 future.set_result(action())
             except BaseException as error:
+                self.end_if_a_worker_died()
                 self.broken = True
                 future.set_exception(error)
 
@@ -134,6 +145,7 @@ class VllmEngine:
         try:
             self.llm = LLM(**arguments)
             self.core = self.llm.llm_engine
+            self.core.model_executor.register_failure_callback(end_process)
             self.llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
         except BaseException as error:
             ready.set_exception(error)
@@ -146,12 +158,22 @@ class VllmEngine:
                 else:
                     self.commands.get()()
             except Exception as error:
+                self.end_if_a_worker_died()
                 # What the scheduler holds now is unknown: whoever waits gets the error, whoever
                 # comes later is refused.
                 self.broken = True
                 for future in self.futures.values():
                     future.set_exception(error)
                 self.futures.clear()
+
+    def end_if_a_worker_died(self) -> None:
+        """The step that fails of it knows before vLLM calls ``end_process``, or finds out itself."""
+        executor = self.core.model_executor
+        deadline = time.monotonic() + NOTICED_WITHIN_S
+        while hasattr(executor, "is_failed") and time.monotonic() < deadline:
+            if executor.is_failed:
+                end_process()
+            time.sleep(0.1)
 
     def add(self, requests: Sequence[EngineRequest], futures: Sequence[Future[Completion]]) -> None:
         for request, future in zip(requests, futures, strict=True):
@@ -199,6 +221,11 @@ class VllmEngine:
         return time.monotonic() - started
 
 
+def end_process() -> None:
+    logger.error("a worker of this engine died, and the engine with it")
+    os._exit(1)
+
+
 def llm_arguments(
     model: ModelSection, engine: EngineSection, device: str, can_sleep: bool
 ) -> dict[str, Any]:
@@ -222,6 +249,9 @@ def llm_arguments(
         "enable_sleep_mode": can_sleep,
         "seed": 0,
     }
+    if engine.tensor_parallel_size > 1:
+        # Inside a placement group vLLM would ask Ray for an actor a worker; the GPUs are here already.
+        arguments["distributed_executor_backend"] = "mp"
     if engine.kv_cache_memory_mb is not None:
         arguments["kv_cache_memory_bytes"] = engine.kv_cache_memory_mb * 2**20
     if engine.max_num_batched_tokens is not None:
