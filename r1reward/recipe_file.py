@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1reward.config import EngineRecipe, Recipe, RecipeError
+from r1reward.run_place import working_folder
 from r1reward.sections import Section
 
 RecipeKind = TypeVar("RecipeKind", bound=EngineRecipe)
@@ -161,4 +162,7 @@ def variant_tag(section: type[Section]) -> str:
 
 def dump_recipe(recipe: EngineRecipe) -> str:
     """The resolved recipe as YAML; ``load_recipe`` reads it back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    settings = recipe.model_dump(mode="json")
+    if recipe.run_url is not None and recipe.run_dir == working_folder(recipe.run_url):
+        settings["run_dir"] = recipe.run_url  # each machine has a folder of its own for it
+    return yaml.safe_dump(settings, sort_keys=False)

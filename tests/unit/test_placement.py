@@ -71,8 +71,3 @@ def test_what_the_cluster_lacks_is_named(
     said: str,
 ) -> None:
     assert what_lacks(bundles, nodes, free) == said
-
-
-def test_a_run_folder_is_no_url() -> None:
-    with pytest.raises(RecipeError, match=r"run_dir is s3://bucket/run, but .* give a path"):
-        load_recipe(RECIPES / "local.yaml", ["run_dir=s3://bucket/run"])
