@@ -35,16 +35,16 @@ check:          ## lint, format, types, import layers
 	$(BIN)/pytest tests/unit/test_layers.py
 
 study-learning: ## three seeds of the RL run and what each learned; fills docs/learning.md
-	$(BIN)/python -m r1reward.stages.study_learning recipes/local.yaml --out docs/learning.md
+	$(BIN)/python -m studies.learning recipes/local.yaml --out docs/learning.md
 
 study-pipeline: ## three seeds of the pipeline, hard pairs against random ones; fills docs/pipeline.md
-	$(BIN)/python -m r1reward.stages.study_pipeline recipes/pipeline_local.yaml --out docs/pipeline.md
+	$(BIN)/python -m studies.pipeline recipes/pipeline_local.yaml --out docs/pipeline.md
 
 study:          ## StableReinforce, its parts and other algorithms under stress; fills docs/stability.md
-	$(BIN)/python -m r1reward.stages.study_stability recipes/studies/stability.yaml --out docs/stability.md
+	$(BIN)/python -m studies.stability.run recipes/studies/stability.yaml --out docs/stability.md
 
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
-	$(BIN)/python -m r1reward.shapes.pretrain --out r1reward/shapes/model
+	$(BIN)/python -m tools.miniature.pretrain --out r1reward/shapes/model
 
 bench:          ## stores (rows per second, peak memory), decontamination, predicted against real memory of a run
 	$(BIN)/python benchmarks/data_store.py

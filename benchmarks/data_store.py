@@ -21,10 +21,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from r1reward.data.importing import ImportOptions, import_pairs
-from r1reward.data.pair_store import PairStore
-from r1reward.data.raw import RawPair
-from r1reward.data.store import iter_pairs
+from r1reward.data.importers.importing import ImportOptions, import_pairs
+from r1reward.data.importers.raw_pair import RawPair
+from r1reward.data.stores.pair_store import PairStore
+from r1reward.data.stores.store import iter_pairs
 
 MAX_RATIO = 1.2
 

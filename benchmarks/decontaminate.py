@@ -8,7 +8,12 @@ from __future__ import annotations
 import sys
 import time
 
-from r1reward.data.decontaminate import BenchmarkIndex, LeakReport, LeakSettings, decontaminate
+from r1reward.data.cleaning.decontaminate import (
+    BenchmarkIndex,
+    LeakReport,
+    LeakSettings,
+    decontaminate,
+)
 from r1reward.shapes.pairs import make_pairs
 
 NUM_ROWS = 1250

@@ -120,7 +120,7 @@ def model_folder(size: str, dtype: str) -> Iterator[Path]:
     import torch
     from transformers import Qwen2_5_VLConfig
 
-    from r1reward.shapes.network import build_config, build_model, build_processor, save
+    from tools.miniature.network import build_config, build_model, build_processor, save
 
     processor = build_processor()
     settings = build_config(processor.tokenizer).to_dict()
@@ -150,11 +150,11 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
 
     from r1reward.algorithm.batch import BatchSize
     from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
-    from r1reward.engines.model_shape import read_model_shape
-    from r1reward.recipe_file import load_recipe
+    from r1reward.models.dimensions import read_model_shape
+    from r1reward.models.sizes import trained
+    from r1reward.recipe.files import load_recipe
     from r1reward.sizing.activations import activations
-    from r1reward.sizing.learner import learner_states
-    from r1reward.sizing.shape import trained
+    from r1reward.sizing.learner_memory import learner_states
     from tests.samples import made_up_samples
 
     dtype, *settings = CASES[case]
@@ -219,7 +219,7 @@ def free_port() -> int:
 
 
 def batch_shape(rank: Any, samples: list[Any]) -> Any:
-    from r1reward.sizing.shape import MicroBatchShape
+    from r1reward.models.sizes import MicroBatchShape
 
     batch, packed = rank.builder.build(samples), rank.recipe.learner.packing
     rows, length = batch.input_ids_BL.shape
@@ -290,9 +290,9 @@ def preallocated_gradients(optimizer: Any) -> list[Any]:
 
 def measure_cache(size: str, case: str) -> dict[str, tuple[float, float]]:
     """Bytes that vLLM holds for a token of context: (predicted, measured)."""
-    from r1reward.engines.model_shape import read_model_shape
-    from r1reward.recipe_file import load_recipe
-    from r1reward.sizing.engine import cache_bytes_per_token
+    from r1reward.models.dimensions import read_model_shape
+    from r1reward.recipe.files import load_recipe
+    from r1reward.sizing.engine_memory import cache_bytes_per_token
 
     with model_folder(size, "bfloat16") as folder:
         chosen = ("judge={type: rule}", f"model.path={folder}", "model.dtype=bfloat16")

@@ -13,4 +13,4 @@ python -c 'import bz2, ctypes, lzma, readline, sqlite3, ssl, zlib'
 # vLLM patches the process it is imported into, so each engine has one of its own.
 python -c 'import vllm, r1reward.engines.vllm_engine; print("vllm", vllm.__version__)'
 python -c 'import deepspeed, r1reward.engines.deepspeed_engine; print("deepspeed", deepspeed.__version__)'
-python -c 'import r1reward.launch'
+python -c 'import r1reward.actors.launch'

@@ -27,7 +27,7 @@ from r1reward.types import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from r1reward.remote_folder import Location
+    from r1reward.types import Location
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import numpy as np
 from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
 from r1reward.algorithm.baseline import relative_rewards
 from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
-from r1reward.config import Recipe, StoppedError
+from r1reward.errors import StoppedError
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
 from r1reward.metrics import Metrics, last, mean, merge, plain, total
+from r1reward.recipe.recipe import Recipe
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,8 @@ Slot = Literal[1, 2]
 Order = Literal["stored", "swapped"]
 FinishReason = Literal["stop", "length"]
 JudgeWord = Literal["match", "mismatch", "undecided", "abstain", "skipped"]
+# A folder for the learner's state: a path that every rank sees, or an fsspec URL.
+Location = str
 
 
 @dataclass(frozen=True)

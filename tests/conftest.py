@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from r1reward.config import Recipe
+from r1reward.recipe.recipe import Recipe
 from tests.chat_server import ChatServer, running_chat_server
 
 # No deadline: a shared machine is slow at times, and no test here is about speed.

@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from r1reward.config import Recipe
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
 from r1reward.metrics import Metrics, mean
-from r1reward.remote_folder import Location, fetched, forget, written_to
+from r1reward.recipe.recipe import Recipe
+from r1reward.runs.storage import fetched, forget, written_to
 from r1reward.types import (
     JudgeWord,
+    Location,
     Order,
     PreferencePair,
     Prompt,
@@ -225,7 +226,7 @@ class FakeLearner:
         folder.mkdir()
         if self.fails_at_export:
             raise OSError("the disk is full")
-        await self.save(folder)
+        await self.save(str(folder))
 
 
 @dataclass

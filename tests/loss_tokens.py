@@ -13,8 +13,8 @@ import torch
 from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
-from r1reward.learner_sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 from r1reward.metrics import Metrics
+from r1reward.recipe.learner_sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 
 PAPER = AlgorithmSection()
 NO_PRE_CLIP = AlgorithmSection(pre_clip_min=None, pre_clip_max=None)

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from r1reward.alerts import ALERTS
-from r1reward.annotate.attempts import Attempt, append_attempt
-from r1reward.data.rollout_store import rollout_path, write_rollouts
+from r1reward.data.attempts import Attempt, append_attempt
+from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
 from r1reward.evaluation.intervals import bootstrap_by_group
 from r1reward.evaluation.items import Item, make_items
-from r1reward.evaluation.pair_store import write_shown_pairs
-from r1reward.evaluation.votes import RowVotes, count_votes
+from r1reward.evaluation.shown_pairs import write_shown_pairs
+from r1reward.evaluation.voting.votes import RowVotes, count_votes
+from r1reward.runs.alerts import ALERTS
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import (
     Order,

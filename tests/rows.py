@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Item
-from r1reward.evaluation.votes import Ballots, RowVotes
+from r1reward.evaluation.voting.votes import Ballots, RowVotes
 from r1reward.types import Order, PreferencePair, Slot
 
 NONE = (0, 0, 0)

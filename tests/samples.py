@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from r1reward.config import Recipe
-from r1reward.engines.processor import PolicyProcessor
-from r1reward.recipe_file import load_recipe
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.files import load_recipe
+from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
 

@@ -1,0 +1,1 @@
+"""Thin Ray wrappers around the engines, and the running system of them."""

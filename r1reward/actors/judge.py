@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from r1reward.config import EngineRecipe
+from r1reward.recipe.recipe import EngineRecipe
 from r1reward.types import JudgeWord, Slot
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class JudgeActor:
     """Calls overlap: Ray runs the coroutines of one actor in one event loop."""
 
     def __init__(self, recipe: EngineRecipe) -> None:
-        from r1reward.engines.judge_engine import build_judge
+        from r1reward.engines.judge import build_judge
 
         self.engine = build_judge(recipe)
 

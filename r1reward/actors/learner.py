@@ -23,11 +23,11 @@ from r1reward.algorithm.batch import (
     put_back,
     split_across_ranks,
 )
-from r1reward.config import Recipe
-from r1reward.learner_sections import LearnerSection
 from r1reward.metrics import Metrics, merge
-from r1reward.remote_folder import Location, fetched, forget, scratch_folder, written_to
-from r1reward.types import TraceSample, TrainingSample, WeightsHandle
+from r1reward.recipe.learner_sections import LearnerSection
+from r1reward.recipe.recipe import Recipe
+from r1reward.runs.storage import fetched, forget, scratch_folder, written_to
+from r1reward.types import Location, TraceSample, TrainingSample, WeightsHandle
 
 if TYPE_CHECKING:
     import numpy as np

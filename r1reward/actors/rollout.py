@@ -12,9 +12,10 @@ import numpy as np
 import ray
 
 from r1reward.actors.weights import fetch
-from r1reward.config import EngineRecipe, ServiceError
+from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, last, maximum
+from r1reward.recipe.recipe import EngineRecipe
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""StableReinforce and its switches as pure functions (paper, section 4)."""

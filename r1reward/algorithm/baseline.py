@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r1reward.algorithm.advantage import EPSILON
-from r1reward.learner_sections import AlgorithmSection
+from r1reward.recipe.learner_sections import AlgorithmSection
 
 
 def relative_rewards(

@@ -15,8 +15,8 @@ import math
 
 import torch
 
-from r1reward.learner_sections import NoCorrection, SequenceMask, TokenIs
 from r1reward.metrics import Metrics, maximum, mean
+from r1reward.recipe.learner_sections import NoCorrection, SequenceMask, TokenIs
 
 
 def rollout_weights(

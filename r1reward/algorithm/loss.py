@@ -12,8 +12,8 @@ import math
 import torch
 
 from r1reward.algorithm.kl import ESTIMATORS
-from r1reward.learner_sections import AlgorithmSection
 from r1reward.metrics import Metrics, maximum, mean
+from r1reward.recipe.learner_sections import AlgorithmSection
 
 
 def pre_clipped_log_ratio(

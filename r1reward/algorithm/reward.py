@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from r1reward.sections import RewardSection
+from r1reward.recipe.sections import RewardSection
 from r1reward.types import JudgeWord, Order, Reward, ScoredRollout, Slot, Verdict
 
 CONSISTENCY: dict[str, dict[JudgeWord, float | None]] = {

@@ -1,0 +1,1 @@
+"""Preference pairs: prompt, order, verdict, requests, media."""

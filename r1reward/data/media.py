@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from r1reward.config import InputError
 from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
+from r1reward.errors import InputError
 
 
 class DataError(InputError):

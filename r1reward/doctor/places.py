@@ -10,9 +10,9 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from r1reward.config import InputError, ServiceError
 from r1reward.doctor.finding import Finding
-from r1reward.remote_folder import RemoteFolder
+from r1reward.errors import InputError, ServiceError
+from r1reward.runs.storage import RemoteFolder
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_STORE_BYTES = 2 * 10**9

@@ -1,0 +1,1 @@
+"""One heavy library a file: vLLM, DeepSpeed, transformers, HTTP. No Ray."""

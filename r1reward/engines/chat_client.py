@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from r1reward.config import ServiceError
-from r1reward.engine_sections import EndpointSection
+from r1reward.errors import ServiceError
+from r1reward.recipe.engine_sections import EndpointSection
 from r1reward.types import FinishReason
 
 # The longest wait that a server may ask for with Retry-After.

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from r1reward.data.prompt import Tags, build_prompt
-from r1reward.engine_sections import PolicyEndpoint
 from r1reward.engines.chat_client import ChatClient, ChatReply, ChatRequest, PromptRefusedError
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics
-from r1reward.sections import PromptSection
+from r1reward.recipe.engine_sections import PolicyEndpoint
+from r1reward.recipe.sections import PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
 
 logger = logging.getLogger(__name__)

@@ -27,13 +27,14 @@ from torch import distributed as dist
 
 from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
+from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.algorithm.loss import policy_loss
-from r1reward.algorithm.schedule import learning_rate
 from r1reward.algorithm.supervised import supervised_loss
-from r1reward.config import Recipe
-from r1reward.engines.lora import add_lora, merged, with_adapters
-from r1reward.engines.parts import freeze_parts, parameter_groups
-from r1reward.engines.policy_model import (
+from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
+from r1reward.metrics import Metrics, last, maximum, mean, merge
+from r1reward.models.lora import add_lora, merged, with_adapters
+from r1reward.models.parts import freeze_parts, parameter_groups
+from r1reward.models.policy import (
     DTYPES,
     MicroBatch,
     MicroBatchBuilder,
@@ -41,10 +42,9 @@ from r1reward.engines.policy_model import (
     load_policy_model,
     neutral_generation_config,
 )
-from r1reward.engines.processor import PolicyProcessor
-from r1reward.engines.weight_buckets import group_by_bytes, pack, unpack
-from r1reward.learner_sections import LearnerSection
-from r1reward.metrics import Metrics, last, maximum, mean, merge
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.learner_sections import LearnerSection
+from r1reward.recipe.recipe import Recipe
 from r1reward.types import TraceSample, TrainingSample, WeightBucket
 
 S = TypeVar("S", bound=TraceSample)

@@ -21,14 +21,21 @@ from r1reward.algorithm.batch import (
     pick,
     put_back,
 )
-from r1reward.config import EngineRecipe, Recipe
 from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
-from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.torch_sampler import TorchSampler
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, maximum
-from r1reward.remote_folder import Location, fetched, forget, written_to
-from r1reward.types import Rollout, RolloutRequest, TraceSample, TrainingSample, WeightsHandle
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.runs.storage import fetched, forget, written_to
+from r1reward.types import (
+    Location,
+    Rollout,
+    RolloutRequest,
+    TraceSample,
+    TrainingSample,
+    WeightsHandle,
+)
 
 
 class InProcessGenerator:

@@ -21,11 +21,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from r1reward.engines.policy_model import DTYPES, MicroBatchBuilder
-from r1reward.engines.processor import PolicyProcessor, resolve_model_path
 from r1reward.engines.weight_buckets import unpack, verify
 from r1reward.interfaces import Sampling
-from r1reward.sections import ModelSection
+from r1reward.models.policy import DTYPES, MicroBatchBuilder
+from r1reward.models.processor import PolicyProcessor, resolve_model_path
+from r1reward.recipe.sections import ModelSection
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 
 

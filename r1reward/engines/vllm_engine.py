@@ -27,10 +27,10 @@ from vllm.inputs import PromptType
 from vllm.sampling_params import RequestOutputKind
 
 from r1reward.data.images import decode_image
-from r1reward.engine_sections import EngineSection
-from r1reward.engines.processor import resolve_model_path
 from r1reward.engines.vllm_weight_transfer import BACKEND
-from r1reward.sections import ModelSection
+from r1reward.models.processor import resolve_model_path
+from r1reward.recipe.engine_sections import EngineSection
+from r1reward.recipe.sections import ModelSection
 from r1reward.types import FinishReason, WeightsHandle
 
 T = TypeVar("T")

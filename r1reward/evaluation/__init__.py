@@ -1,0 +1,1 @@
+"""What asks a model, and every number that follows from its answers."""

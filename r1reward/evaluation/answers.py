@@ -11,8 +11,8 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import get_args
 
-from r1reward.config import InputError
-from r1reward.data.json_lines import append_json_lines, numbered_json_lines
+from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
+from r1reward.errors import InputError
 from r1reward.types import JudgeWord, Order, Slot
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.votes import RowVotes
+from r1reward.evaluation.voting.votes import RowVotes
 
 
 @dataclass(frozen=True)

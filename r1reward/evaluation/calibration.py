@@ -13,7 +13,7 @@ import numpy as np
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Item
-from r1reward.evaluation.votes import count_votes
+from r1reward.evaluation.voting.votes import count_votes
 
 NUM_BINS = 10
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval, bootstrap_by_group
-from r1reward.evaluation.votes import RowVotes
+from r1reward.evaluation.voting.votes import RowVotes
 from r1reward.types import Order
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from r1reward.evaluation.adaptive import AdaptiveSummary, adaptive_summary, always_asked
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.audit import audit
 from r1reward.evaluation.benchmarks.official import official_protocol
@@ -19,15 +18,20 @@ from r1reward.evaluation.evaluation import (
 )
 from r1reward.evaluation.intervals import Interval, all_right, bootstrap, bootstrap_by_group
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.votes import RowVotes, count_votes, pool_orders
-from r1reward.evaluation.voting import (
+from r1reward.evaluation.voting.adaptive import (
+    AdaptiveSummary,
+    adaptive_summary,
+    always_asked,
+)
+from r1reward.evaluation.voting.curves import (
     VotingPoint,
     default_vote_counts,
     majority_score,
     row_score,
     voting_curve,
 )
-from r1reward.evaluation.weighted import weighted_votes
+from r1reward.evaluation.voting.votes import RowVotes, count_votes, pool_orders
+from r1reward.evaluation.voting.weighted import weighted_votes
 
 ROUNDING = 1e-9  # a vote that is sure to be right is a sum of odds, so not always 1 exactly
 

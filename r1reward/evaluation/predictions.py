@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from r1reward.config import InputError
+from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Item
 from r1reward.types import Order

@@ -19,16 +19,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from r1reward import __version__
-from r1reward.config import InputError
+from r1reward.errors import InputError
 from r1reward.evaluation.answers import read_answers
-from r1reward.evaluation.pair_store import read_shown_pairs
-from r1reward.report import results, training
+from r1reward.evaluation.shown_pairs import read_shown_pairs
+from r1reward.report import results
+from r1reward.report import training_curves as training
 from r1reward.report.charts import Chart, accuracy_over_steps, calibration_chart, voting_chart
 from r1reward.report.embed import script_json
 from r1reward.report.facts import Estimate, Fact, Section, plain, setting, shown_setting
-from r1reward.report.pipeline import PipelineView, is_pipeline, pipeline_view
+from r1reward.report.pipeline_page import PipelineView, is_pipeline, pipeline_view
 from r1reward.report.samples import Samples, collect_samples, training_rollouts
-from r1reward.run_folder import RunFolder
+from r1reward.runs.folder import RunFolder
 
 MAX_SAMPLE_BYTES = 19_000_000  # beside Plotly's 4.8 MB: the file stays under 25 MB
 MAX_ROWS = 2500

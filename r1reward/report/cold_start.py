@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from r1reward.annotate.attempts import Annotation, Attempt, count_levels, read_annotations
+from r1reward.data.attempts import Annotation, Attempt, count_levels, read_annotations
 from r1reward.report.charts import Chart
 from r1reward.report.facts import Fact, plain
 from r1reward.report.pipeline_charts import attempts_chart

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.side_by_side import HEADINGS
+from r1reward.recipe.derive import ModelName
 from r1reward.report.charts import Chart, Spec, estimates_line, level
 from r1reward.report.facts import Estimate, plain
-from r1reward.stages.plan import ModelName
-from r1reward.stages.side_by_side import HEADINGS
 
 # A model has one colour in every chart; the base is grey.
 COLOURS: Mapping[ModelName, int] = {"base": 4, "sft": 2, "rl": 1}

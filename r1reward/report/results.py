@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1reward.config import InputError
+from r1reward.errors import InputError
 from r1reward.evaluation.intervals import bootstrap_by_group
 from r1reward.report.facts import Estimate, Fact, Section, estimate, facts, plain
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.pair_store import ShownPair
+from r1reward.evaluation.shown_pairs import ShownPair
 from r1reward.report.embed import script_json
 from r1reward.types import Order, Slot
 

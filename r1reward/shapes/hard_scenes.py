@@ -9,16 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from r1reward.shapes.scene import (
-    COLOURS,
-    QUADRANTS,
-    SHAPES,
-    Layout,
-    Look,
-    Places,
-    Scene,
-    Split,
-)
+from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, Layout, Look, Places, Scene, Split
 
 # Reading order, as for the quadrants; objects are small enough never to touch.
 GRID: Places = {

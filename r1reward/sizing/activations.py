@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1reward.config import Recipe
-from r1reward.learner_sections import LearnerSection
-from r1reward.sizing.shape import ITEM_BYTES, MicroBatchShape, ModelShape, TextShape, VisionShape
+from r1reward.models.sizes import ITEM_BYTES, MicroBatchShape, ModelShape, TextShape, VisionShape
+from r1reward.recipe.learner_sections import LearnerSection
+from r1reward.recipe.recipe import Recipe
 
 ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj"}
 MLP_INPUTS = {"gate_proj", "up_proj"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from r1reward.evaluation.pair_store import ShownPair
+from r1reward.evaluation.shown_pairs import ShownPair
 from r1reward.report.build import build_report
 from r1reward.report.samples import row_flags
 from r1reward.types import Slot

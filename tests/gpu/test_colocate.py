@@ -26,9 +26,9 @@ pytestmark = [
 # An engine and a learner rank each patch the process they live in, so each has one of its own.
 NAP = """
 import torch
-from r1reward.engines.processor import PolicyProcessor
+from r1reward.models.processor import PolicyProcessor
 from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
-from r1reward.recipe_file import load_recipe
+from r1reward.recipe.files import load_recipe
 from r1reward.shapes.pairs import make_pairs
 
 recipe = load_recipe({recipe!r}, {overrides!r})
@@ -50,7 +50,7 @@ assert freed > 0.2 * total, f"only {{freed}} of {{total}} bytes were given back"
 LEAVE = """
 import torch
 from r1reward.engines.in_process import InProcessLearner
-from r1reward.recipe_file import load_recipe
+from r1reward.recipe.files import load_recipe
 from tests.samples import made_up_samples
 import asyncio
 
@@ -82,7 +82,7 @@ def test_a_run_on_one_gpu(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     small = ["data.train.num_pairs=64", "data.heldout.num_pairs=8", "rollout.prompts_per_step=32"]
     small += ["learner.train_batch_size=16", "train.num_steps=3", "train.checkpoint_every=1"]
-    verb = [sys.executable, "-m", "r1reward.cli", "train", str(LOCAL)]
+    verb = [sys.executable, "-m", "r1reward", "train", str(LOCAL)]
     done = subprocess.run(
         [*verb, *COLOCATE, *small, f"run_dir={run_dir}"], capture_output=True, text=True
     )

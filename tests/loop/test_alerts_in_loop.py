@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from r1reward import loop
-from r1reward.alerts import AlertError
-from r1reward.collect import LiveSource
-from r1reward.config import Recipe
-from r1reward.run_folder import RunFolder, RunRecorder
+from r1reward.recipe.recipe import Recipe
+from r1reward.rollouts import LiveSource
+from r1reward.runs.alerts import AlertError
+from r1reward.runs.folder import RunFolder
+from r1reward.runs.recorder import RunRecorder
 from r1reward.types import RolloutRequest
 from tests.fakes import (
     FakeGenerator,
@@ -45,7 +46,7 @@ def flags(root: Path, name: str) -> list[float]:
 def test_an_alert_is_a_metric_of_every_step_and_one_line_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "r1reward.alerts"):
+    with caplog.at_level(logging.WARNING, "r1reward.runs.alerts"):
         run(make_recipe(train__num_steps=4), tmp_path, FakeGenerator(garbled))
     assert flags(tmp_path, "unparsed") == [1, 1, 1, 1]
     assert flags(tmp_path, "length_at_cap") == [0, 0, 0, 0]

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from r1reward import loop
-from r1reward.collect import LiveSource
+from r1reward.rollouts import LiveSource
 from tests.fakes import (
     FakeEvaluator,
     FakeGenerator,

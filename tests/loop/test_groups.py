@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from r1reward import loop
-from r1reward.collect import LiveSource
-from r1reward.config import Recipe
-from r1reward.data.prompts import PromptSet, training_requests
+from r1reward.data.requests import PromptSet, training_requests
 from r1reward.interfaces import RolloutBatch, Sampling
 from r1reward.metrics import Metrics, last
+from r1reward.recipe.recipe import Recipe
+from r1reward.rollouts import LiveSource
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 from tests.fakes import (
     Answer,

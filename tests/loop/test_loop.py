@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from r1reward import loop
-from r1reward.collect import JudgeUnavailableError, LiveSource
-from r1reward.config import Recipe
 from r1reward.interfaces import Sampling
+from r1reward.recipe.recipe import Recipe
+from r1reward.rollouts import JudgeUnavailableError, LiveSource
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot
 from tests.fakes import (
     FakeGenerator,

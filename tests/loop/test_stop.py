@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 
 from r1reward import loop
-from r1reward.collect import LiveSource
-from r1reward.config import StoppedError
-from r1reward.fitting import fit_traces
+from r1reward.errors import StoppedError
 from r1reward.metrics import Metrics
+from r1reward.rollouts import LiveSource
+from r1reward.sft_loop import fit_traces
 from r1reward.types import TraceSample, TrainingSample
 from tests.fakes import (
     FakeGenerator,

@@ -11,14 +11,14 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from r1reward.actors.launch import running_system
 from r1reward.actors.learner import LearnerGroup
 from r1reward.actors.rollout import RolloutGroup
-from r1reward.config import Recipe
-from r1reward.data.prompts import both_order_requests, build_prompt_set
-from r1reward.engines.processor import PolicyProcessor
+from r1reward.data.requests import both_order_requests, build_prompt_set
 from r1reward.interfaces import Sampling
-from r1reward.launch import running_system
-from r1reward.recipe_file import load_recipe
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.files import load_recipe
+from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, TrainingSample
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from r1reward.ask import Asker, ask
-from r1reward.evaluation.adaptive import scheduled_votes, verdict
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.items import Item
-from r1reward.sections import EvaluateSection
+from r1reward.evaluation.sampler import Asker, ask
+from r1reward.evaluation.voting.adaptive import scheduled_votes, verdict
+from r1reward.recipe.sections import EvaluateSection
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import Order, PreferencePair, Prompt
 from tests.stack.conftest import Stack, wait
@@ -139,7 +139,7 @@ def video_bench(root: Path, num_rows: int) -> Path:
 
 
 def command(bench: Path, out: Path) -> list[str]:
-    verb = [sys.executable, "-m", "r1reward.cli", "eval", "--model", "shapes"]
+    verb = [sys.executable, "-m", "r1reward", "eval", "--model", "shapes"]
     flags = ["--bench", "mm-rlhf-rewardbench", "--data", str(bench), "--out", str(out)]
     sizes = ["bench.num_frames=4", "model.max_prompt_tokens=256"]
     return [*verb, *flags, "--samples", "64", *sizes]
@@ -180,7 +180,7 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     assert not any(answer.refused for answer in found)
     for verb in (["compare", str(out), str(out)], ["report", str(out)]):
         done = subprocess.run(
-            [sys.executable, "-m", "r1reward.cli", *verb], capture_output=True, text=True
+            [sys.executable, "-m", "r1reward", *verb], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
     assert (out / "report.html").stat().st_size > 10_000

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 import torch
 
+from r1reward.actors.launch import running_system
 from r1reward.actors.learner import LearnerGroup
-from r1reward.config import Recipe
 from r1reward.data.verdict import compose_trace
-from r1reward.engines.processor import PolicyProcessor
-from r1reward.launch import running_system
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.scene import Split
 from r1reward.shapes.trace import TAGS, find, write_analysis

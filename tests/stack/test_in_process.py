@@ -42,7 +42,7 @@ def test_no_cluster_is_started(whole_run: Path, tmp_path: Path) -> None:
     overrides = [*IN_PROCESS, f"train.from_rollouts={whole_run / 'rollouts'}", "train.num_steps=1"]
     small = ["judge={type: rule}", "data.train.num_pairs=64", "data.heldout=null"]
     small += ["rollout.prompts_per_step=32", "learner.train_batch_size=16"]
-    command = [sys.executable, "-m", "r1reward.cli", "train", str(LOCAL), f"run_dir={run_dir}"]
+    command = [sys.executable, "-m", "r1reward", "train", str(LOCAL), f"run_dir={run_dir}"]
     done = subprocess.run(
         [*command, *small, *overrides],
         env=environment,
@@ -91,7 +91,7 @@ GRID = {
 
 
 def study(folder: Path) -> str:
-    verb = [sys.executable, "-m", "r1reward.stages.study_stability", str(folder / "grid.yaml")]
+    verb = [sys.executable, "-m", "studies.stability.run", str(folder / "grid.yaml")]
     done = subprocess.run(
         [*verb, "--runs", str(folder / "runs"), "--out", str(folder / "page.md")],
         capture_output=True,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from r1reward.engines.processor import PolicyProcessor
-from r1reward.launch import running_system
+from r1reward.actors.launch import running_system
+from r1reward.models.processor import PolicyProcessor
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.trace import find, write_analysis
 from r1reward.types import JudgeWord, Slot

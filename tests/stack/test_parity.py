@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from r1reward.engines.policy_model import MicroBatchBuilder, load_policy_model
+from r1reward.models.policy import MicroBatchBuilder, load_policy_model
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
 from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, wait

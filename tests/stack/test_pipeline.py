@@ -19,15 +19,16 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from r1reward.annotate.attempts import read_annotations
-from r1reward.config import InputError, Recipe
-from r1reward.data.sources import load_pairs
+from r1reward.data.attempts import read_annotations
+from r1reward.errors import InputError
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.evaluation import read_evaluation
-from r1reward.recipe_file import load_recipe
-from r1reward.sections import FileSource
-from r1reward.stages.pipeline import run_stage
-from r1reward.stages.plan import StageName, planned_stages
+from r1reward.pipeline.run import run_stage
+from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.derive import StageName, planned_stages
+from r1reward.recipe.files import load_recipe
+from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import FileSource
 from tests.stack.conftest import LOCAL, Stack
 
 PIPELINE = LOCAL.with_name("pipeline_local.yaml")
@@ -54,7 +55,7 @@ LIMIT_S = 300
 
 
 def command(run_dir: Path) -> list[str]:
-    start = [sys.executable, "-m", "r1reward.cli", "run", str(PIPELINE)]
+    start = [sys.executable, "-m", "r1reward", "run", str(PIPELINE)]
     return [*start, *SMALL, f"run_dir={run_dir}"]
 
 

@@ -9,9 +9,9 @@ import pytest
 import ray
 
 from r1reward.actors.judge import JudgeActor, JudgePool
-from r1reward.collect import JudgeUnavailableError, check_judge, score_rollouts
-from r1reward.engines.judge_engine import RuleJudgeEngine
+from r1reward.engines.judge import RuleJudgeEngine
 from r1reward.interfaces import Sampling
+from r1reward.rollouts import JudgeUnavailableError, check_judge, score_rollouts
 from r1reward.types import RolloutRequest, ScoredRollout
 from tests.stack.conftest import Stack, stack_recipe, wait
 

@@ -9,9 +9,10 @@ import psutil
 import pytest
 import ray
 
-from r1reward.actors.placement import plan_bundles, reserve
+from r1reward.actors.placement import reserve
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.interfaces import Sampling
+from r1reward.sizing.bundles import plan_bundles
 from r1reward.types import Rollout
 from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, stack_recipe, wait
 

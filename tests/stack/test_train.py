@@ -33,7 +33,7 @@ START_LIMIT_S = 300
 
 
 def command(run_dir: Path, *overrides: str) -> list[str]:
-    verb = [sys.executable, "-m", "r1reward.cli", "train", str(LOCAL)]
+    verb = [sys.executable, "-m", "r1reward", "train", str(LOCAL)]
     return [*verb, *SMALL, f"run_dir={run_dir}", *overrides]
 
 

@@ -12,18 +12,18 @@ import pytest
 import ray
 import torch
 
+from r1reward.actors.launch import running_system
 from r1reward.actors.learner import LearnerGroup
 from r1reward.actors.weights import fetch
+from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.algorithm.loss import policy_loss
-from r1reward.algorithm.schedule import learning_rate
-from r1reward.config import Recipe
-from r1reward.engines.lora import add_lora, merged, with_adapters
-from r1reward.engines.parts import freeze_parts, parameter_groups, part_of
-from r1reward.engines.policy_model import MicroBatch, MicroBatchBuilder, load_policy_model
-from r1reward.engines.processor import PolicyProcessor
 from r1reward.engines.weight_buckets import unpack
-from r1reward.launch import running_system
 from r1reward.metrics import Metrics
+from r1reward.models.lora import add_lora, merged, with_adapters
+from r1reward.models.parts import freeze_parts, parameter_groups, part_of
+from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
 from tests.samples import made_up_samples
@@ -226,9 +226,9 @@ def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: P
             found = await train(learner, samples)
             at_end = await learner.logprobs(samples, "policy")
             await learner.export(tmp_path / "export")
-            await learner.save(tmp_path / "checkpoint")
+            await learner.save(str(tmp_path / "checkpoint"))
             onward = await train(learner, samples, 1)
-            await learner.load(tmp_path / "checkpoint")
+            await learner.load(str(tmp_path / "checkpoint"))
             again = await train(learner, samples, 1)
             return found, at_start, at_end, onward, again
 
@@ -274,9 +274,9 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
             assert learner.cut(many)[1] == 32
             logprobs = await learner.logprobs(samples, "policy")
             before = await published(learner)
-            await learner.save(tmp_path)
+            await learner.save(str(tmp_path))
             in_one_round = await learner.update(two)
-            await learner.load(tmp_path)
+            await learner.load(str(tmp_path))
             in_32_rounds = await learner.update(many)
             assert in_32_rounds["policy/ratio_mean"].value == 1.0
             norms = [m["learner/grad_norm"].value for m in (in_one_round, in_32_rounds)]

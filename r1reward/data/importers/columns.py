@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from r1reward.config import InputError
 from r1reward.data.importers.fields import FieldError, Row, encoded_or_path, text, text_or_empty
 from r1reward.data.importers.files import read_source
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.errors import InputError
 from r1reward.types import Slot
 
 REQUIRED = ("question", "response_1", "response_2", "preferred")

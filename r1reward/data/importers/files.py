@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.json_list import json_elements
-from r1reward.data.raw import Broken, RawPair
-from r1reward.data.store import DataError
+from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.stores.store import DataError
 
 RowReader = Callable[[Row, str], Iterable[RawPair | Broken]]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from r1reward.config import InputError
 from r1reward.data.importers.columns import ColumnMap, read_columns
 from r1reward.data.importers.hub import local_source
 from r1reward.data.importers.mm_rlhf import read_mm_rlhf
@@ -15,11 +14,12 @@ from r1reward.data.importers.multimodal_rewardbench import read_multimodal_rewar
 from r1reward.data.importers.povid import read_povid
 from r1reward.data.importers.r1_reward_rl import read_r1_reward_rl
 from r1reward.data.importers.rankings import Pairing
+from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.data.importers.rlaif_v import read_rlaif_v
 from r1reward.data.importers.vl_feedback import read_vl_feedback
 from r1reward.data.importers.vl_rewardbench import read_vl_rewardbench
 from r1reward.data.importers.wildvision import read_wildvision
-from r1reward.data.raw import Broken, RawPair
+from r1reward.errors import InputError
 
 GenericFormat = Literal["jsonl", "csv", "parquet"]
 PublishedFormat = Literal[

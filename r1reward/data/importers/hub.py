@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from r1reward.config import InputError
+from r1reward.errors import InputError
 
 PREFIX = "hub:"
 

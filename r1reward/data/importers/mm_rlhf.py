@@ -25,7 +25,7 @@ from r1reward.data.importers.fields import (
 from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "mm-rlhf"
 SUFFIXES = (".parquet", ".jsonl")

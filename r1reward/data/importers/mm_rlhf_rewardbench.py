@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1reward.data.importers.fields import FieldError, Row, kept, media_paths, text
 from r1reward.data.importers.files import read_source
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "mm-rlhf-rewardbench"
 CATEGORIES = ("mcq", "long", "short", "safety", "video")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from r1reward.data.importers.fields import FieldError, Row, image, text
 from r1reward.data.importers.files import read_source
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "multimodal-rewardbench"
 

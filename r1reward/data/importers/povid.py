@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from r1reward.data.importers.conversations import split_turns
 from r1reward.data.importers.fields import Row, group_of, text, text_or_empty
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.turns import split_turns
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "povid"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from r1reward.data.importers.fields import FieldError, Row, encoded_or_path, group_of, kept
 from r1reward.data.importers.files import read_source
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.types import Slot
 
 NAME = "r1-reward-rl"

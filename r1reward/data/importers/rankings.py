@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from typing import Literal
 
 from r1reward.data.importers.fields import FieldError
-from r1reward.data.raw import RawPair
+from r1reward.data.importers.raw_pair import RawPair
 from r1reward.types import Slot
 
 Pairing = Literal["all", "adjacent", "extremes"]

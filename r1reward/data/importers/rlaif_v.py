@@ -11,7 +11,7 @@ from pathlib import Path
 
 from r1reward.data.importers.fields import Row, group_of, image, kept, text, text_or_empty
 from r1reward.data.importers.files import read_source
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "rlaif-v"
 

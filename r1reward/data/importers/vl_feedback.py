@@ -23,7 +23,7 @@ from r1reward.data.importers.fields import (
 )
 from r1reward.data.importers.files import read_source
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 
 NAME = "vl-feedback"
 MERGED = "merged_images"

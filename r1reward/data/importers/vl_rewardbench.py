@@ -12,7 +12,7 @@ from pathlib import Path
 
 from r1reward.data.importers.fields import FieldError, Row, image, kept, text
 from r1reward.data.importers.files import read_source, source_files
-from r1reward.data.raw import Broken, RawPair
+from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.types import Slot
 
 NAME = "vl-rewardbench"

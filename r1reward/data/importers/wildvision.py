@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from r1reward.data.importers.conversations import split_turns
 from r1reward.data.importers.fields import (
     FieldError,
     Row,
@@ -23,9 +24,8 @@ from r1reward.data.importers.fields import (
     text_or_empty,
 )
 from r1reward.data.importers.files import read_source, source_files
-from r1reward.data.importers.turns import split_turns
+from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.data.media import DataError
-from r1reward.data.raw import Broken, RawPair
 from r1reward.types import Slot
 
 NAME = "wildvision"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from r1reward.config import InputError
+from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import load_mm_rlhf_rewardbench
 from r1reward.evaluation.benchmarks.multimodal_rewardbench import load_multimodal_rewardbench
 from r1reward.evaluation.benchmarks.rows import MediaOptions

@@ -13,12 +13,7 @@ from pathlib import Path
 from r1reward.data.importers.multimodal_rewardbench import NAME, read_multimodal_rewardbench
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.rows import MediaOptions, build_benchmark
-from r1reward.evaluation.benchmarks.scores import (
-    OfficialScore,
-    count_parts,
-    pooled,
-    single_answers,
-)
+from r1reward.evaluation.benchmarks.scores import OfficialScore, count_parts, pooled, single_answers
 from r1reward.evaluation.items import Benchmark
 from r1reward.types import Slot
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from r1reward.data.raw import Broken, RawPair
-from r1reward.data.store import DataError, load_image
+from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.stores.store import DataError, load_image
 from r1reward.data.video import frame_files, load_frames
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.types import PreferencePair

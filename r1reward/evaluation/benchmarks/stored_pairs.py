@@ -1,4 +1,4 @@
-"""Pairs of our own as a benchmark: any store (``data/store.py``), and the miniature's held-out splits."""
+"""Pairs of our own as a benchmark: any store or file of pairs, and the miniature's held-out splits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from r1reward.data.store import (
+from r1reward.data.stores.store import (
     DataError,
     media_root,
     numbered_rows,

@@ -18,12 +18,7 @@ from r1reward.data.importers.vl_rewardbench import (
 )
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.rows import MediaOptions, build_benchmark
-from r1reward.evaluation.benchmarks.scores import (
-    OfficialScore,
-    ScorePart,
-    answers_by_item,
-    pooled,
-)
+from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart, answers_by_item, pooled
 from r1reward.evaluation.items import Benchmark
 from r1reward.types import Slot
 

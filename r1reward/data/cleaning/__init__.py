@@ -1,0 +1,1 @@
+"""Stores made from stores: without duplicates, without leaks, split, mixed."""

@@ -1,0 +1,160 @@
+"""One store from several: quotas, weights and categories, drawn by a seed and by content."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from r1reward.data.import_report import ImportReport
+from r1reward.data.order import derive_seed
+from r1reward.data.stores.key_set import KeySet
+from r1reward.data.stores.pair_writer import PairWriter
+from r1reward.data.stores.row_copy import (
+    Origins,
+    common_header,
+    common_origins,
+    copied_rows,
+    keys_and_categories,
+)
+from r1reward.errors import InputError, RecipeError
+from r1reward.recipe.files import describe_error
+from r1reward.recipe.sections import PositiveInt, Section
+
+
+class MixSource(Section):
+    """Pairs to draw from: ``rows`` of them, a ``weight`` of ``weighted_rows``, or all."""
+
+    store: Path
+    category: str | None = Field(default=None, description="only the pairs of this category")
+    rows: PositiveInt | None = None
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def one_size(self) -> MixSource:
+        if self.rows is not None and self.weight is not None:
+            raise ValueError(f"{self.store} has rows and a weight: leave one of them out")
+        return self
+
+    @property
+    def name(self) -> str:
+        return f"{self.store}" + (f" ({self.category})" if self.category is not None else "")
+
+
+class MixRecipe(Section):
+    """The composition of a store. ``weighted_rows`` is shared out among the sources with weights."""
+
+    seed: int = 0
+    weighted_rows: PositiveInt | None = None
+    sources: tuple[MixSource, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def weights_have_rows(self) -> MixRecipe:
+        has_weights = any(source.weight is not None for source in self.sources)
+        if has_weights != (self.weighted_rows is not None):
+            raise ValueError("weighted_rows and weights go together: give both, or neither of them")
+        return self
+
+
+def load_mix(path: Path) -> MixRecipe:
+    """Raises ``RecipeError`` naming the file and every setting that is wrong."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path}: no recipe of a mix: {error}") from None
+    return build_mix(settings, str(path))
+
+
+def build_mix(settings: Any, origin: str) -> MixRecipe:
+    try:
+        return MixRecipe.model_validate(settings)
+    except ValidationError as error:
+        problems = "\n".join(f"  {describe_error(MixRecipe, item)}" for item in error.errors())
+        raise RecipeError(f"{origin}:\n{problems}") from None
+
+
+def mix(
+    recipe: MixRecipe, out: Path, on_rows: Callable[[int], None] = lambda num_rows: None
+) -> ImportReport:
+    """Draw without replacement; sources are spread evenly over the store.
+
+    A pair that two sources hold is drawn from the first. Raises ``InputError`` for a source that has
+    fewer pairs than are asked of it.
+    """
+    stores = list(dict.fromkeys(source.store for source in recipe.sources))
+    kept = common_origins(stores)
+    writer = PairWriter(out, common_header(kept), {"mix": recipe.model_dump(mode="json")})
+    writer.claim(resume=False)
+    report = ImportReport()
+    drawn = KeySet()
+    chosen = [
+        choose(source, rows, recipe.seed, drawn)
+        for source, rows in zip(recipe.sources, quotas(recipe), strict=True)
+    ]
+    spread = [
+        spread_rows(source, places, number, kept)
+        for number, (source, places) in enumerate(zip(recipe.sources, chosen, strict=True))
+    ]
+    for _, number, row in heapq.merge(*spread, key=lambda item: item[:2]):
+        report.num_read += 1
+        report.num_written += 1
+        report.preferred[str(row["preferred"])] += 1
+        report.notes[f"from {recipe.sources[number].name}"] += 1
+        writer.add(row)
+        on_rows(report.num_written)
+    writer.finish(report.to_json())
+    return report
+
+
+def quotas(recipe: MixRecipe) -> list[int | None]:
+    """Rows of every source, None for all; largest remainders make the weighted ones add up."""
+    weights = [Fraction(source.weight or 0) for source in recipe.sources]
+    exact = [(recipe.weighted_rows or 0) * weight / (sum(weights) or 1) for weight in weights]
+    rows = [math.floor(share) for share in exact]
+    missing = (recipe.weighted_rows or 0) - sum(rows)
+    by_remainder = sorted(range(len(rows)), key=lambda i: (rows[i] - exact[i], i))
+    for number in by_remainder[:missing]:
+        rows[number] += 1
+    return [
+        rows[number] if source.weight is not None else source.rows
+        for number, source in enumerate(recipe.sources)
+    ]
+
+
+def choose(source: MixSource, num_rows: int | None, seed: int, drawn: KeySet) -> Sequence[int]:
+    """Places of the drawn rows, in order: those whose keys hash lowest, wherever they are stored."""
+    places, ranks, keys = array("q"), array("Q"), array("Q")
+    own = KeySet()
+    for place, (key, category) in enumerate(keys_and_categories(source.store)):
+        wanted = source.category is None or category == source.category
+        if wanted and key not in drawn and own.add(key):
+            places.append(place)
+            keys.append(int(key, 16))
+            ranks.append(derive_seed("mix", seed, key))
+    if num_rows is not None and num_rows > len(places):
+        raise InputError(
+            f"{source.name}: {num_rows:,} pairs are asked for and {len(places):,} are there "
+            "(pairs of earlier sources apart): lower its share, or add pairs"
+        )
+    lowest = np.argsort(np.asarray(ranks), kind="stable")[:num_rows]
+    for index in lowest:
+        drawn.add(f"{keys[index]:016x}")
+    return sorted(places[index] for index in lowest)
+
+
+def spread_rows(
+    source: MixSource, places: Sequence[int], number: int, kept: Origins | None
+) -> Iterator[tuple[float, int, dict[str, Any]]]:
+    """The chosen rows, each with its place between 0 and 1 in the mix."""
+    rows = enumerate(copied_rows(source.store, kept))
+    for index, wanted in enumerate(places):
+        row = next(row for place, (_, row) in rows if place == wanted)
+        yield (index + 0.5) / len(places), number, row

@@ -1,0 +1,278 @@
+"""From a source's pairs to a store: media read and checked, order balanced, every drop counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from r1reward.data.import_report import ImportReport
+from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.media import DataError, FrameRules, ImageLimits, inside, is_animated, load_image
+from r1reward.data.order import derive_seed
+from r1reward.data.prompt import CONTROL_TOKEN
+from r1reward.data.stores.key_set import KeySet
+from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
+from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
+from r1reward.data.video import load_frames
+from r1reward.types import PreferencePair, Slot
+
+# Controls but tab and line ends, and halves of surrogate pairs: they say nothing and break terminals,
+# files and tokenizers.
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+CHUNK_ROWS = 16
+TEXTS = ("question", "response_1", "response_2")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """``embed`` copies media into the store; without it the store holds paths below ``media_root``.
+
+    ``max_chars`` bounds the question and each response; ``seed`` decides which slot is preferred.
+    ``keep_missing`` stores rows whose media are not there yet, with their paths: texts can be looked at,
+    and whoever reads such a row is told which file it lacks.
+    """
+
+    media_root: Path
+    embed: bool = True
+    keep_missing: bool = False
+    seed: int = 0
+    max_chars: int = 50_000
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    frames: FrameRules = field(default_factory=FrameRules)
+    num_threads: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """What the result depends on."""
+        found = asdict(self) | {"media_root": str(self.media_root.resolve())}
+        del found["num_threads"]
+        return found
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pair that may be stored, its row, and what is worth noting of it."""
+
+    row: dict[str, Any]
+    notes: tuple[str, ...]
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    reason: str
+    sentence: str
+    missing: str | None = None
+
+
+def import_pairs(
+    source: Iterable[RawPair | Broken],
+    out: Path,
+    options: ImportOptions,
+    made_by: Mapping[str, Any],
+    on_rows: Callable[[int], None] = lambda num_rows: None,
+    shard_rows: int = SHARD_ROWS,
+) -> ImportReport:
+    """Write the store ``out``, going on from the last whole shard if this import was killed.
+
+    ``source`` must give the same pairs in the same order each time; ``made_by`` names it. ``on_rows``
+    hears how many were read so far. Raises ``InputError`` for a folder that holds something else.
+    """
+    report = ImportReport()
+    header = Header(
+        media_root=None if options.embed else str(options.media_root.resolve()),
+        frames=options.frames,
+    )
+    made_by = {**made_by, "options": options.to_json()}
+    writer = PairWriter(out, header, made_by, lambda: report.to_json(), shard_rows)
+    if (saved := writer.claim(resume=True)) is not None:
+        report = ImportReport.from_json(saved)
+    seen = KeySet()
+    for key in writer.written_keys():
+        seen.add(key)
+    with warnings.catch_warnings():
+        # Pillow comments on what the report counts.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        rest = islice(source, report.num_read, None)
+        for made in in_threads(partial(prepare, options=options), rest, options.num_threads):
+            report.num_read += 1
+            if isinstance(made, Dropped):
+                report.drop(made.reason, made.sentence, made.missing)
+            elif not seen.add(made.row["key"]):
+                report.drop("duplicate", f"{made.row['origin']}: the same pair came before")
+            else:
+                row = preferred_in(made.row, balanced_slot(options.seed, report.num_written))
+                report.num_written += 1
+                report.preferred[str(row["preferred"])] += 1
+                report.notes.update(made.notes)
+                report.miss(made.missing)
+                writer.add(row)
+            on_rows(report.num_read)
+    writer.finish(report.to_json())
+    return report
+
+
+def balanced_slot(seed: int, number: int) -> Slot:
+    """Where the preferred response of the n-th stored row stands: a coin for every two rows.
+
+    The first of two shows what the coin says and the second the other slot, so a store is balanced
+    whatever its size: independent coins put 101 of MM-RLHF-RewardBench's 170 into one slot.
+    """
+    block, second = divmod(number, 2)
+    heads = derive_seed("slot", seed, block) % 2 == 1
+    return 1 if heads != bool(second) else 2
+
+
+def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
+    """The row with its preferred response in this slot."""
+    if row["preferred"] == slot:
+        return row
+    swapped = {"response_1": row["response_2"], "response_2": row["response_1"]}
+    return {**row, **swapped, "preferred": slot}
+
+
+def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped:
+    """A pair read, cleaned and checked, in the order its source gives it."""
+    if isinstance(raw, Broken):
+        return Dropped(raw.kind, f"{raw.origin}: {raw.reason}")
+    try:
+        if raw.preferred is None:
+            raise DataError(f"{raw.origin}: neither response is preferred", "tie")
+        cleaned = clean(raw)
+        was_cleaned = cleaned != raw
+        refuse_long(cleaned, options.max_chars)
+        texts = {name: getattr(cleaned, name) for name in TEXTS}
+        check_row({**texts, "preferred": cleaned.preferred, "images": ()}, raw.origin)
+        cleaned = where_found(cleaned, options.media_root)
+        try:
+            images, missing = read_media(cleaned, options), None
+        except DataError as error:
+            if error.missing is None or not options.keep_missing:
+                raise
+            # Paths stand for the images they lead to, so that rows stay different.
+            paths = (*(item for item in cleaned.images if isinstance(item, str)), raw.video or "")
+            images, missing = tuple(path.encode() for path in paths), error.missing
+        return finish(cleaned, images, options, was_cleaned, missing)
+    except DataError as error:
+        return Dropped(error.reason, str(error), error.missing)
+
+
+def clean(raw: RawPair) -> RawPair:
+    """Without control characters. Media paths stay as they are."""
+    for name in (*TEXTS, "source", "category", "group"):
+        if not isinstance(getattr(raw, name), str):
+            raise DataError(f"{raw.origin}: {name} is no text")
+    return replace(
+        raw,
+        question=CONTROLS.sub("", raw.question),
+        response_1=CONTROLS.sub("", raw.response_1),
+        response_2=CONTROLS.sub("", raw.response_2),
+        source=CONTROLS.sub("", raw.source),
+        category=CONTROLS.sub("", raw.category),
+        group=CONTROLS.sub("", raw.group),
+    )
+
+
+def refuse_long(raw: RawPair, max_chars: int) -> None:
+    for name in TEXTS:
+        if (length := len(getattr(raw, name))) > max_chars:
+            raise DataError(
+                f"{raw.origin}: {name} has {length:,} characters; at most {max_chars:,} are kept",
+                "too long",
+            )
+
+
+def where_found(raw: RawPair, root: Path) -> RawPair:
+    """With an image's other path where a file is there and none at its first."""
+    if not raw.elsewhere:
+        return raw
+
+    def found(item: bytes | str) -> bytes | str:
+        if isinstance(item, bytes) or (other := raw.elsewhere.get(item)) is None:
+            return item
+        is_moved = (
+            not inside(item, raw.origin, root, "image").is_file()
+            and inside(other, raw.origin, root, "image").is_file()
+        )
+        return other if is_moved else item
+
+    return replace(raw, images=tuple(map(found, raw.images)))
+
+
+def read_media(raw: RawPair, options: ImportOptions) -> tuple[bytes, ...]:
+    """The images and then the video's frames, all proven readable."""
+    root, limits, rules = options.media_root, options.limits, options.frames
+    images = tuple(load_image(item, raw.origin, root, limits) for item in raw.images)
+    if raw.video is None:
+        return images
+    return images + load_frames(
+        raw.video, raw.origin, root, rules.num_frames, rules.max_pixels, limits
+    )
+
+
+def finish(
+    raw: RawPair,
+    images: tuple[bytes, ...],
+    options: ImportOptions,
+    was_cleaned: bool,
+    missing: str | None = None,
+) -> Prepared:
+    assert raw.preferred is not None
+    pair = PreferencePair(
+        question=raw.question,
+        images=images,
+        response_1=raw.response_1,
+        response_2=raw.response_2,
+        preferred=raw.preferred,
+        source=raw.source,
+        category=raw.category,
+        group=raw.group,
+    )
+    key = pair_key(pair)
+    meta = CONTROLS.sub("", json.dumps(raw.meta, ensure_ascii=False, default=str))
+    row = pair_row(replace(pair, images=())) | {"key": key, "meta": meta, "origin": raw.origin}
+    if options.embed or not all(isinstance(item, str) for item in raw.images):
+        row["images"] = images
+    else:
+        row |= {"image_paths": raw.images, "video": raw.video}
+    texts = (raw.question, raw.response_1, raw.response_2)
+    found = {
+        "control characters removed": was_cleaned,
+        "literal media token": any(CONTROL_TOKEN.search(text) for text in texts),
+        "first frame of an animation": missing is None and any(map(is_animated, images)),
+        "image missing, kept": missing is not None,
+        "no image": not images,
+    }
+    notes = (*raw.notes, *(note for note, holds in found.items() if holds))
+    return Prepared(row, notes, missing)
+
+
+def in_threads(
+    work: Callable[[RawPair | Broken], Prepared | Dropped],
+    items: Iterable[RawPair | Broken],
+    num_threads: int,
+) -> Iterator[Prepared | Dropped]:
+    """Results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
+    if num_threads == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[list[Prepared | Dropped]]] = deque()
+    iterator = iter(items)
+    with ThreadPoolExecutor(num_threads) as pool:
+        while chunk := list(islice(iterator, CHUNK_ROWS)):
+            waiting.append(pool.submit(lambda rows: list(map(work, rows)), chunk))
+            if len(waiting) > 2 * num_threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()

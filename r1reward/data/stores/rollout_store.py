@@ -1,0 +1,147 @@
+"""Rollouts in Parquet: everything that was sampled, judged and rewarded in a step.
+
+A row refers to its pair by content hash; images stay in the data source. With that source a saved
+batch can be trained on again without any engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from r1reward.data.stores.store import DataError
+from r1reward.types import (
+    Order,
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    Verdict,
+)
+
+SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("order", pa.string()),
+        ("sample_index", pa.int32()),
+        ("seed", pa.int64()),
+        ("label", pa.int8()),
+        ("prompt", pa.string()),
+        ("text", pa.string()),
+        ("analysis", pa.string()),
+        ("choice", pa.int8()),
+        ("well_formed", pa.bool_()),
+        ("reward", pa.float64()),
+        ("result", pa.float64()),
+        ("consistency", pa.float64()),
+        ("format", pa.float64()),
+        ("judge_word", pa.string()),
+        ("position", pa.float64()),  # null in files from before there was one
+        ("finish_reason", pa.string()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("response_token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("policy_versions", pa.list_(pa.int32())),
+    ]
+)
+
+
+def rollout_row(scored: ScoredRollout) -> dict[str, object]:
+    rollout, verdict, reward = scored.rollout, scored.verdict, scored.reward
+    prompt = rollout.request.prompt
+    return {
+        "pair_id": prompt.stored_pair.pair_id,
+        "order": prompt.order,
+        "sample_index": rollout.request.sample_index,
+        "seed": rollout.request.seed,
+        "label": prompt.label,
+        "prompt": prompt.text,
+        "text": rollout.text,
+        "analysis": verdict.analysis,
+        "choice": verdict.choice,
+        "well_formed": verdict.well_formed,
+        "reward": reward.total,
+        "result": reward.result,
+        "consistency": reward.consistency,
+        "format": reward.format,
+        "judge_word": reward.judge_word,
+        "position": reward.position,
+        "finish_reason": rollout.finish_reason,
+        "prompt_token_ids": list(rollout.prompt_token_ids),
+        "response_token_ids": list(rollout.response_token_ids),
+        "logprobs": rollout.logprobs,
+        "policy_versions": rollout.policy_versions.astype(np.int32),
+    }
+
+
+def rollout_path(folder: Path, step: int) -> Path:
+    """The file of the batch that step ``step`` (from 0) trains on; names count from 1."""
+    return folder / f"step-{step + 1:06d}.parquet"
+
+
+def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
+    """Whole file or none: written beside its place and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    table = pa.Table.from_pylist([rollout_row(scored) for scored in rollouts], schema=SCHEMA)
+    pq.write_table(table, temporary)
+    temporary.replace(path)
+
+
+def read_rollouts(
+    path: Path,
+    pairs: Mapping[str, PreferencePair],
+    encode: Callable[[PreferencePair, Order], Prompt],
+) -> list[ScoredRollout]:
+    """The batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
+
+    Raises ``DataError`` for a missing file, a pair that the data source no longer has, or token ids
+    of another tokenizer.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no saved rollouts for this step; lower train.num_steps")
+    rollouts = []
+    for number, row in enumerate(pq.read_table(path, schema=SCHEMA).to_pylist(), start=1):
+        pair = pairs.get(row["pair_id"])
+        if pair is None:
+            raise DataError(
+                f"{path} row {number}: pair {row['pair_id']} is not in data.train; "
+                "name the source these rollouts were made from"
+            )
+        prompt = encode(pair, row["order"])
+        if prompt.num_tokens != len(row["prompt_token_ids"]):
+            raise DataError(
+                f"{path} row {number}: the prompt has {prompt.num_tokens} tokens here and "
+                f"{len(row['prompt_token_ids'])} there; use the model and prompt settings of that run"
+            )
+        rollouts.append(rollout_from_row(row, prompt))
+    return rollouts
+
+
+def rollout_from_row(row: Mapping[str, Any], prompt: Prompt) -> ScoredRollout:
+    rollout = Rollout(
+        request=RolloutRequest(prompt, row["sample_index"], row["seed"]),
+        prompt_token_ids=tuple(row["prompt_token_ids"]),
+        response_token_ids=tuple(row["response_token_ids"]),
+        text=row["text"],
+        logprobs=np.asarray(row["logprobs"], dtype=np.float32),
+        policy_versions=np.asarray(row["policy_versions"], dtype=np.int64),
+        finish_reason=row["finish_reason"],
+    )
+    verdict = Verdict(row["analysis"], row["choice"], row["well_formed"])
+    reward = Reward(
+        row["reward"],
+        row["result"],
+        row["consistency"],
+        row["format"],
+        row["judge_word"],
+        row["position"],
+    )
+    return ScoredRollout(rollout, verdict, reward)

@@ -1,0 +1,166 @@
+"""The consistency judge: does the end of the analysis say what the answer says? (paper, section 4.2)
+
+Three ways to ask, one way to understand the reply. Every failure is an abstention, never a reward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from r1reward.data.prompt import build_judge_prompt
+from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
+from r1reward.recipe.recipe import EngineRecipe
+from r1reward.types import JudgeWord, Slot
+
+if TYPE_CHECKING:
+    from r1reward.engines.vllm_engine import VllmEngine
+
+logger = logging.getLogger(__name__)
+
+CONCLUSION = re.compile(r"\bresponse\s+([12])\s+is\s+better\b", re.IGNORECASE)
+MAX_REPLY_TOKENS = 8
+MAX_CACHED = 100_000
+
+Ask = Callable[[str, int], Awaitable[str]]
+
+
+def rule_word(analysis: str, choice: Slot) -> JudgeWord:
+    """Read 'response N is better' in the last line that says so; both or neither is undecided."""
+    for line in reversed(analysis.splitlines()):
+        named = {int(number) for number in CONCLUSION.findall(line)}
+        if len(named) == 1:
+            return "match" if named == {choice} else "mismatch"
+        if named:
+            return "undecided"
+    return "undecided"
+
+
+def parse_judge_reply(reply: str) -> JudgeWord | None:
+    """Exactly 1 or 0; failing that any 0 is a mismatch, else any 1 a match; None: ask again."""
+    match reply.strip():
+        case "1":
+            return "match"
+        case "0":
+            return "mismatch"
+    if "0" in reply:
+        return "mismatch"
+    if "1" in reply:
+        return "match"
+    return None
+
+
+class ConsistencyJudge:
+    """Asks a model, retries unparsable words, caches by content, abstains on failure."""
+
+    def __init__(
+        self, settings: VllmJudge | OpenAIJudge, ask: Ask, engine: VllmEngine | None = None
+    ) -> None:
+        self.settings = settings
+        self.ask = ask
+        self.engine = engine
+        self.cache: dict[str, asyncio.Task[JudgeWord]] = {}
+
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        settings = self.settings
+        prompt = build_judge_prompt(analysis, choice, settings.template, settings.num_lines)
+        # The task is cached, not the word: equal questions in flight share one call.
+        task = self.cache.get(prompt)
+        if task is None:
+            task = self.cache[prompt] = asyncio.create_task(self.decide(prompt))
+            if len(self.cache) > MAX_CACHED:
+                del self.cache[next(iter(self.cache))]
+        word = await asyncio.shield(task)
+        if word == "abstain":
+            self.cache.pop(prompt, None)
+        return word
+
+    async def sleep(self) -> None:
+        """Leave the GPU, where there is an engine on it."""
+        if self.engine is not None:
+            await asyncio.wrap_future(self.engine.sleep())
+
+    async def wake_up(self) -> None:
+        if self.engine is not None:
+            await asyncio.wrap_future(self.engine.wake_up())
+
+    async def decide(self, prompt: str) -> JudgeWord:
+        for attempt in range(self.settings.max_tries):
+            try:
+                reply = await self.ask(prompt, question_seed(prompt, attempt))
+            except Exception as error:
+                # The one place where any error is caught: a judge must never stop a rollout, and
+                # the loop stops the run when abstentions pass the recipe's share.
+                logger.warning("judge abstains: %s", error)
+                return "abstain"
+            if (word := parse_judge_reply(reply)) is not None:
+                return word
+        logger.warning("judge abstains: no 0 or 1 in %d replies", self.settings.max_tries)
+        return "abstain"
+
+
+def question_seed(prompt: str, attempt: int) -> int:
+    """Every try of every question has its own seed, the same in every run."""
+    digest = hashlib.sha256(f"{attempt}\x00{prompt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def build_judge(recipe: EngineRecipe) -> RuleJudgeEngine | ConsistencyJudge:
+    """The judge the recipe asks for; for ``vllm`` this starts an engine in this process."""
+    match recipe.judge:
+        case None:
+            raise ValueError("the recipe has no judge")
+        case RuleJudge():
+            return RuleJudgeEngine()
+        case OpenAIJudge() as settings:
+            return ConsistencyJudge(settings, endpoint_ask(settings))
+        case VllmJudge() as settings:
+            return ConsistencyJudge(settings, *vllm_ask(recipe, settings))
+
+
+class RuleJudgeEngine:
+    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
+        return rule_word(analysis, choice)
+
+    async def sleep(self) -> None:
+        """Nothing of it is on a GPU."""
+
+    async def wake_up(self) -> None:
+        """Nothing of it is on a GPU."""
+
+
+def endpoint_ask(settings: OpenAIJudge) -> Ask:
+    from r1reward.engines.chat_client import ChatClient, ChatRequest
+
+    client = ChatClient(settings)
+
+    async def ask(prompt: str, seed: int) -> str:
+        request = ChatRequest(prompt, settings.temperature, MAX_REPLY_TOKENS, seed)
+        return (await client.complete(request)).text
+
+    return ask
+
+
+def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> tuple[Ask, VllmEngine]:
+    from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
+    from r1reward.models.processor import PolicyProcessor
+
+    path = recipe.model.path if settings.path == "policy" else settings.path
+    model = recipe.model.model_copy(update={"path": path})
+    processor = PolicyProcessor(model)
+    placement = recipe.placement
+    engine = VllmEngine(model, settings.engine, placement.device, can_sleep=placement.takes_turns)
+
+    async def ask(prompt: str, seed: int) -> str:
+        text = processor.render(prompt, num_images=0)
+        request = EngineRequest(
+            processor.tokenize(text), (), seed, settings.temperature, MAX_REPLY_TOKENS
+        )
+        (future,) = engine.submit([request])
+        return (await asyncio.wrap_future(future)).text
+
+    return ask, engine

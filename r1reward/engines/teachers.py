@@ -1,0 +1,102 @@
+"""Who writes the traces: a chat endpoint, or engines of this cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
+from typing import Protocol
+
+from r1reward.data.prompt import Tags, build_prompt
+from r1reward.engines.chat_client import ChatClient, ChatReply, ChatRequest, PromptRefusedError
+from r1reward.errors import InputError
+from r1reward.interfaces import Generator, Sampling
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.pipeline_sections import EndpointTeacher
+from r1reward.recipe.sections import PromptSection
+from r1reward.types import PreferencePair, RolloutRequest
+
+Admit = Callable[[], Awaitable[None]]
+
+
+class Teacher(Protocol):
+    """``prompt`` says how it is asked, and so how its answers are read."""
+
+    prompt: PromptSection
+
+    async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
+        """The reply about a pair whose responses stand in the slots as they are here.
+
+        ``admit`` is awaited before every request; it may wait or raise. Raises ``EndpointError`` and
+        its kinds.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class EndpointClient:
+    """A teacher behind an OpenAI-compatible endpoint. Images travel as data URLs."""
+
+    def __init__(
+        self,
+        endpoint: EndpointTeacher,
+        prompt: PromptSection,
+        sampling: Sampling,
+        max_retries: int = 4,
+        backoff_s: float = 0.5,
+    ) -> None:
+        self.client = ChatClient(endpoint, max_retries, backoff_s)
+        self.prompt = prompt
+        self.sampling = sampling
+
+    async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
+        tags = Tags(self.prompt.think_tag, self.prompt.answer_tag)
+        text = build_prompt(shown, self.prompt.template, tags)
+        request = ChatRequest(
+            text, self.sampling.temperature, self.sampling.max_new_tokens, seed, shown.images
+        )
+        return await self.client.complete(request, admit)
+
+    async def close(self) -> None:
+        await self.client.http.aclose()
+
+
+class EngineTeacher:
+    """A teacher in engines of our own, one generator each; they are asked in turn."""
+
+    def __init__(
+        self,
+        generators: Sequence[Generator],
+        processor: PolicyProcessor,
+        prompt: PromptSection,
+        sampling: Sampling,
+        max_prompt_tokens: int,
+    ) -> None:
+        self.generators = cycle(generators)
+        self.processor = processor
+        self.prompt = prompt
+        self.sampling = sampling
+        self.max_prompt_tokens = max_prompt_tokens
+
+    async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
+        await admit()
+        try:
+            prompt = self.processor.encode(shown, "stored", self.prompt)
+        except InputError as error:
+            raise PromptRefusedError(str(error)) from error
+        if prompt.num_tokens > self.max_prompt_tokens:
+            raise PromptRefusedError(
+                f"{shown.origin}: a prompt of {prompt.num_tokens} tokens, more than "
+                f"model.max_prompt_tokens ({self.max_prompt_tokens})"
+            )
+        request = RolloutRequest(prompt, 0, seed)
+        [done] = [item async for item in next(self.generators).generate([request], self.sampling)]
+        return ChatReply(
+            text=done.text,
+            finish_reason=done.finish_reason,
+            prompt_tokens=len(done.prompt_token_ids),
+            completion_tokens=len(done.response_token_ids),
+        )
+
+    async def close(self) -> None:
+        """The engines belong to whoever started them."""

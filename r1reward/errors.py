@@ -1,0 +1,19 @@
+"""The errors that end a run, by whose business they are."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says where and what to do."""
+
+
+class ServiceError(RuntimeError):
+    """Something outside of this program failed; the message says what. Its traceback helps nobody."""
+
+
+class StoppedError(RuntimeError):
+    """The user asked for an end; the message says what is done. The same command goes on from there."""
+
+
+class RecipeError(InputError):
+    """A recipe that cannot be used."""

@@ -1,0 +1,105 @@
+"""The evaluated pairs as a reader of the report sees them: texts, the label, small pictures.
+
+One file serves every evaluation of a run. The pictures are for looking at only, so a result folder
+does not carry a second copy of the data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from r1reward.data.images import decode_image
+from r1reward.errors import InputError
+from r1reward.evaluation.items import Item
+from r1reward.types import Slot
+
+MAX_SIDE = 256
+SHOWN_BY_BROWSERS = ("PNG", "JPEG")
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("row_id", pa.string()),
+        ("question", pa.string()),
+        ("response_1", pa.string()),
+        ("response_2", pa.string()),
+        ("preferred", pa.int8()),
+        ("category", pa.string()),
+        ("group", pa.string()),
+        ("thumbnails", pa.list_(pa.binary())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """One row of a benchmark, for people. ``category`` is that of the default mapping.
+
+    ``thumbnails`` are PNG or JPEG files of at most 256 pixels a side, in the order of the images.
+    """
+
+    key: str
+    row_id: str
+    question: str
+    response_1: str
+    response_2: str
+    preferred: Slot
+    category: str
+    group: str
+    thumbnails: tuple[bytes, ...]
+
+
+def write_shown_pairs(path: Path, items: Sequence[Item]) -> None:
+    """Whole file or none: written beside its place and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    rows = [asdict(shown_pair(item)) for item in items]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+    temporary.replace(path)
+
+
+def read_shown_pairs(path: Path) -> list[ShownPair]:
+    """Raises ``InputError`` for a file that cannot be read."""
+    try:
+        rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not the pairs of an evaluation: {error}") from error
+    return [ShownPair(**{**row, "thumbnails": tuple(row["thumbnails"])}) for row in rows]
+
+
+def shown_pair(item: Item) -> ShownPair:
+    pair = item.pair
+    return ShownPair(
+        key=item.key,
+        row_id=item.row_id,
+        question=encodable(pair.question),
+        response_1=encodable(pair.response_1),
+        response_2=encodable(pair.response_2),
+        preferred=pair.preferred,
+        category=encodable(next(iter(item.categories.values()), pair.category)),
+        group=encodable(pair.group),
+        thumbnails=tuple(thumbnail(image) for image in pair.images),
+    )
+
+
+def encodable(text: str) -> str:
+    """Half a surrogate pair, which JSON allows and Parquet does not, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def thumbnail(encoded: bytes) -> bytes:
+    """A small image as it is; a large one, or one of another format, as a JPEG of what models see."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        if max(image.size) <= MAX_SIDE and image.format in SHOWN_BY_BROWSERS:
+            return encoded
+    shown = decode_image(encoded)
+    shown.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    shown.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()

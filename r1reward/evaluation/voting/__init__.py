@@ -1,0 +1,1 @@
+"""Votes of several samples of a row, and when enough of them are drawn."""

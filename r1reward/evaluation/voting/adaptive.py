@@ -1,0 +1,166 @@
+"""Adaptive voting: most rows need few of their K samples, because their first ones agree.
+
+A row asks for samples in the sequence of its schedule until its vote over all K is settled
+(``stopping``). With an error of 0 every verdict is that of all K samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.voting.schedule import sample_schedule
+from r1reward.evaluation.voting.stopping import (
+    expected_samples,
+    next_samples,
+    samples_needed,
+    shares_at_stop,
+    tally,
+)
+from r1reward.types import Order, Slot
+
+Responses = dict[tuple[str, Order, int], Slot | None]
+
+
+@dataclass(frozen=True)
+class AdaptiveSummary:
+    """What adaptive voting saves. Shares are means over rows, of each row's K samples.
+
+    ``replayed``: every row has all K, and the rule was run over them afterwards; else the rows really
+    stopped early. ``majority_share`` is what the response with more votes has of all K (an unreadable
+    sample is no vote for it). ``predicted_share`` is the share of samples that these majorities lead
+    one to expect if a row's samples came in random sequence. A model that clings to a slot uses more
+    than that, its votes changing sides with every sample. Where rows stopped early both rest on
+    estimates of their shares, unbiased if ``error`` is 0 (else the winner may be the wrong one, and its
+    share is too high). ``num_changed`` counts verdicts that are not those of all K,
+    None where only the rule knows.
+    """
+
+    num_rows: int
+    num_samples: int
+    error: float
+    replayed: bool
+    used_share: float
+    predicted_share: float
+    majority_share: float
+    num_changed: int | None
+
+
+def adaptive_summary(
+    items: Sequence[Item],
+    answers: Iterable[Answer],
+    num_samples: int,
+    error: float,
+    orders: OrderMode,
+    seed: int,
+) -> AdaptiveSummary:
+    """From the answers of a full plan (replayed) or of a run that stopped early, at K and ``error``.
+
+    Rows without any answer are left out. Raises ``ValueError`` if a row's answers are not the first
+    ones of its schedule, or end before its vote is settled.
+    """
+    responses: Responses = {answer.place: answer.response for answer in answers}
+    asked = {key for key, _, _ in responses}
+    rows = [
+        scheduled_votes(item, responses, num_samples, orders, seed)
+        for item in items
+        if item.key in asked
+    ]
+    if not rows:
+        raise ValueError("there are no votes to count")
+    if all(len(votes) == num_samples for votes in rows):
+        return replay(rows, error)
+    unfinished = sum(next_samples(votes, num_samples, error) > 0 for votes in rows)
+    if unfinished:
+        raise ValueError(
+            f"{unfinished} of {len(rows)} rows have too few samples for K = {num_samples} at an error "
+            f"of {error}: go on with the evaluation, or ask for a smaller K"
+        )
+    shares = [shares_at_stop(tally(votes), num_samples, error) for votes in rows]
+    for_winner = [
+        share[0] if votes.count(1) >= votes.count(2) else share[1]
+        for votes, share in zip(rows, shares, strict=True)
+    ]
+    predicted = [
+        expected_samples((one * num_samples, two * num_samples, none * num_samples), error)
+        for one, two, none in shares
+    ]
+    return AdaptiveSummary(
+        num_rows=len(rows),
+        num_samples=num_samples,
+        error=error,
+        replayed=False,
+        used_share=sum(map(len, rows)) / len(rows) / num_samples,
+        predicted_share=sum(predicted) / len(rows) / num_samples,
+        majority_share=sum(for_winner) / len(rows),
+        num_changed=None,
+    )
+
+
+def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSummary:
+    """The rule run over rows [N] that have all their K votes."""
+    num_samples = len(rows[0])
+    needed = [samples_needed(votes, error) for votes in rows]
+    counts = [tally(votes) for votes in rows]
+    return AdaptiveSummary(
+        num_rows=len(rows),
+        num_samples=num_samples,
+        error=error,
+        replayed=True,
+        used_share=sum(needed) / len(rows) / num_samples,
+        predicted_share=sum(expected_samples(c, error) for c in counts) / len(rows) / num_samples,
+        majority_share=sum(max(c[:2]) for c in counts) / len(rows) / num_samples,
+        num_changed=sum(
+            verdict(votes[:num]) != verdict(votes) for votes, num in zip(rows, needed, strict=True)
+        ),
+    )
+
+
+def verdict(votes: Sequence[Slot | None]) -> Slot | None:
+    """The response with more votes; None for a tie, with or without votes."""
+    one, two, _ = tally(votes)
+    if one == two:
+        return None
+    return 1 if one > two else 2
+
+
+def scheduled_votes(
+    item: Item, responses: Responses, num_samples: int, orders: OrderMode, seed: int
+) -> list[Slot | None]:
+    """A row's votes in the sequence of its schedule, up to the first that was not asked for.
+
+    Raises ``ValueError`` if a later one was.
+    """
+    places = [(item.key, *place) for place in sample_schedule(item, num_samples, orders, seed)]
+    asked = [place in responses for place in places]
+    num_asked = sum(asked)
+    if not all(asked[:num_asked]) or not num_asked:
+        raise ValueError(
+            f"the answers about row {item.key} are not the first ones of its schedule: orders, seed "
+            "or rows are not those of the evaluation that asked for them"
+        )
+    return [responses[place] for place in places[:num_asked]]
+
+
+def always_asked(
+    items: Sequence[Item],
+    answers: Iterable[Answer],
+    num_samples: int,
+    error: float,
+    orders: OrderMode,
+    seed: int,
+) -> list[Answer]:
+    """The answers that adaptive voting asks for whatever they say: the first of every row.
+
+    Where rows stopped early, means over all answers lean towards the winners of rows; means over
+    these do not.
+    """
+    num_first = next_samples([], num_samples, error)
+    first = {
+        (item.key, *place)
+        for item in items
+        for place in sample_schedule(item, num_first, orders, seed)
+    }
+    return [answer for answer in answers if answer.place in first]

@@ -1,0 +1,195 @@
+"""Voting@K and any-correct@K: the whole curve over K, exactly, from one pool of samples.
+
+A vote is for a response, not for the slot it was shown in. The K samples of a row come half from
+each order; an odd K is the mean over giving its extra one to either order (8 + 7 and 7 + 8), as K = 1
+is the mean over both orders. Alternating by row instead would let a model that always names slot 1
+score anything from 0 to 1 where labels go with row numbers. A row asked in one order only gives all
+K from that order. Instead of drawing subsets, the probability of every vote count is computed
+(hypergeometric): no seed, no sampling noise.
+
+The rules: more votes wins; a tie counts half, what a fair coin would earn; an unreadable sample is
+no vote; a row without any vote is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+
+from r1reward.evaluation.intervals import Interval, bootstrap_by_group
+from r1reward.evaluation.voting.votes import Ballots, RowVotes
+from r1reward.evaluation.voting.weighted import WeightedVotes, weighted_score
+from r1reward.types import Slot
+
+
+@dataclass(frozen=True)
+class VoteOdds:
+    """Probabilities over which K samples are drawn: right, tied, and without any vote."""
+
+    right: float
+    tied: float
+    no_vote: float
+
+    @property
+    def score(self) -> float:
+        return self.right + self.tied / 2
+
+
+@dataclass(frozen=True)
+class VotingPoint:
+    """One K of the curve; intervals are over groups of rows. ``chance`` is a coin's any-correct.
+
+    ``gain`` is by how much the vote beats one sample, paired by row. ``weighted`` is the accuracy of
+    votes weighted by their confidence, None where that is unknown.
+    """
+
+    num_votes: int
+    accuracy: Interval
+    gain: Interval
+    weighted: Interval | None
+    tied_share: float
+    no_vote_share: float
+    any_correct: Interval
+    chance: float
+
+
+@lru_cache(maxsize=10_000)
+def margin_odds(ballots: Ballots, label: Slot, num_drawn: int) -> tuple[np.ndarray, float]:
+    """Odds of right minus wrong votes when drawing without replacement, and of drawing no vote.
+
+    The array [2 * num_drawn + 1] runs over margins from -num_drawn to num_drawn.
+    """
+    right, wrong = ballots.votes_for(label), ballots.votes_for(1 if label == 2 else 2)
+    odds = np.zeros(2 * num_drawn + 1)
+    all_draws = comb(ballots.num_samples, num_drawn)
+    for num_right in range(min(right, num_drawn) + 1):
+        for num_wrong in range(min(wrong, num_drawn - num_right) + 1):
+            num_unreadable = num_drawn - num_right - num_wrong
+            ways = (
+                comb(right, num_right)
+                * comb(wrong, num_wrong)
+                * comb(ballots.unreadable, num_unreadable)
+            )
+            odds[num_drawn + num_right - num_wrong] += ways / all_draws
+    odds.setflags(write=False)  # it is cached
+    return odds, comb(ballots.unreadable, num_drawn) / all_draws
+
+
+def split_odds(row: RowVotes, num_stored: int, num_swapped: int) -> VoteOdds:
+    """Outcome of a majority vote among samples drawn from each order's pool."""
+    if num_stored > row.stored.num_samples or num_swapped > row.swapped.num_samples:
+        raise ValueError(
+            f"row {row.key} has {row.stored.num_samples} samples in the stored and "
+            f"{row.swapped.num_samples} in the swapped order; this vote needs {num_stored} and "
+            f"{num_swapped}: sample more, or lower K"
+        )
+    stored, none_stored = margin_odds(row.stored, row.label, num_stored)
+    swapped, none_swapped = margin_odds(row.swapped, row.label, num_swapped)
+    margins = np.convolve(stored, swapped)
+    centre = num_stored + num_swapped
+    no_vote = none_stored * none_swapped
+    tied = max(0.0, float(margins[centre]) - no_vote)  # a draw without votes has margin 0, too
+    return VoteOdds(float(margins[centre + 1 :].sum()), tied, no_vote)
+
+
+def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
+    """Voting@K of one row. With both orders it needs ceil(K / 2) samples of each."""
+    if num_votes < 1:
+        raise ValueError(f"voting needs at least one vote, not {num_votes}")
+    if not row.swapped.num_samples:
+        return split_odds(row, num_votes, 0)
+    if not row.stored.num_samples:
+        return split_odds(row, 0, num_votes)
+    fewer, more = num_votes // 2, (num_votes + 1) // 2
+    one, other = split_odds(row, more, fewer), split_odds(row, fewer, more)
+    return VoteOdds(
+        (one.right + other.right) / 2,
+        (one.tied + other.tied) / 2,
+        (one.no_vote + other.no_vote) / 2,
+    )
+
+
+def row_score(row: RowVotes, num_votes: int) -> float:
+    """What voting@K is expected to score on one row."""
+    return vote_odds(row, num_votes).score
+
+
+def majority_score(row: RowVotes) -> float:
+    """The vote of all samples a row has, whatever their orders: 1, 0, or a half for a tie.
+
+    For rows that got no common number of samples, as in adaptive voting.
+    """
+    if row.votes_right == row.votes_wrong:
+        return 0.5 if row.votes_right else 0.0
+    return float(row.votes_right > row.votes_wrong)
+
+
+def any_correct(row: RowVotes, num_drawn: int) -> float:
+    """Probability that one of K samples is right: 1 - C(n - c, K) / C(n, K), unbiased for n >= K.
+
+    The n samples are those of both orders together. Raises ``ValueError`` if there are fewer than K.
+    """
+    num_samples = row.num_samples
+    if num_drawn > num_samples:
+        raise ValueError(
+            f"row {row.key} has {num_samples} samples, fewer than K = {num_drawn}: "
+            "sample more, or lower K"
+        )
+    return 1 - comb(num_samples - row.votes_right, num_drawn) / comb(num_samples, num_drawn)
+
+
+def chance_any_correct(num_drawn: int) -> float:
+    """What a coin scores on any-correct@K: 1 - 2^-K, already 99.997 % at K = 15."""
+    return 1 - 0.5**num_drawn
+
+
+def default_vote_counts(num_samples: int) -> list[int]:
+    """The Ks of a curve: 1, 2, every odd number to 15, then odd ones by half more; K itself is last."""
+    counts = [1, 2, *range(3, 16, 2)]
+    while counts[-1] < num_samples:
+        counts.append(counts[-1] * 3 // 2 | 1)
+    return [*(count for count in counts if count < num_samples), num_samples]
+
+
+def voting_curve(
+    rows: Sequence[RowVotes],
+    vote_counts: Sequence[int],
+    num_bootstrap: int,
+    seed: int = 0,
+    weights: Sequence[WeightedVotes] | None = None,
+) -> list[VotingPoint]:
+    """Voting@K and any-correct@K for every K asked for. Raises ``ValueError`` if a pool is too small.
+
+    ``weights`` are the same rows' votes with their confidences, if these are known.
+    """
+    if not rows:
+        raise ValueError("there are no votes to count")
+    assert weights is None or [row.key for row in rows] == [row.key for row in weights]
+    groups = [row.group for row in rows]
+
+    def interval(values: Sequence[float]) -> Interval:
+        return bootstrap_by_group(values, groups, num_bootstrap, seed)
+
+    single = [row_score(row, 1) for row in rows]
+    points = []
+    for num_votes in vote_counts:
+        odds = [vote_odds(row, num_votes) for row in rows]
+        points.append(
+            VotingPoint(
+                num_votes=num_votes,
+                accuracy=interval([item.score for item in odds]),
+                gain=interval([item.score - one for item, one in zip(odds, single, strict=True)]),
+                weighted=interval([weighted_score(w, num_votes, seed) for w in weights])
+                if weights
+                else None,
+                tied_share=sum(item.tied for item in odds) / len(odds),
+                no_vote_share=sum(item.no_vote for item in odds) / len(odds),
+                any_correct=interval([any_correct(row, num_votes) for row in rows]),
+                chance=chance_any_correct(num_votes),
+            )
+        )
+    return points

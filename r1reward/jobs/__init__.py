@@ -1,0 +1,1 @@
+"""A recipe as a job of a Ray cluster."""

@@ -1,0 +1,1 @@
+"""The policy as a Hugging Face model: families, processor, log-probs, adapters."""

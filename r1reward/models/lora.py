@@ -1,0 +1,72 @@
+"""Low-rank adapters on the language model's projections (LoRA, Hu et al. 2021, section 4.1).
+
+Adapted layers keep their weights' names, so that what is published and exported has the names and
+shapes of the plain model, with the adapters merged in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from r1reward.recipe.learner_sections import LoraSection
+
+
+class LoraLinear(nn.Linear):
+    """W x + alpha / rank * B A x. B starts at 0, so the layer starts as the one it replaces."""
+
+    lora_a: nn.Parameter
+    lora_b: nn.Parameter
+    scale: float
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        low_rank = F.linear(F.linear(inputs, self.lora_a), self.lora_b)
+        return F.linear(inputs, self.weight, self.bias) + self.scale * low_rank
+
+    @classmethod
+    def replacing(
+        cls, linear: nn.Linear, settings: LoraSection, generator: torch.Generator
+    ) -> LoraLinear:
+        """Take over an existing layer's parameters and add an adapter of their dtype and device."""
+        new = cls(1, 1, bias=False, device="meta")
+        new.in_features, new.out_features = linear.in_features, linear.out_features
+        new.weight, new.bias = linear.weight, linear.bias
+        a_RI = linear.weight.new_empty(settings.rank, linear.in_features)
+        nn.init.kaiming_uniform_(a_RI, a=math.sqrt(5), generator=generator)
+        new.lora_a = nn.Parameter(a_RI)
+        new.lora_b = nn.Parameter(linear.weight.new_zeros(linear.out_features, settings.rank))
+        new.scale = settings.alpha / settings.rank
+        return new
+
+
+def add_lora(model: Qwen2_5_VLForConditionalGeneration, settings: LoraSection, seed: int) -> None:
+    """Freeze the model (still on the CPU) and adapt the language model's target layers, in place."""
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    for path, module in list(model.model.language_model.named_modules()):
+        parent, _, name = path.rpartition(".")
+        if name in settings.targets:
+            adapted = LoraLinear.replacing(module, settings, generator)
+            setattr(model.model.language_model.get_submodule(parent), name, adapted)
+
+
+def with_adapters(name: str, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+    """A parameter of the plain model, with the two adapter matrices that change it if there are."""
+    layer, _, kind = name.rpartition(".")
+    adapters = [f"{layer}.lora_a", f"{layer}.lora_b"] if kind == "weight" else []
+    return [parameters[key] for key in (name, *adapters) if key in parameters]
+
+
+def merged(weight_and_adapters: list[nn.Parameter], settings: LoraSection | None) -> torch.Tensor:
+    """W + alpha / rank * B A in float32, rounded once to the weight's dtype."""
+    weight, *adapters = (parameter.detach() for parameter in weight_and_adapters)
+    if not adapters:
+        return weight
+    assert settings is not None, "adapters come from learner.lora"
+    a_RI, b_OR = (adapter.float() for adapter in adapters)
+    return (weight.float() + settings.alpha / settings.rank * (b_OR @ a_RI)).to(weight.dtype)

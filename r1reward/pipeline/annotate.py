@@ -1,0 +1,189 @@
+"""Cold start: a teacher writes traces, and the number of its attempts tells how hard a pair is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from rich.console import Console
+
+from r1reward.actors.launch import running_system
+from r1reward.actors.rollout import RolloutGroup
+from r1reward.data.attempts import Annotation, count_levels, put_in_order, read_annotations
+from r1reward.engines.teachers import EndpointClient, EngineTeacher, Teacher
+from r1reward.errors import ServiceError
+from r1reward.interfaces import Generator, Sampling
+from r1reward.models.processor import PolicyProcessor
+from r1reward.pipeline.annotation import Annotating, annotate
+from r1reward.pipeline.progress import counting_bar
+from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.derive import attempts_file
+from r1reward.recipe.engine_sections import RolloutSection
+from r1reward.recipe.pipeline_sections import (
+    AnnotateSection,
+    EndpointTeacher,
+    ShapesTeacher,
+    VllmTeacher,
+)
+from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.recipe.sections import PromptSection, ShapesSource
+from r1reward.runs.manifest import pairs_hash, stage_record
+from r1reward.types import PreferencePair
+
+# What may be changed between two runs without making the answers that are there worthless.
+HOW_IT_IS_ASKED = {"url", "api_key_env", "timeout_s", "max_concurrent", "engine", "num_actors"}
+
+
+class AnnotationStoppedError(ServiceError):
+    """The stage ended before every pair was annotated; what was answered is kept."""
+
+
+async def annotate_stage(recipe: Recipe, console: Console) -> None:
+    """Ask until every pair has a difficulty, and print how many pairs have which.
+
+    Raises ``AnnotationStoppedError`` when pairs are left, with the reason.
+    """
+    section = recipe.annotate
+    assert section is not None
+    pairs = load_pairs(recipe.data.train)
+    pair_ids = [pair.pair_id for pair in pairs]
+    record = stage_record(recipe, "annotate")
+    path = attempts_file(recipe)
+    if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
+        console.print(f"annotate is complete: {record.folder}", highlight=False)
+        return
+    started = time.monotonic()
+    async with running_teacher_of(recipe, section, pairs) as teacher:
+        with progress_bar(len(set(pair_ids))) as progress:
+            done = await annotate(section, teacher, pairs, path, recipe.seed, progress)
+    found = read_annotations(path, section.max_attempts)
+    ours = [found[pair_id] for pair_id in dict.fromkeys(pair_ids) if pair_id in found]
+    num_left = len(set(pair_ids)) - sum(result.difficulty is not None for result in ours)
+    print_levels(console, section, ours, done, time.monotonic() - started)
+    if done.stopped:
+        raise AnnotationStoppedError(done.stopped)
+    num_askable = num_left - done.num_refused
+    if num_askable > 0:
+        raise AnnotationStoppedError(
+            f"{num_askable} pairs got no answer from the teacher; run it again to ask for them"
+        )
+    put_in_order(path, pair_ids)
+    record.finish([path.name])
+    console.print(f"attempts {path}", highlight=False)
+
+
+def settings_of(recipe: Recipe, section: AnnotateSection) -> dict[str, object]:
+    """What the answers depend on."""
+    teacher = section.teacher.model_dump(mode="json", exclude=HOW_IT_IS_ASKED)
+    return {
+        "seed": recipe.seed,
+        "annotate": {
+            "teacher": teacher,
+            "prompt": (section.prompt or recipe.prompt).model_dump(mode="json"),
+            "temperature": section.temperature,
+            "max_attempts": section.max_attempts,
+            "max_tokens": section.max_tokens,
+        },
+    }
+
+
+@asynccontextmanager
+async def running_teacher_of(
+    recipe: Recipe, section: AnnotateSection, pairs: Sequence[PreferencePair]
+) -> AsyncIterator[Teacher]:
+    """The teacher that the recipe names, while it is needed."""
+    prompt = section.prompt or recipe.prompt
+    sampling = Sampling(section.temperature, section.max_tokens)
+    match section.teacher:
+        case EndpointTeacher() as endpoint:
+            yield EndpointClient(endpoint, prompt, sampling)
+        case ShapesTeacher() as scripted:
+            with scripted_endpoint(recipe, scripted, prompt) as endpoint:
+                yield EndpointClient(endpoint, prompt, sampling)
+        case VllmTeacher() as settings:
+            async with engine_teacher(recipe, settings, prompt, sampling) as teacher:
+                yield teacher
+
+
+@contextmanager
+def scripted_endpoint(
+    recipe: Recipe, teacher: ShapesTeacher, prompt: PromptSection
+) -> Iterator[EndpointTeacher]:
+    """The miniature's teacher behind a real endpoint on a free port of this machine."""
+    from r1reward.shapes.pairs import make_scenes_and_pairs
+    from r1reward.shapes.teacher import make_book, running_teacher
+
+    source = recipe.data.train
+    assert isinstance(source, ShapesSource) and source.split in ("train", "heldout")
+    made = make_scenes_and_pairs(source.split, source.num_pairs, source.seed)
+    noise = {3: teacher.noise_easy, 2: teacher.noise_medium, 1: teacher.noise_hard}
+    with running_teacher(make_book(made, prompt.template), noise) as url:
+        yield EndpointTeacher(
+            type="openai", url=url, model="shapes-teacher", max_concurrent=teacher.max_concurrent
+        )
+
+
+@asynccontextmanager
+async def engine_teacher(
+    recipe: Recipe, teacher: VllmTeacher, prompt: PromptSection, sampling: Sampling
+) -> AsyncIterator[EngineTeacher]:
+    """Engines of this cluster that hold the teacher's weights."""
+    changes = {"path": teacher.path, "max_new_tokens": sampling.max_new_tokens}
+    engines = EngineRecipe(
+        name=recipe.name,
+        seed=recipe.seed,
+        run_dir=recipe.run_dir,
+        model=recipe.model.model_copy(update=changes),
+        prompt=prompt,
+        rollout=RolloutSection(num_actors=teacher.num_actors, engine=teacher.engine),
+        placement=recipe.placement,
+    )
+    processor = PolicyProcessor(engines.model)
+    async with running_system(engines, processor, ["rollout"]) as system:
+        assert system.generator is not None
+        generators: list[Generator] = [system.generator]
+        if isinstance(system.generator, RolloutGroup):
+            retries = engines.rollout.max_retries
+            generators = [RolloutGroup([actor], retries) for actor in system.generator.actors]
+        limit = engines.model.max_prompt_tokens
+        yield EngineTeacher(generators, processor, prompt, sampling, limit)
+
+
+@contextmanager
+def progress_bar(num_pairs: int) -> Iterator[Callable[[Annotating], None]]:
+    """Pairs, time left and money spent, on standard error."""
+    with counting_bar("annotating") as move:
+
+        def progress(outcome: Annotating) -> None:
+            spent = f"cost {outcome.spent:.2f}" if outcome.spent else ""
+            move(outcome.num_known + outcome.num_pairs, num_pairs, spent)
+
+        yield progress
+
+
+def print_levels(
+    console: Console,
+    section: AnnotateSection,
+    annotations: Sequence[Annotation],
+    done: Annotating,
+    seconds: float,
+) -> None:
+    counts = count_levels(annotations, section.max_attempts)
+    levels = [
+        f"{count} after {level}"
+        for level, count in counts.items()
+        if level in range(1, section.max_attempts + 1)
+    ]
+    failed = counts[section.max_attempts + 1]
+    levels.append(f"{failed} failed")
+    console.print(f"agreed   {', '.join(levels)} (attempts)", highlight=False)
+    billed = [a for annotation in annotations for a in annotation.attempts]
+    tokens = sum((a.prompt_tokens or 0) + (a.completion_tokens or 0) for a in billed)
+    cost = f", cost {done.spent:.2f} in all" if done.spent else ""
+    console.print(
+        f"answers  {done.num_answers} new in {seconds:.0f} s, {len(billed)} in all, "
+        f"{tokens:,} tokens{cost}; {done.num_failed_calls} calls failed, "
+        f"{done.num_refused} prompts refused",
+        highlight=False,
+    )

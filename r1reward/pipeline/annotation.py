@@ -1,0 +1,274 @@
+"""Put pairs to a teacher until it agrees with their labels, or has tried often enough.
+
+Every answer is written down as it arrives and never asked for again, so a killed run goes on at the
+next attempt of each pair. An unreadable answer is a wrong attempt; a call without an answer is none:
+its pair stays unfinished and is asked about again by the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1reward.data.attempts import Attempt, append_attempt, difficulty_of, read_attempts
+from r1reward.data.order import derive_seed
+from r1reward.data.prompt import Tags
+from r1reward.data.stores.pair_store import distinct_pairs
+from r1reward.data.verdict import parse_verdict
+from r1reward.engines.chat_client import (
+    ChatReply,
+    EndpointError,
+    EndpointRefusedError,
+    PromptRefusedError,
+)
+from r1reward.engines.request_limits import Budget, RateLimiter
+from r1reward.engines.teachers import Teacher
+from r1reward.errors import InputError
+from r1reward.recipe.pipeline_sections import AnnotateSection
+from r1reward.types import Order, PreferencePair
+
+logger = logging.getLogger(__name__)
+
+# Failed calls in a row before the teacher counts as gone.
+MAX_FAILED_IN_A_ROW = 16
+# If nothing but refusals ever came back by then, the settings are wrong rather than the prompts.
+MAX_FIRST_REFUSALS = 16
+
+
+class StoppedError(Exception):
+    """Raised into a call that has not gone out yet."""
+
+
+@dataclass
+class Annotating:
+    """How a run went. ``spent`` includes earlier runs; ``stopped`` says why it ended early.
+
+    ``num_known`` pairs were finished before, ``num_pairs`` were taken up by this run.
+    """
+
+    spent: float
+    num_known: int = 0
+    num_pairs: int = 0
+    num_answers: int = 0
+    num_failed_calls: int = 0
+    num_refused: int = 0
+    stopped: str = ""
+
+
+async def annotate(
+    settings: AnnotateSection,
+    teacher: Teacher,
+    pairs: Iterable[PreferencePair],
+    path: Path,
+    seed: int,
+    progress: Callable[[Annotating], None] = lambda outcome: None,
+) -> Annotating:
+    """Ask for every attempt that ``path`` lacks. A budget that is spent ends the run, see ``stopped``.
+
+    ``progress`` is called whenever a pair is done with.
+
+    Raises ``EndpointError`` when the teacher refuses everything or does not answer any more, and
+    ``InputError`` for a budget that cannot be kept; what was answered is in the file then as well.
+    """
+    if settings.temperature == 0:
+        logger.warning(
+            "annotate.temperature is 0: attempts are hardly independent, and their number says "
+            "little about difficulty; set it to 1"
+        )
+    with only_writer(path):
+        session = Session(settings, teacher, path, seed, progress)
+        todo = session.unfinished(pairs)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(settings.teacher.max_concurrent):
+                    group.create_task(session.work(todo))
+        finally:
+            await teacher.close()
+    if session.error is not None:
+        raise session.error
+    session.outcome.spent = session.budget.spent
+    return session.outcome
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Two runs on one file would pay for the same attempts. The system lets go of a killed run's lock."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{path}: another run is writing here; wait for it or stop it"
+            ) from None
+        yield
+
+
+class Session:
+    """One run's state. Workers draw from one iterator of pairs, so few pairs are held at a time."""
+
+    def __init__(
+        self,
+        settings: AnnotateSection,
+        teacher: Teacher,
+        path: Path,
+        seed: int,
+        progress: Callable[[Annotating], None],
+    ) -> None:
+        self.settings = settings
+        self.teacher = teacher
+        self.path = path
+        self.seed = seed
+        self.progress = progress
+        self.known = read_attempts(path)
+        earlier = [attempt for attempts in self.known.values() for attempt in attempts]
+        self.budget = Budget(
+            settings,
+            spent=sum(self.cost_of(attempt) for attempt in earlier),
+            dearest_prompt=max((attempt.prompt_tokens or 0 for attempt in earlier), default=0),
+        )
+        self.limiter = RateLimiter(settings.requests_per_minute)
+        self.outcome = Annotating(spent=self.budget.spent)
+        self.ever_answered = bool(earlier)
+        self.failed_in_a_row = 0
+        self.error: Exception | None = None
+
+    def cost_of(self, attempt: Attempt) -> float:
+        """At the price it was bought for; attempts from before there were prices at today's."""
+        cost = attempt.cost
+        if cost is None:
+            cost = self.settings.cost(attempt.prompt_tokens, attempt.completion_tokens)
+        if cost is None and self.settings.max_cost is not None:
+            raise InputError(
+                "annotate.max_cost cannot be kept: the teacher tells no token counts (usage) with "
+                "its answers; remove max_cost"
+            )
+        return cost or 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.error is not None or bool(self.outcome.stopped)
+
+    def unfinished(self, pairs: Iterable[PreferencePair]) -> Iterator[tuple[str, PreferencePair]]:
+        """Each pair once, however often it is repeated."""
+        for _, pair_id, pair in distinct_pairs(pairs):
+            attempts = self.known.get(pair_id, [])
+            if difficulty_of(attempts, self.settings.max_attempts) is None:
+                yield pair_id, pair
+            else:
+                self.outcome.num_known += 1
+
+    async def admit(self) -> None:
+        """Before every request. Calls that have gone out by then are waited for and written down."""
+        await self.limiter.wait()
+        if self.is_over:
+            raise StoppedError
+
+    async def work(self, todo: Iterator[tuple[str, PreferencePair]]) -> None:
+        while not self.is_over and (task := next(todo, None)) is not None:
+            pair_id, pair = task
+            attempts = self.known.setdefault(pair_id, [])
+            while difficulty_of(attempts, self.settings.max_attempts) is None:
+                attempt = await self.paid(pair_id, pair, number=len(attempts) + 1)
+                if attempt is None:
+                    break
+                attempts.append(attempt)
+            self.outcome.num_pairs += 1
+            self.outcome.spent = self.budget.spent
+            self.progress(self.outcome)
+
+    async def paid(self, pair_id: str, pair: PreferencePair, number: int) -> Attempt | None:
+        """One attempt within the budget; None when there is no answer."""
+        reserved = await self.budget.reserve()
+        if reserved is None:
+            self.outcome.stopped = (
+                f"stopped at the budget: {self.budget.spent:.4f} of annotate.max_cost "
+                f"{self.settings.max_cost} are spent and another call may not fit; raise max_cost "
+                "and run again to go on"
+            )
+            return None
+        cost, prompt_tokens = 0.0, 0
+        try:
+            attempt = await self.ask(pair_id, pair, number)
+            if attempt is not None:
+                prompt_tokens = attempt.prompt_tokens or 0
+                cost = self.cost_of(attempt)
+        except InputError as error:
+            self.error = error
+            attempt = None
+        finally:
+            await self.budget.settle(reserved, cost, prompt_tokens)
+        return attempt
+
+    async def ask(self, pair_id: str, pair: PreferencePair, number: int) -> Attempt | None:
+        order = coin(self.seed, pair_id)
+        shown = pair if order == "stored" else pair.swapped()
+        # Servers differ in the range they take; 31 bits fit everywhere.
+        seed = derive_seed(self.seed, "annotate", pair_id, number) % 2**31
+        reply = await self.complete(shown, seed)
+        if reply is None:
+            return None
+        prompt = self.teacher.prompt
+        tags = Tags(prompt.think_tag, prompt.answer_tag)
+        verdict = parse_verdict(reply.text, tags, prompt.format_mode)
+        attempt = Attempt(
+            pair_id=pair_id,
+            number=number,
+            order=order,
+            seed=seed,
+            text=reply.text,
+            choice=verdict.choice,
+            agreed=verdict.choice == shown.preferred,
+            well_formed=verdict.well_formed,
+            truncated=reply.finish_reason == "length",
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=self.settings.cost(reply.prompt_tokens, reply.completion_tokens),
+        )
+        append_attempt(self.path, attempt)
+        self.outcome.num_answers += 1
+        return attempt
+
+    async def complete(self, shown: PreferencePair, seed: int) -> ChatReply | None:
+        """None when there is no answer: the pair waits for the next run."""
+        try:
+            reply = await self.teacher.answer(shown, seed, self.admit)
+        except StoppedError:
+            return None
+        except EndpointRefusedError as error:
+            self.error = error
+            return None
+        except PromptRefusedError as error:
+            self.count_refusal(error)
+            return None
+        except EndpointError as error:
+            self.count_failure(error)
+            return None
+        self.failed_in_a_row = 0
+        self.ever_answered = True
+        return reply
+
+    def count_refusal(self, error: PromptRefusedError) -> None:
+        self.outcome.num_refused += 1
+        logger.warning("refused, not counted as an attempt: %s", error)
+        if not self.ever_answered and self.outcome.num_refused >= MAX_FIRST_REFUSALS:
+            self.error = error
+
+    def count_failure(self, error: EndpointError) -> None:
+        self.outcome.num_failed_calls += 1
+        logger.warning("no answer, not counted as an attempt: %s", error)
+        self.failed_in_a_row += 1
+        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            self.error = EndpointError(
+                f"the teacher left {self.failed_in_a_row} calls in a row without an answer, the "
+                f"last with: {error}; what it answered is kept, run again to go on"
+            )
+
+
+def coin(seed: int, pair_id: str) -> Order:
+    """In which order the pair is shown, in all of its attempts."""
+    return "swapped" if derive_seed(seed, "annotate order", pair_id) % 2 else "stored"

@@ -1,0 +1,120 @@
+"""The last stage: every model of the pipeline on the same benchmarks, side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from r1reward.actors.placement import ray_session
+from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
+from r1reward.evaluation.side_by_side import HEADINGS, lines, title
+from r1reward.pipeline.evaluate import evaluate_model, load_bench
+from r1reward.pipeline.sft import model_hash
+from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
+from r1reward.recipe.recipe import Recipe
+from r1reward.runs.atomic import write_whole
+from r1reward.runs.manifest import pairs_hash, stage_record
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "summary.md"
+Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
+
+
+async def final_stage(recipe: Recipe, console: Console) -> None:
+    """Evaluate every model, write the table into the stage's folder, and print it."""
+    assert recipe.final is not None
+    benches = {bench.name: load_bench(bench) for bench in recipe.final.benches}
+    inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
+    for name, bench in benches.items():
+        inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
+    used = {"seed", "model", "prompt", "judge", "reward", "final"}
+    record = stage_record(recipe, "eval")
+    is_complete = record.begin(recipe.model_dump(mode="json", include=used), inputs)
+    if not is_complete:
+        with ray_session(recipe):
+            for bench_section in recipe.final.benches:
+                for model in models(recipe):
+                    logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
+                    one = final_recipe(recipe, model, bench_section)
+                    await evaluate_model(one, Console(quiet=True))
+    shown = list(tables(recipe))
+    if not is_complete:
+        write_whole(record.folder / SUMMARY, markdown(shown))
+        write_whole(record.folder / "summary.json", json.dumps(numbers(recipe), indent=1) + "\n")
+        results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
+        record.finish([SUMMARY, "summary.json", *results])
+    for heads, rows in shown:
+        console.print(terminal_table(heads, rows))
+    console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
+
+
+def model_hashes(recipe: Recipe) -> dict[ModelName, str]:
+    """Raises ``InputError`` where a stage that makes a model is not complete."""
+    found: dict[ModelName, str] = {"base": model_hash(recipe.model.path)}
+    if recipe.sft is not None:
+        found["sft"] = stage_record(recipe, "sft").output("model")
+    found["rl"] = stage_record(recipe, "train").output("model")
+    return found
+
+
+def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
+    root = stage_folder(recipe, "eval") / bench
+    return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
+
+
+def tables(recipe: Recipe) -> Iterator[Headed]:
+    """A table for each benchmark."""
+    assert recipe.final is not None
+    for bench in recipe.final.benches:
+        found = evaluations(recipe, bench.name)
+        conditions = next(iter(found.values())).conditions
+        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
+        rows = lines(found, recipe.final.bootstrap_samples)
+        yield heads, [[line.label, *line.cells] for line in rows]
+
+
+def markdown(shown: Sequence[Headed]) -> str:
+    parts = []
+    for heads, rows in shown:
+        table = [heads, ["---"] * len(heads), *rows]
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in table))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Intervals stand below their numbers, so that the table fits a narrow terminal."""
+    title, *models = heads
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for model in models:
+        table.add_column(model, justify="right")
+    for label, *cells in rows:
+        table.add_row(label, *(cell.replace(" [", "\n[") for cell in cells))
+    return table
+
+
+def numbers(recipe: Recipe) -> dict[str, object]:
+    """The table's numbers for other programs: by benchmark and model, intervals as [low, high]."""
+    assert recipe.final is not None
+    found: dict[str, object] = {}
+    for bench in recipe.final.benches:
+        found[bench.name] = {
+            model: {
+                "accuracy": one.accuracy.value,
+                "accuracy_interval": [one.accuracy.low, one.accuracy.high],
+                "voting": {point.num_votes: point.accuracy.value for point in one.voting},
+                "both_right": one.audit.both_right_share,
+                "slot_1_rate": one.audit.slot_1_rate,
+                "consistency": one.parts.consistency,
+                "num_tokens": one.parts.num_tokens,
+            }
+            for model, one in evaluations(recipe, bench.name).items()
+        }
+    return found

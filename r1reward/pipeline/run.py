@@ -1,0 +1,86 @@
+"""``r1reward run``: every stage of the recipe in turn. What is complete is skipped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from rich.console import Console
+
+from r1reward.errors import InputError
+from r1reward.pipeline.annotate import annotate_stage
+from r1reward.pipeline.final import final_stage
+from r1reward.pipeline.rl import rl_stage
+from r1reward.pipeline.select import select_stage
+from r1reward.pipeline.sft import sft_stage
+from r1reward.pipeline.train import train
+from r1reward.recipe.derive import StageName, is_pipeline, planned_stages
+from r1reward.recipe.files import dump_recipe
+from r1reward.recipe.recipe import Recipe
+from r1reward.report.build import build_report
+from r1reward.runs.atomic import write_whole
+from r1reward.runs.folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+STAGES: dict[StageName, Callable[[Recipe, Console], Awaitable[None]]] = {
+    "annotate": annotate_stage,
+    "sft": sft_stage,
+    "select": select_stage,
+    "train": rl_stage,
+    "eval": final_stage,
+}
+
+# The section that a stage needs, and what to do.
+MISSING: dict[StageName, str] = {
+    "annotate": "annotate: add it to name a teacher",
+    "sft": "sft: add it to fine-tune on a teacher's traces",
+    "select": "select: add it to choose the pairs for RL",
+    "eval": "final: add it to name benchmarks, or evaluate one model with `r1reward eval --model MODEL "
+    "--bench BENCH`",
+}
+
+
+async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
+    """One stage alone; the last one ends with the report of them all.
+
+    Raises ``InputError`` if a stage that it builds on is not complete.
+    """
+    if stage == "train" and not is_pipeline(recipe):
+        await train(recipe, console)
+        return
+    if stage not in planned_stages(recipe):
+        raise InputError(f"the recipe has no section {MISSING[stage]}")
+    claim_folder(recipe)
+    await STAGES[stage](recipe, console)
+    if stage == planned_stages(recipe)[-1]:
+        console.print(f"report   {build_report(recipe.run_dir, None)}", highlight=False)
+
+
+def claim_folder(recipe: Recipe) -> None:
+    """The pipeline's run folder with the newest recipe; what each stage was made from it says itself."""
+    folder = RunFolder(recipe.run_dir)
+    if folder.metrics.exists() or folder.checkpoints.exists():
+        raise InputError(f"{folder.root} holds a training run: choose another run_dir")
+    if (folder.root / "answers.jsonl").exists():
+        raise InputError(f"{folder.root} holds an evaluation: choose another run_dir")
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        write_whole(folder.recipe, dump_recipe(recipe))
+    except OSError as error:
+        raise InputError(f"{folder.root} cannot be written: {error.strerror}") from error
+
+
+async def run_all(recipe: Recipe, console: Console) -> None:
+    """Raises ``InputError`` before anything starts for a recipe of RL alone."""
+    if not is_pipeline(recipe):
+        raise InputError(
+            "the recipe has none of the sections annotate, sft, select and final: `r1reward train` runs "
+            "it, or add the stages that you want"
+        )
+    for stage in planned_stages(recipe):
+        started = time.monotonic()
+        logger.info("stage %s", stage)
+        await run_stage(recipe, stage, console)
+        logger.info("stage %s took %.0f s", stage, time.monotonic() - started)

@@ -1,0 +1,94 @@
+"""A recipe taken apart: what each part of a running system is started with.
+
+Engines, actors and the launcher get these and never a whole recipe, so that whatever has them can start
+a part: a training run, an evaluation, a teacher, a benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1reward.recipe.engine_sections import (
+    EngineSection,
+    JudgeSection,
+    PlacementSection,
+    RolloutSection,
+    VllmJudge,
+)
+from r1reward.recipe.learner_sections import (
+    AlgorithmSection,
+    LearnerSection,
+    NoCorrection,
+    SequenceMask,
+    TokenIs,
+)
+from r1reward.recipe.sections import ModelSection
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """An engine that samples from a model. ``can_sleep``: it leaves its GPU while others work there."""
+
+    model: ModelSection
+    engine: EngineSection
+    placement: PlacementSection
+
+    @property
+    def can_sleep(self) -> bool:
+        return self.placement.takes_turns
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """The engines that sample rollouts. ``max_retries``: restarts of one that died."""
+
+    num_actors: int
+    max_retries: int
+    engine: EngineSettings
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """``engine`` is there for a judge that is a model in an engine of its own."""
+
+    judge: JudgeSection
+    engine: EngineSettings | None
+    placement: PlacementSection
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """The learner's ranks. ``num_updates`` is the length of the learning rate's schedule.
+
+    ``scratch`` is a folder of each rank's node, ``shares_folder`` whether the loop sees the same disk.
+    """
+
+    model: ModelSection
+    learner: LearnerSection
+    algorithm: AlgorithmSection
+    rollout_correction: NoCorrection | TokenIs | SequenceMask
+    num_updates: int
+    seed: int
+    placement: PlacementSection
+    scratch: Path
+    shares_folder: bool = True
+
+
+def rollout_settings(
+    model: ModelSection, rollout: RolloutSection, placement: PlacementSection
+) -> RolloutSettings:
+    """The engines that a recipe's rollout section describes, for this model."""
+    engine = EngineSettings(model, rollout.engine, placement)
+    return RolloutSettings(rollout.num_actors, rollout.max_retries, engine)
+
+
+def judge_settings(
+    judge: JudgeSection, model: ModelSection, placement: PlacementSection
+) -> JudgeSettings:
+    """The one place where ``judge.path: policy`` becomes the model that the recipe starts from."""
+    if not isinstance(judge, VllmJudge):
+        return JudgeSettings(judge, None, placement)
+    path = model.path if judge.path == "policy" else judge.path
+    judged_by = type(model).model_validate(model.model_dump() | {"path": path})
+    return JudgeSettings(judge, EngineSettings(judged_by, judge.engine, placement), placement)

@@ -1,0 +1,183 @@
+"""The sections of a recipe for what samples and judges, and for who runs where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from r1reward.recipe.sections import PositiveInt, Section, Share
+
+
+class EngineSection(Section):
+    """One vLLM engine. What is None is left to vLLM."""
+
+    tensor_parallel_size: PositiveInt = 1
+    gpu_memory_utilization: Share = 0.9
+    kv_cache_memory_mb: PositiveInt | None = None
+    max_num_seqs: PositiveInt = 256
+    max_num_batched_tokens: PositiveInt | None = None
+    enforce_eager: bool = False
+    block_size: PositiveInt | None = None
+    mm_processor_cache_gb: float = Field(default=4, ge=0)
+
+
+class DynamicSamplingSection(Section):
+    """Prompts whose samples all came out alike are replaced by others (DAPO, arXiv 2503.14476)."""
+
+    max_rounds: PositiveInt = Field(
+        description="sampling rounds beyond the first; then the batch is trained on as it is"
+    )
+
+
+class RolloutSection(Section):
+    num_actors: PositiveInt = 1
+    prompts_per_step: PositiveInt = 256
+    samples_per_prompt: PositiveInt = 1
+    both_orders: bool = Field(
+        default=False,
+        description="show every pair of a step in both orders; prompts_per_step still counts prompts",
+    )
+    dynamic_sampling: DynamicSamplingSection | None = None
+    temperature: float = Field(default=1.0, ge=0)
+    max_retries: int = Field(default=3, ge=0, description="restarts of a dead rollout actor")
+    engine: EngineSection = EngineSection()
+
+    @property
+    def pairs_per_step(self) -> int:
+        return self.prompts_per_step // 2 if self.both_orders else self.prompts_per_step
+
+    @model_validator(mode="after")
+    def groups_can_be_formed(self) -> RolloutSection:
+        if self.both_orders and self.prompts_per_step % 2:
+            raise ValueError(
+                f"rollout.both_orders shows every pair twice, but rollout.prompts_per_step is "
+                f"{self.prompts_per_step}: make it even"
+            )
+        if self.dynamic_sampling is not None and self.samples_per_prompt == 1:
+            raise ValueError(
+                "rollout.dynamic_sampling replaces prompts whose samples all came out alike, and a "
+                "single one always does: raise rollout.samples_per_prompt above 1"
+            )
+        return self
+
+
+class RuleJudge(Section):
+    """Reads the conclusion with a regular expression; for the miniature and for tests."""
+
+    type: Literal["rule"]
+
+
+class VllmJudge(Section):
+    """A model served by vLLM in its own actor. ``path: policy`` is the frozen starting policy."""
+
+    type: Literal["vllm"]
+    path: str = "policy"
+    template: Literal["standard", "short"] = "standard"
+    num_lines: PositiveInt = 3
+    temperature: float = Field(default=0.1, ge=0)
+    max_tries: PositiveInt = 3
+    engine: EngineSection = EngineSection()
+
+
+class EndpointSection(Section):
+    """Any OpenAI-compatible endpoint. The key is read from an environment variable, never stored."""
+
+    url: str = Field(description="base address, for example http://127.0.0.1:8000/v1")
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout_s: float = Field(default=60, gt=0)
+    max_concurrent: PositiveInt = 32
+    extra_body: dict[str, int | float] = Field(
+        default={"top_k": 0, "repetition_penalty": 1.0},
+        description="fields outside OpenAI's API, as vLLM takes them; {} for servers that refuse them",
+    )
+
+    @model_validator(mode="after")
+    def is_plain_address(self) -> Self:
+        """With nothing secret in it: a recipe is written into the run folder and sent to trackers."""
+        address = urlsplit(self.url)
+        if address.scheme not in ("http", "https") or not address.netloc:
+            raise ValueError(
+                f"the endpoint's url is {self.url!r}: it must begin with http:// or https:// and "
+                "name a host"
+            )
+        if "@" in address.netloc or address.query:
+            raise ValueError(
+                "the endpoint's url carries a user name, password or query: give only the address, "
+                "and put the key into the environment variable that api_key_env names"
+            )
+        return self
+
+
+class OpenAIJudge(EndpointSection):
+    """A judge behind an endpoint."""
+
+    type: Literal["openai"]
+    template: Literal["standard", "short"] = "standard"
+    num_lines: PositiveInt = 3
+    temperature: float = Field(default=0.1, ge=0)
+    max_tries: PositiveInt = 3
+
+
+class PolicyEndpoint(EndpointSection):
+    """The model that is evaluated, behind an endpoint."""
+
+    timeout_s: float = Field(default=600, gt=0)
+    logprobs: bool = Field(
+        default=True,
+        description="ask for the answer token's probability; false for servers without",
+    )
+
+
+JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminator="type")]
+
+
+RoleName = Literal["rollout", "judge", "learner"]
+
+
+class PlacementSection(Section):
+    """Who runs where. ``split``: every actor owns its GPUs. On CPUs the actors share the cores.
+
+    ``colocate``: engine, judge and learner rank of the same number share a GPU. Engines sleep while the
+    learner works, and its states are in host memory while they sample.
+
+    ``in_process``: no actors. Sampler and learner take turns in the process of the loop, without Ray
+    and vLLM: for studies of many small runs and for a debugger.
+    """
+
+    device: Literal["cpu", "cuda"] = "cuda"
+    mode: Literal["split", "colocate", "in_process"] = "split"
+    threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
+    num_judge_actors: PositiveInt = 1
+    object_store_mb: PositiveInt | None = None
+    wait_s: PositiveInt = Field(
+        default=600,
+        description="how long to wait for the cluster's resources, and for an engine whose node died",
+    )
+    strategy: Literal["pack", "spread"] = Field(
+        default="pack", description="actors on few nodes, or on as many as there are"
+    )
+    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(
+        default={},
+        description="what an actor of a role takes of Ray's custom resources, which nodes offer with "
+        "`ray start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes",
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def are_custom(cls, by_role: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for role, wanted in by_role.items():
+            for name in wanted:
+                if name.lower() in ("cpu", "gpu", "memory", "object_store_memory"):
+                    raise ValueError(
+                        f"placement.resources.{role} names {name!r}, which every node of Ray has by "
+                        "itself: name a resource that only the wanted nodes are started with"
+                    )
+        return by_role
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether engines and learner have the same GPUs, one side at a time."""
+        return self.device == "cuda" and self.mode == "colocate"

@@ -1,0 +1,169 @@
+"""Recipes in files: YAML with one optional base, dotted overrides, errors as sentences.
+
+A recipe may name one ``base:`` recipe, whose settings it inherits and overrides. An unknown key is
+answered with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from r1reward.errors import RecipeError
+from r1reward.recipe.location import working_folder
+from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.recipe.sections import Section
+
+RecipeKind = TypeVar("RecipeKind", bound=EngineRecipe)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe with its base and apply ``section.key=value`` overrides, last wins.
+
+    Raises ``RecipeError`` naming the file and every setting that is wrong.
+    """
+    return build_recipe(Recipe, read_settings(Path(path), seen=()), overrides, str(path))
+
+
+def build_recipe(
+    kind: type[RecipeKind], settings: Mapping[str, Any], overrides: Sequence[str], origin: str
+) -> RecipeKind:
+    """Settings with overrides, validated. Raises ``RecipeError`` that names ``origin``."""
+    changed = dict(settings)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"{override!r} is not of the form section.key=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"the value of {override!r} is not valid YAML") from error
+        set_dotted(changed, key, parsed)
+    try:
+        return kind.model_validate(changed)
+    except ValidationError as error:
+        problems = "\n".join(f"  {describe_error(kind, item)}" for item in error.errors())
+        raise RecipeError(f"{origin}:\n{problems}") from None
+
+
+def read_settings(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The settings of a recipe file merged over those of its base."""
+    if path.resolve() in seen:
+        raise RecipeError(f"{path}: its chain of base recipes comes back to itself")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise RecipeError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections, this is not")
+    base = settings.pop("base", None)
+    if base is None:
+        return settings
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: base names one recipe file, not {base!r}")
+    return merge(read_settings(path.parent / base, (*seen, path.resolve())), settings)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge; a section that changes its ``type``, or an empty one, replaces the base's whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            same_type = value.get("type", old.get("type")) == old.get("type")
+            merged[key] = merge(old, value) if value and same_type else dict(value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def set_dotted(settings: dict[str, Any], key: str, value: object) -> None:
+    """Apply one override by the rules of ``merge``."""
+    nested: object = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    assert isinstance(nested, dict)
+    merged = merge(settings, nested)
+    settings.clear()
+    settings.update(merged)
+
+
+def describe_error(root: type[Section], item: Mapping[str, Any]) -> str:
+    """One pydantic error as a sentence, with the nearest known key for an unknown one."""
+    location = [part for part in item["loc"] if isinstance(part, str)]
+    if item["type"] == "extra_forbidden":
+        known = known_keys(root, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{dotted(root, location)}: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"{dotted(root, location)}: missing, and it has no default"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return message
+    return f"{dotted(root, location)}: {message}, got {item['input']!r}"
+
+
+def dotted(root: type[Section], location: Sequence[str]) -> str:
+    """The setting's name as it is written, without pydantic's union tags."""
+    kept: list[str] = []
+    section: Any = root
+    for part in location:
+        if not is_section(section) and variants(section):
+            # A union of sections: pydantic puts the chosen tag here.
+            section = next((s for s in variants(section) if variant_tag(s) == part), object)
+            continue
+        kept.append(part)
+        field = getattr(section, "model_fields", {}).get(part)
+        section = object if field is None else required(field.annotation)
+    return ".".join(kept) or "recipe"
+
+
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def known_keys(root: type[Section], location: Sequence[str]) -> list[str]:
+    """Field names of the section at a pydantic error location (union tags included)."""
+    section: Any = root
+    for part in location:
+        if not is_section(section):
+            section = next(s for s in variants(section) if variant_tag(s) == part)
+        else:
+            section = required(section.model_fields[part].annotation)
+    return sorted(section.model_fields)
+
+
+def required(annotation: Any) -> Any:
+    """The section behind ``Section | None``; other annotations as they are."""
+    sections = variants(annotation)
+    return sections[0] if len(sections) == 1 else annotation
+
+
+def variants(union: Any) -> tuple[type[Section], ...]:
+    found: list[type[Section]] = []
+    for argument in get_args(union):
+        if isinstance(argument, type) and issubclass(argument, Section):
+            found.append(argument)
+        else:
+            found.extend(variants(argument))
+    return tuple(found)
+
+
+def variant_tag(section: type[Section]) -> str:
+    return str(get_args(section.model_fields["type"].annotation)[0])
+
+
+def dump_recipe(recipe: EngineRecipe) -> str:
+    """The resolved recipe as YAML; ``load_recipe`` reads it back to an equal recipe."""
+    settings = recipe.model_dump(mode="json")
+    if recipe.run_url is not None and recipe.run_dir == working_folder(recipe.run_url):
+        settings["run_dir"] = recipe.run_url  # each machine has a folder of its own for it
+    return yaml.safe_dump(settings, sort_keys=False)

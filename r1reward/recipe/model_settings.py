@@ -1,0 +1,41 @@
+"""How a model folder wants to be asked: prompt and sizes it was trained with, beside its weights.
+
+A reward model trained with one template and judged with another is a different, worse model, so an
+exported folder carries these settings and evaluation starts from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r1reward.errors import InputError
+from r1reward.recipe.recipe import EngineRecipe
+
+FILE_NAME = "r1reward.yaml"
+SIZES = ("dtype", "min_pixels", "max_pixels", "max_prompt_tokens", "max_new_tokens")
+
+
+def write_model_settings(folder: Path, recipe: EngineRecipe) -> None:
+    """Into an exported model folder."""
+    settings = {
+        "model": recipe.model.model_dump(mode="json", include=set(SIZES)),
+        "prompt": recipe.prompt.model_dump(mode="json"),
+    }
+    (folder / FILE_NAME).write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def read_model_settings(folder: Path) -> dict[str, Any]:
+    """Recipe sections of a model folder; empty for one that has none. Raises ``InputError``."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(settings, dict) or not set(settings) <= {"model", "prompt"}:
+        raise InputError(f"{path}: must hold the sections model and prompt only")
+    return settings

@@ -1,0 +1,113 @@
+"""Pairs for people: in the terminal, and as one HTML page with the images inside."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.text import Text
+
+from r1reward.evaluation.shown_pairs import thumbnail
+from r1reward.types import PreferencePair
+
+MAX_TERMINAL_CHARS = 1500
+MAX_PAGE_CHARS = 20_000
+MAX_PAGE_BYTES = 20_000_000
+# What moves a cursor, rings a bell or turns the direction of writing.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class PageRow:
+    origin: str
+    facts: str
+    question: str
+    responses: tuple[tuple[str, bool], tuple[str, bool]]
+    images: tuple[str, ...]
+
+
+def visible(text: str, max_chars: int) -> str:
+    """What a person can be shown: no control characters, no more than ``max_chars``."""
+    shown = UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text[:max_chars])
+    left_out = len(text) - max_chars
+    return shown if left_out <= 0 else f"{shown} … ({left_out:,} more characters)"
+
+
+def facts(pair: PreferencePair) -> str:
+    named = (("source", pair.source), ("category", pair.category), ("group", pair.group))
+    shown = [f"{name} {visible(value, 100)}" for name, value in named if value]
+    sizes = ", ".join(f"{len(image) / 1000:,.0f} kB" for image in pair.images[:8])
+    count = "1 image" if len(pair.images) == 1 else f"{len(pair.images)} images"
+    images = f"{count} ({sizes})" if pair.images else "no image"
+    return " · ".join([*shown, images, pair.pair_id])
+
+
+def print_pairs(pairs: Iterable[PreferencePair], console: Console) -> None:
+    for pair in pairs:
+        parts: list[Text | Panel] = [
+            Text(facts(pair), style="dim"),
+            Text(visible(pair.question, MAX_TERMINAL_CHARS)),
+        ]
+        for slot, response in ((1, pair.response_1), (2, pair.response_2)):
+            preferred = slot == pair.preferred
+            parts.append(
+                Panel(
+                    Text(visible(response, MAX_TERMINAL_CHARS)),
+                    title=f"response {slot}" + (", preferred" if preferred else ""),
+                    title_align="left",
+                    border_style="green" if preferred else "dim",
+                )
+            )
+        title = Text(visible(pair.origin, 200))
+        console.print(Panel(Group(*parts), title=title, title_align="left"))
+
+
+def write_page(pairs: Iterable[PreferencePair], out: Path, title: str) -> int:
+    """Write the page and return how many pairs it shows; it ends before it gets too large."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(
+        files("r1reward.report").joinpath("pairs.html").read_text(encoding="utf-8")
+    )
+    rows = list(rows_that_fit(pairs))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(template.render(title=visible(title, 200), rows=rows), encoding="utf-8")
+    return len(rows)
+
+
+def rows_that_fit(pairs: Iterable[PreferencePair]) -> Iterator[PageRow]:
+    spent = 0
+    for pair in pairs:
+        row = page_row(pair)
+        texts = (row.origin, row.facts, row.question, *(text for text, _ in row.responses))
+        # A character is up to 4 bytes, or 5 as an entity.
+        spent += sum(map(len, row.images)) + 5 * sum(map(len, texts)) + 500
+        if spent > MAX_PAGE_BYTES:
+            return
+        yield row
+
+
+def page_row(pair: PreferencePair) -> PageRow:
+    return PageRow(
+        origin=visible(pair.origin, 300),
+        facts=facts(pair),
+        question=visible(pair.question, MAX_PAGE_CHARS),
+        responses=(
+            (visible(pair.response_1, MAX_PAGE_CHARS), pair.preferred == 1),
+            (visible(pair.response_2, MAX_PAGE_CHARS), pair.preferred == 2),
+        ),
+        images=tuple(data_uri(thumbnail(image)) for image in pair.images),
+    )
+
+
+def data_uri(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

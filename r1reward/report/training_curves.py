@@ -1,0 +1,277 @@
+"""A run's training curves: which metrics stand in one panel, and where alerts were on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from r1reward.report.charts import Chart, Spec, level, line
+from r1reward.runs.alerts import ALERTS
+
+StepMetrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Metric keys and their names, in at most four lines of one unit.
+
+    ``alerts`` names the alerts whose steps are shaded here; ``form`` is Plotly's tick format.
+    ``seldom`` are keys that are measured at some steps only: their points are marked and joined.
+    """
+
+    name: str
+    title: str
+    note: str
+    lines: Mapping[str, str]
+    alerts: tuple[str, ...] = ()
+    form: str = ""
+    is_log: bool = False
+    middle: float | None = None
+    stacked: bool = False
+    seldom: tuple[str, ...] = ()
+    is_large: bool = False
+
+
+PANELS = (
+    Panel(
+        "supervised",
+        "Loss on the teacher's traces",
+        "Nats a token; at step 0 before any training.",
+        {"supervised/loss": "learned", "supervised/heldout_loss": "held out"},
+        seldom=("supervised/heldout_loss",),
+        is_large=True,
+    ),
+    Panel(
+        "above-half",
+        "Tokens given more than one half",
+        "Share of the traces' tokens that the model finds likelier than all others together.",
+        {
+            "supervised/above_half_share": "learned",
+            "supervised/heldout_above_half_share": "held out",
+        },
+        form=".1%",
+        middle=1.0,
+        seldom=("supervised/heldout_above_half_share",),
+    ),
+    Panel(
+        "accuracy",
+        "Right and consistent",
+        "Share of answers that people agree with, and of judged ones that follow their analysis.",
+        {"reward/result": "right", "judge/match_share": "consistent"},
+        ("judge_abstaining", "consistent_but_not_better"),
+        ".0%",
+    ),
+    Panel(
+        "reward",
+        "Reward and its parts",
+        "Means over the step's rollouts.",
+        {
+            "reward/total": "total",
+            "reward/result": "result",
+            "reward/consistency": "consistency",
+            "reward/format": "format",
+        },
+    ),
+    Panel(
+        "length",
+        "Response length",
+        "Tokens a rollout.",
+        {"rollout/length_mean": "mean", "rollout/length_max": "longest"},
+        ("length_at_cap",),
+    ),
+    Panel(
+        "unreadable",
+        "Unreadable and truncated",
+        "Share of rollouts without a readable answer, or cut at the limit.",
+        {"rollout/unparsed_share": "unreadable", "rollout/truncated_share": "truncated"},
+        ("unparsed", "length_at_cap"),
+        ".1%",
+    ),
+    Panel(
+        "slot",
+        "Slot-1 share",
+        "Labels are balanced: a habit shows as a distance from one half.",
+        {"rollout/slot_1_share": "answers naming slot 1"},
+        ("slot_drift",),
+        ".0%",
+        middle=0.5,
+    ),
+    Panel(
+        "filtered",
+        "Filtered advantages",
+        "Share of tokens outside 3 sigma, and of wrong answers that lost all of theirs.",
+        {
+            "advantage/filtered_token_share": "tokens",
+            "advantage/filtered_wrong_share": "wrong answers",
+        },
+        ("negatives_vanished",),
+        ".0%",
+    ),
+    Panel(
+        "kl",
+        "KL divergence",
+        "Nats a token, from the policy that sampled and, where one is kept, from the reference.",
+        {"policy/behaviour_kl": "sampling policy", "policy/reference_kl": "reference"},
+        ("kl_above_bound",),
+    ),
+    Panel(
+        "gap",
+        "Engine-learner gap",
+        "Difference of the two log-probs of a sampled token, in nats; rounding only, at lag 0.",
+        {"policy/logprob_gap_mean": "mean", "policy/logprob_gap_max": "largest"},
+        ("logprob_gap",),
+        ".0e",
+        is_log=True,
+    ),
+    Panel(
+        "clip",
+        "Clipped tokens",
+        "Share of tokens at the bounds of Pre-Clip and of PPO's clip.",
+        {"policy/clip_share": "clip", "policy/pre_clip_share": "Pre-Clip"},
+        form=".1%",
+    ),
+    Panel(
+        "entropy",
+        "Entropy",
+        "Nats a token.",
+        {"policy/entropy": "policy"},
+        ("entropy_collapse",),
+    ),
+    Panel(
+        "grad",
+        "Gradient norm",
+        "Before clipping.",
+        {"learner/grad_norm": "gradient norm"},
+        ("loss_spike",),
+    ),
+    Panel("lr", "Learning rate", "At the step's last update.", {"learner/lr": "learning rate"}),
+    Panel(
+        "seconds",
+        "Seconds a step",
+        "What the training loop spent its time on; rollouts of later steps may run beside it.",
+        {
+            "time/wait_for_rollouts_s": "waiting for rollouts",
+            "time/train_s": "training",
+            "time/publish_s": "publishing weights",
+        },
+        stacked=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class AlertSpan:
+    """An alert that was on from one step to another, both included."""
+
+    name: str
+    advice: str
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    name: str
+    first: float
+    last: float
+    low: float
+    high: float
+
+
+def training_charts(metrics: Sequence[StepMetrics], prefix: str = "train") -> list[Chart]:
+    """One chart a panel of which the run has any metric; ``prefix`` tells the runs of a page apart."""
+    spans = alert_spans(metrics)
+    return [
+        panel_chart(panel, metrics, [span for span in spans if span.name in panel.alerts], prefix)
+        for panel in PANELS
+        if any(key in step for key in panel.lines for step in metrics)
+    ]
+
+
+def panel_chart(
+    panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[AlertSpan], prefix: str
+) -> Chart:
+    traces: list[Spec] = []
+    for colour, (key, name) in enumerate(panel.lines.items(), start=1):
+        measured = [step for step in metrics if key in step or key not in panel.seldom]
+        values = [finite(step.get(key)) for step in measured]
+        if all(value is None for value in values):
+            continue
+        trace = line(name, [int(step["step"]) for step in measured], values, colour)
+        if key in panel.seldom:
+            marker: Spec = {"size": 6, "color": f"--series-{colour}"}
+            trace |= {"mode": "lines+markers", "marker": marker}
+        if panel.stacked:
+            ink: Spec = {"color": f"--series-{colour}", "width": 1}
+            trace |= {"line": ink, "fillcolor": f"--series-{colour}-band"}
+            trace |= {"stackgroup": "phases", "hovertemplate": "%{y:.2f} s"}
+        traces.append(trace)
+    axis: Spec = {"rangemode": "tozero"} if not panel.is_log else {"type": "log", "dtick": 1}
+    if panel.form:
+        axis["tickformat"] = panel.form
+    shapes = [alert_shape(span) for span in spans]
+    if panel.middle is not None:
+        axis["rangemode"] = "normal"
+        shapes.append(level(panel.middle, ""))
+    layout: Spec = {"yaxis": axis, "shapes": shapes}
+    if panel.seldom:
+        layout["xaxis"] = {"zeroline": False}
+    size: Literal["small", "large"] = "large" if panel.stacked or panel.is_large else "small"
+    return Chart(f"{prefix}-{panel.name}", panel.title, panel.note, traces, layout, size)
+
+
+def finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def alert_shape(span: AlertSpan) -> Spec:
+    at: Spec = {"x0": span.first_step - 0.5, "x1": span.last_step + 0.5, "y0": 0, "y1": 1}
+    ink: Spec = {"fillcolor": "--alert-band", "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", "yref": "paper", **at, **ink}
+
+
+def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
+    """Runs of neighbouring steps with the alert on, by alert."""
+    spans = []
+    for alert in ALERTS:
+        flags = [step.get(f"alert/{alert.name}", 0) > 0 for step in metrics]
+        steps = [int(step["step"]) for step in metrics]
+        began: int | None = None
+        for number, is_on in enumerate([*flags, False]):
+            if is_on and began is None:
+                began = number
+            elif not is_on and began is not None:
+                spans.append(AlertSpan(alert.name, alert.advice, steps[began], steps[number - 1]))
+                began = None
+    return spans
+
+
+def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
+    """First, last, least and greatest of everything that was logged."""
+    names = sorted({name for step in metrics for name in step} - {"step"})
+    found = []
+    for name in names:
+        values = [v for step in metrics if (v := finite(step.get(name))) is not None]
+        if values:
+            found.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
+    return found
+
+
+def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
+    """Whether this is fine-tuning on traces, which samples nothing."""
+    return any(name.startswith("supervised/") for step in metrics for name in step)
+
+
+def loss_words(metrics: Sequence[StepMetrics]) -> str:
+    """From the first to the last held-out loss, in words; empty where none was measured."""
+    losses = [
+        (int(step["step"]), value)
+        for step in metrics
+        if (value := finite(step.get("supervised/heldout_loss"))) is not None
+    ]
+    if not losses:
+        return ""
+    shown = [f"{value:.3g} at step {step}" for step, value in losses]
+    return f"held-out loss {shown[0]}" + (f", {shown[-1]}" if len(losses) > 1 else "")

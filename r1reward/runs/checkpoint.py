@@ -1,0 +1,102 @@
+"""Checkpoints: complete or absent, never half.
+
+A checkpoint is written under a temporary name and renamed when every byte is down, so a folder
+``step-000050`` is always whole. The loop's own state is one number, the steps done: data order and
+seeds are functions of it.
+
+Of a run with a copy in object storage (``runs/mirror.py``) the learner's state lies in the copy alone: the
+ranks may be on nodes that share no folder. Here is then only the ``loop.json`` that names the state,
+written and copied when the state is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from r1reward.errors import InputError
+from r1reward.interfaces import Learner
+from r1reward.types import Location
+from r1reward.runs.storage import RemoteFolder
+
+COMPLETE = re.compile(r"step-(\d{6})")
+
+
+async def save_checkpoint(
+    folder: Path,
+    learner: Learner,
+    num_steps_done: int,
+    keep: int,
+    remote: RemoteFolder | None = None,
+) -> Path:
+    """Write, flush, rename, then drop all but the newest ``keep``. ``remote`` is the folder's copy."""
+    final = folder / f"step-{num_steps_done:06d}"
+    temporary = folder / f".{final.name}.partial"
+    for stale in folder.glob(".*.partial"):
+        shutil.rmtree(stale)
+    temporary.mkdir(parents=True)
+    state: dict[str, object] = {"num_steps_done": num_steps_done}
+    if remote is None:
+        await learner.save(str(temporary))
+    else:
+        # A name of its own: a kill while a step is saved again leaves the first save.
+        state["learner"] = f"learner-{uuid.uuid4().hex[:8]}"
+        await learner.save((remote / final.name / str(state["learner"])).url)
+    (temporary / "loop.json").write_text(json.dumps(state))
+    for path in [*temporary.rglob("*"), temporary]:
+        flush_to_disk(path)
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.replace(final)
+    flush_to_disk(folder)
+    for old in complete_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Oldest first. What a killed run left half-written has another name and is not listed."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if COMPLETE.fullmatch(path.name)]
+    return sorted(path for path in found if (path / "loop.json").is_file())
+
+
+async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = None) -> int:
+    """Load the newest complete checkpoint; returns the steps done, 0 when there is none.
+
+    Raises ``InputError`` if its learner state is in a copy, and none is named or it is not there.
+    """
+    checkpoints = complete_checkpoints(folder)
+    if not checkpoints:
+        return 0
+    newest = checkpoints[-1]
+    state = json.loads((newest / "loop.json").read_text())
+    if remote is None and "learner" in state:
+        raise InputError(
+            f"{newest} has its learner state in the run's copy in object storage: set run_url as before"
+        )
+    where: Location = str(newest)
+    if remote is not None:
+        kept = remote / newest.name
+        kept = kept / state["learner"] if "learner" in state else kept
+        where = kept.url
+        if not kept.files():
+            raise InputError(
+                f"{newest} has its learner state in {kept.url}, where nothing is: remove the "
+                "checkpoint to go on from the one before"
+            )
+    await learner.load(where)
+    return int(state["num_steps_done"])

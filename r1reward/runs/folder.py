@@ -1,0 +1,125 @@
+"""Where a run keeps things, and what it writes there while it trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from r1reward.runs.alerts import AlertWatch
+from r1reward.runs.checkpoint import save_checkpoint
+from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.errors import RecipeError
+from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
+from r1reward.interfaces import Learner, RolloutBatch
+from r1reward.recipe.diff import recipe_changes
+from r1reward.recipe.files import dump_recipe
+from r1reward.runs.atomic import write_whole
+from r1reward.runs.storage import RemoteFolder
+from r1reward.runs.trackers import Tracker
+from r1reward.types import StepReport
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``remote`` is its copy in object storage, where the learner's state is kept then."""
+
+    root: Path
+    remote: RemoteFolder | None = None
+
+    @classmethod
+    def of(cls, recipe: EngineRecipe) -> Self:
+        url = recipe.run_url
+        return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.root / "rollouts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def remote_checkpoints(self) -> RemoteFolder | None:
+        return None if self.remote is None else self.remote / self.checkpoints.name
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "eval"
+
+    @property
+    def best(self) -> Path:
+        """The model of the best evaluation, where the recipe keeps it."""
+        return self.root / "best"
+
+    def evaluation(self, num_steps_done: int) -> Path:
+        """An evaluation folder, by the number of steps that are behind the weights."""
+        return self.evaluations / f"step-{num_steps_done:06d}"
+
+    @property
+    def holds_work(self) -> bool:
+        results = (self.metrics, self.checkpoints, self.rollouts, self.evaluations)
+        return any(path.exists() for path in results)
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Create the folder, or make sure that it is this recipe's, wherever it lies now.
+
+        Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.
+        """
+        resolved = dump_recipe(recipe)
+        if (self.root / "answers.jsonl").exists():
+            raise RecipeError(f"{self.root} holds an evaluation: choose another run_dir")
+        if self.holds_work and self.recipe.is_file():
+            changes = recipe_changes(self.recipe.read_text(), recipe)
+            if changes:
+                raise RecipeError(
+                    f"{self.root} holds a run of another recipe ({'; '.join(changes)}): choose another "
+                    "run_dir, or remove it"
+                )
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_whole(self.recipe, resolved)
+
+    def forget_after(self, num_steps_done: int) -> None:
+        """Drop metrics and evaluations of steps that a resumed run will do again."""
+        for folder in self.evaluations.glob("step-*"):
+            # Half of its answers could be of weights that training does not come to again.
+            if int(folder.name.removeprefix("step-")) > num_steps_done:
+                shutil.rmtree(folder)
+        if not self.metrics.is_file():
+            return
+        lines = self.metrics.read_text().splitlines()
+        kept = [line for line in lines if is_step_up_to(line, num_steps_done)]
+        write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The metrics of every step so far."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+
+
+
+def is_step_up_to(line: str, num_steps_done: int) -> bool:
+    """False also for a line that a kill cut short."""
+    try:
+        return int(json.loads(line)["step"]) <= num_steps_done
+    except (ValueError, KeyError, TypeError):
+        return False
+
+

@@ -1,0 +1,156 @@
+"""What a stage was made from, and whether it is complete: ``stage.json`` in its folder.
+
+A stage that is complete and was made from the same things is skipped. One that was made from other
+things is refused, for it holds work: nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1reward.errors import InputError
+from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.diff import flat, may_change, shown
+from r1reward.runs.atomic import write_whole
+from r1reward.recipe.derive import StageName, stage_folder
+
+FILE_NAME = "stage.json"
+Flat = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``settings`` is the stage's part of the recipe, dotted; ``inputs`` are content hashes by name.
+
+    ``outputs`` are content hashes of what it wrote, by path in its folder: empty until it is complete.
+    """
+
+    settings: Flat
+    inputs: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The manifest of one stage of one run. ``verb`` makes the stage alone.
+
+    Names in ``may_grow`` may change without making the stage's work worthless: it goes on then.
+    """
+
+    verb: StageName
+    folder: Path
+    may_grow: Sequence[str] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / FILE_NAME
+
+    def read(self) -> Manifest | None:
+        if not self.path.is_file():
+            return None
+        try:
+            return Manifest(**json.loads(self.path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.path}: cannot be read ({error}); remove the folder to make the stage again"
+            ) from error
+
+    def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
+        """Whether the stage is complete already; otherwise its folder is there and may be worked in.
+
+        Raises ``InputError`` when the folder holds work that was made from other things.
+        """
+        wanted = Manifest(json.loads(json.dumps(flat(settings))), dict(inputs))
+        found = self.read()
+        if found is not None:
+            changes = differences(found, wanted)
+            lasting = [line for name, line in changes.items() if name not in self.may_grow]
+            if lasting:
+                raise InputError(
+                    f"{self.folder} was made otherwise: {'; '.join(lasting)}. Choose another run_dir, "
+                    "or remove the folder to make it again"
+                )
+            if found.outputs and not changes:
+                missing = [name for name in found.outputs if not (self.folder / name).exists()]
+                if not missing:
+                    return True
+        if found is None and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder} holds files, but no {FILE_NAME} that says what they were made from: "
+                "remove it, or choose another run_dir"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.write(wanted)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        return False
+
+    def finish(self, outputs: Iterable[str]) -> None:
+        """Every output is whole: remember their content."""
+        found = self.read()
+        assert found is not None, "begin was called"
+        hashes = {name: content_hash(self.folder / name) for name in outputs}
+        self.write(Manifest(found.settings, found.inputs, hashes))
+
+    def output(self, name: str) -> str:
+        """The content hash of an output. Raises ``InputError`` if the stage is not complete."""
+        found = self.read()
+        if found is None or name not in found.outputs or not (self.folder / name).exists():
+            raise InputError(
+                f"{self.folder} is not complete: run `r1reward {self.verb} RECIPE` first, or "
+                "`r1reward run RECIPE` for every stage"
+            )
+        return found.outputs[name]
+
+    def write(self, manifest: Manifest) -> None:
+        write_whole(self.path, json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+# More pairs or attempts leave what the teacher answered as it is.
+MAY_GROW: Mapping[StageName, Sequence[str]] = {"annotate": ("annotate.max_attempts", "data.train")}
+
+
+def stage_record(recipe: Recipe, stage: StageName) -> StageRecord:
+    """The record of a stage of this pipeline."""
+    return StageRecord(stage, stage_folder(recipe, stage), MAY_GROW.get(stage, ()))
+
+
+def differences(found: Manifest, wanted: Manifest) -> dict[str, str]:
+    """What changed, by name, as half sentences."""
+    changed = {}
+    for name in sorted(found.settings.keys() | wanted.settings.keys()):
+        old, new = found.settings.get(name), wanted.settings.get(name)
+        if old != new and not may_change(name):
+            changed[name] = f"{name} was {shown(old)}, now it is {shown(new)}"
+    for name in sorted(found.inputs.keys() | wanted.inputs.keys()):
+        if found.inputs.get(name) != wanted.inputs.get(name):
+            changed[name] = f"{name} has another content"
+    return changed
+
+
+def content_hash(path: Path) -> str:
+    """Of a file, or of every file of a folder with its place in it."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if not file.is_file():
+            continue
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def pairs_hash(pair_ids: Iterable[str]) -> str:
+    """Of pairs in their order, by their ids, which are hashes of their content."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pair_id in pair_ids:
+        digest.update(f"{pair_id}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,258 @@
+"""A folder in object storage, by fsspec: whole files are written, read, listed and removed, nothing else.
+
+Appending and renaming, which object stores lack, stay with folders of this machine. Whatever a storage
+library raises becomes a ``ServiceError`` with the address in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from filelock import FileLock
+
+from r1reward.errors import InputError, ServiceError
+from r1reward.types import Location
+from r1reward.recipe.location import ON_A_DISK, working_folder, working_folders
+
+# They have real folders, which must be there before a file is.
+WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """``url`` as fsspec reads it: s3://bucket/runs/x, gs://..., file:///... Names in it have slashes."""
+
+    url: str
+
+    def __truediv__(self, name: str) -> RemoteFolder:
+        return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    @cached_property
+    def opened(self) -> tuple[Any, str]:
+        """The file system and this folder's path in it. Raises ``InputError`` for one nobody knows."""
+        try:
+            # Listings that another process has changed meanwhile must not come from memory.
+            fs, path = fsspec.url_to_fs(self.url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{self.url}: no file system for it ({error}); install the fsspec package of that "
+                "storage (s3fs for s3://, gcsfs for gs://), or give a path"
+            ) from error
+        return fs, str(path).rstrip("/")
+
+    @contextmanager
+    def told(self, what: str, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The file system and the path of ``name``; errors say what could not be done."""
+        fs, root = self.opened
+        try:
+            yield fs, f"{root}/{name}" if name else root
+        except Exception as error:  # every storage library raises its own
+            where = f"{self.url}/{name}" if name else self.url
+            raise ServiceError(
+                f"{where} cannot be {what}: {error or type(error).__name__}"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # an open file system stays in its process
+
+    def files(self) -> dict[str, int]:
+        """Bytes of every file, by its name in this folder; empty for a folder that is not there."""
+        with self.told("listed") as (fs, root):
+            fs.invalidate_cache()
+            try:
+                found = fs.find(root, detail=True)
+            except FileNotFoundError:
+                return {}
+            cut = len(root) + 1
+            sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+            return {name: size for name, size in sizes.items() if is_file_name(name)}
+
+    def versions(self) -> dict[str, str]:
+        """What changes with the content of each file, by its name."""
+        with self.told("listed") as (fs, root):
+            return {name: str(fs.ukey(f"{root}/{name}")) for name in self.files()}
+
+    def read(self, name: str) -> bytes | None:
+        """None if there is no such file."""
+        with self.told("read", name) as (fs, path):
+            try:
+                content: bytes = fs.cat_file(path)
+            except FileNotFoundError:
+                return None
+            return content
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+            fs.pipe_file(place, content)
+
+    def upload(self, source: Path, name: str) -> None:
+        """Raises ``FileNotFoundError`` if the source is gone, ``ServiceError`` for everything else."""
+        if not source.is_file():
+            raise FileNotFoundError(source)
+        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+            fs.put_file(str(source), place)
+
+    def download(self, name: str, target: Path) -> None:
+        """The whole file or none of it."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with self.told("read", name) as (fs, path):
+            fs.get_file(path, str(partial))
+        partial.replace(target)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Files that are not there are none to remove."""
+        for name in names:
+            with self.told("removed", name) as (fs, path):
+                try:
+                    fs.rm_file(path)
+                except FileNotFoundError:
+                    continue
+
+
+def is_file_name(name: str) -> bool:
+    """False for what is no file of a folder, though it is listed.
+
+    That is the folder itself, the empty objects that consoles show as folders, half-written files, and
+    names that lead out of the folder that they are fetched into.
+    """
+    parts = name.split("/")
+    is_partial = parts[-1].startswith(".") and parts[-1].endswith(".partial")
+    return all(part not in ("", ".", "..") for part in parts) and not is_partial
+
+
+@contextmanager
+def landing(fs: Any, path: str) -> Iterator[str]:
+    """Where to write what is to be at ``path``, so that a kill leaves the old content or the new.
+
+    Object stores see to that themselves.
+    """
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    folder, _, name = path.rpartition("/")
+    if protocols & WITH_FOLDERS:
+        fs.makedirs(folder, exist_ok=True)
+    if not protocols & ON_A_DISK:
+        yield path
+        return
+    partial = f"{folder}/.{name}.partial"
+    yield partial
+    fs.mv(partial, path)
+
+
+def claim_working_folders() -> None:
+    """In a temporary folder that others write to, too, the name is easily guessed: it must be ours.
+
+    Raises ``InputError`` if it is not.
+    """
+    folder = working_folders()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InputError(
+            f"{folder} is somebody else's: set TMPDIR to a folder of your own, or run_dir to a path and "
+            "run_url to the URL"
+        )
+
+
+def is_url(location: Location) -> bool:
+    return "://" in location
+
+
+@contextmanager
+def written_to(location: Location, scratch: Path) -> Iterator[Path]:
+    """A folder to write into. What is in it at the end is in ``location`` when this returns.
+
+    For a remote one it is a folder of this process alone, below ``scratch``; only what it holds needs
+    to be there, so that every rank brings its own files.
+    """
+    if not is_url(location):
+        yield Path(location)
+        return
+    remote = RemoteFolder(location)
+    with scratch_folder(scratch) as folder:
+        yield folder
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            remote.upload(file, file.relative_to(folder).as_posix())
+
+
+def everything(name: str) -> bool:
+    """Every file is wanted."""
+    return True
+
+
+def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = everything) -> Path:
+    """A folder to read from: ``location``, or one with those of its files whose names are wanted.
+
+    For a remote one it lies below ``scratch``, and the processes of a node fill it together: what
+    several of them want is fetched once. ``forget`` removes it.
+    """
+    if not is_url(location):
+        return Path(location)
+    remote = RemoteFolder(location)
+    folder = fetched_folder(remote, scratch)
+    for name in filter(wanted, remote.files()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            if not path.is_file():
+                remote.download(name, path)
+    return folder
+
+
+def forget(location: Location, scratch: Path) -> None:
+    """Remove what ``fetched`` made."""
+    if is_url(location):
+        shutil.rmtree(fetched_folder(RemoteFolder(location), scratch), ignore_errors=True)
+
+
+def fetched_folder(location: RemoteFolder, scratch: Path) -> Path:
+    return scratch / f".{working_folder(location.url).name}.partial"
+
+
+def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = everything) -> Path:
+    """A folder of this machine with the wanted files as they are now: the processes of a node share it.
+
+    What it has already is not fetched again.
+    """
+    # Beside the folders that runs work in, one of which may be of this very URL.
+    claim_working_folders()
+    folder = working_folders() / "copies" / working_folder(remote.url).name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    record = folder.with_name(f"{folder.name}.json")
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        had = json.loads(record.read_text()) if record.is_file() else {}
+        now = remote.versions()
+        for name in had.keys() - now.keys():
+            (folder / name).unlink(missing_ok=True)
+        had = {name: version for name, version in had.items() if now.get(name) == version}
+        for name in filter(wanted, now):
+            if name not in had or not (folder / name).is_file():
+                remote.download(name, folder / name)
+                had[name] = now[name]
+        record.write_text(json.dumps(had))
+    return folder
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""What one GPU of a vLLM engine holds: weights, prefill, and the KV cache that fits beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from r1reward.models.sizes import ITEM_BYTES, ModelShape, longest_sequence
+from r1reward.recipe.engine_sections import EngineSection
+from r1reward.recipe.sections import Dtype, ModelSection
+
+GB = 10**9
+# vLLM's own choice for offline use (vllm/engine/arg_utils.py): by the size of the GPU.
+LARGE_GPU_GB = 70
+BATCHED_TOKENS = {True: 16384, False: 8192}
+# Estimates, in GB: what CUDA, NCCL and the captured graphs take beside tensors.
+CONTEXT_GB = 0.6
+GRAPHS_GB = 1.0
+# A Python process with torch and an engine in it.
+PROCESS_GB = 3.0
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """Bytes on each GPU of one engine. ``cache`` is what is left for keys and values."""
+
+    parameters: int
+    prefill: int
+    vision: int
+    sampling: int
+    graphs: int
+    context: int
+    cache: int
+    bytes_per_token: int
+    max_len: int
+
+    @property
+    def num_sequences(self) -> int:
+        """How many sequences of full length the cache holds at once."""
+        return max(0, self.cache) // (self.bytes_per_token * self.max_len)
+
+
+def cache_bytes_per_token(model: ModelShape, dtype: Dtype, tensor_parallel: int) -> int:
+    """Keys and values of all layers on one GPU. A key head is never split, only repeated."""
+    heads = max(1, model.text.num_kv_heads // tensor_parallel)
+    return 2 * model.text.num_layers * heads * model.text.head * ITEM_BYTES[dtype]
+
+
+def engine_memory(
+    model: ModelShape, limits: ModelSection, engine: EngineSection, room: int, cuda: bool = True
+) -> EngineMemory:
+    """One engine with the recipe's limits. Prefill, vision and sampling are estimates of vLLM's peak.
+
+    ``room`` is the memory of one GPU, or of the machine where engines run on CPUs.
+    vLLM runs a batch of ``max_num_batched_tokens`` and the largest images before it sizes the cache,
+    so their activations are taken from the cache whether or not such a batch ever comes.
+    """
+    e, shards = ITEM_BYTES[limits.dtype], engine.tensor_parallel_size
+    text, vision = model.text, model.vision
+    large = room >= LARGE_GPU_GB * GB
+    tokens = engine.max_num_batched_tokens or BATCHED_TOKENS[large]
+    # Hidden states and residual whole on each GPU; the MLP's two inputs and product split.
+    prefill = tokens * e * (4 * text.hidden + 3 * text.intermediate // shards)
+    image = model.tokens_of_image(limits.max_pixels)
+    patches = max(tokens, image) // image * image * vision.merge
+    seen = patches * e * (8 * vision.hidden + 3 * vision.intermediate // shards)
+    # Logits of every sequence in float32: raw, log-probs, and the sampler's copy.
+    sampling = 3 * 4 * min(engine.max_num_seqs, tokens) * text.vocab
+    parameters = model.num_parameters * e // shards
+    graphs = 0 if engine.enforce_eager or not cuda else int(GRAPHS_GB * GB)
+    context = int((CONTEXT_GB if cuda else PROCESS_GB) * GB)
+    # The vision tower and the language model run one after the other.
+    busy = parameters + max(prefill + sampling, seen) + context
+    if engine.kv_cache_memory_mb is not None:
+        cache = engine.kv_cache_memory_mb * 2**20
+    else:
+        cache = int(engine.gpu_memory_utilization * room) - busy - graphs
+    return EngineMemory(
+        parameters=parameters,
+        prefill=prefill,
+        vision=seen,
+        sampling=sampling,
+        graphs=graphs,
+        context=context,
+        cache=cache,
+        bytes_per_token=cache_bytes_per_token(model, limits.dtype, shards),
+        max_len=longest_sequence(limits),
+    )

@@ -1,0 +1,1 @@
+"""The studies behind docs/learning.md, docs/pipeline.md and docs/stability.md."""

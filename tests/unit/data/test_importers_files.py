@@ -1,0 +1,146 @@
+"""Files and folders to rows: what is broken is named by row, what is no such file is an error."""
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from r1reward.data.importers import json_list
+from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.files import read_source, source_files
+from r1reward.data.importers.json_list import json_elements
+from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.stores.store import DataError
+
+
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+    """One pair, or two: a number under ``n`` says so."""
+    yield RawPair(origin, "?", "a", "b", 1)
+    if row.get("n") == 2:
+        yield RawPair(origin, "?", "a", "c", 1)
+    if row.get("n") == 3:
+        raise FieldError("n is 3")
+
+
+def summary(path: Path, *suffixes: str) -> list[tuple[str, str]]:
+    return [
+        (item.origin.removeprefix(f"{path}"), item.reason if isinstance(item, Broken) else "pair")
+        for item in read_source(path, suffixes or (path.suffix,), read_row)
+    ]
+
+
+def test_broken_rows_are_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n": 2}\n{"n":\n\n[1]\n{"n": 3}\n{"n": "\xff"}\n{}\n')
+    found = summary(path)
+    assert [origin for origin, _ in found] == [
+        " row 1",
+        " row 1",
+        " row 2",
+        " row 4",
+        " row 5",
+        " row 6",
+        " row 7",
+    ]
+    reasons = [reason for _, reason in found]
+    assert reasons[:2] == ["pair", "pair"]
+    assert reasons[2].startswith("not JSON: ")
+    assert reasons[3:5] == ["not a JSON object", "n is 3"]
+    assert reasons[5].startswith("not JSON: ")
+    assert reasons[6] == "pair"
+
+
+def test_csv_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('n,text\n1,"two\nlines"\n1\n\n2,"a ""quote"""\n')
+    assert summary(path) == [
+        (" row 1", "pair"),
+        (" row 2", "1 values where the header names 2"),
+        (" row 3", "pair"),
+    ]
+    path.write_text('n\n"1"2\n')
+    with pytest.raises(DataError, match=r"a\.csv line 2: not CSV"):
+        summary(path)
+    path.write_bytes(b"n\n\xff\n")
+    with pytest.raises(DataError, match=r"a\.csv: not UTF-8"):
+        summary(path)
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file"):
+        summary(path)
+
+
+def test_a_folder_is_read_by_the_first_kind_that_it_holds(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "sub/a.jsonl", ".cache/c.parquet", "d.json", "e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n")
+    kinds = (".parquet", ".jsonl", ".json")
+    assert source_files(tmp_path, kinds) == [tmp_path / "b.jsonl", tmp_path / "sub" / "a.jsonl"]
+    with pytest.raises(DataError, match=r"e\.txt: unknown file type '\.txt'; use \.csv"):
+        source_files(tmp_path / "e.txt", (".csv",))
+    with pytest.raises(DataError, match="the folder holds no Parquet or CSV file"):
+        source_files(tmp_path, (".parquet", ".csv"))
+    with pytest.raises(DataError, match=r"absent\.json: no such file"):
+        source_files(tmp_path / "absent.json", kinds)
+
+
+def test_rows_of_a_folder_are_counted_by_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pq.write_table(pa.Table.from_pylist([{"n": 1}] * 40), tmp_path / f"{name}.parquet")
+    origins = [origin for origin, _ in summary(tmp_path, ".parquet")]
+    assert len(origins) == 80
+    assert (origins[39], origins[40]) == ("/a.parquet row 40", "/b.parquet row 1")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 16])
+def test_a_json_list_is_read_whatever_the_chunks_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int | None
+) -> None:
+    monkeypatch.setattr(json_list, "CHUNK", chunk)
+    rows = [1024, {"a": ["é\n", {"b": "]},{["}]}, 12.5, "x" * 50, None, [], -1024]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(rows, indent=indent) + "\n")
+    assert list(json_elements(path)) == rows
+    path.write_text(" [ ] ")
+    assert list(json_elements(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"rows": []}', "not a list of rows"),
+        ("", "not a list of rows"),
+        ("[", "not JSON: Expecting value"),
+        ("[1, 2", "not JSON: the list does not end"),
+        ("[1 2]", "not JSON: the list does not end, or a comma is missing"),
+        ("[1,]", "not JSON: a comma before the end"),
+        ("[1]]", "not JSON: there is text after the list"),
+        ('[{"a": 1}, {"a": ]', "not JSON: Expecting value"),
+        ('[1, "', "not JSON: Unterminated string"),
+    ],
+)
+def test_what_is_no_json_list(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"a\.json: {sentence}"):
+        list(json_elements(path))
+
+
+def test_a_json_list_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": "x" * 1000}] * 20_000))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in json_elements(path)) == 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000 < path.stat().st_size

@@ -1,0 +1,252 @@
+"""A policy behind an endpoint, against a real local server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from math import log
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from r1reward.engines.chat_client import EndpointError, PromptRefusedError
+from r1reward.engines.chat_generator import MAX_FIRST_REFUSALS, ChatGenerator, chat_prompt
+from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.items import make_items
+from r1reward.evaluation.sampler import Asker, ask
+from r1reward.interfaces import Sampling
+from r1reward.recipe.engine_sections import PolicyEndpoint
+from r1reward.recipe.recipe import EvalRecipe
+from r1reward.recipe.sections import PromptSection
+from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
+from tests.chat_server import ChatServer, completion
+from tests.fakes import make_pair
+
+SAMPLING = Sampling(temperature=0.7, max_new_tokens=99, top_p=0.9)
+TRACE = "<think>Response 2 is better.</think><answer>2</answer>"
+REFUSAL = (400, b"maximum context length exceeded")
+
+
+def picture(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 2), "blue").save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def endpoint(server: ChatServer, **settings: object) -> PolicyEndpoint:
+    given = {"url": server.url, "model": "some-model", "api_key_env": "R1REWARD_TEST_KEY"}
+    return PolicyEndpoint.model_validate({**given, **settings})
+
+
+def requests_for(pairs: Sequence[PreferencePair], seed: int = 5) -> list[RolloutRequest]:
+    return [RolloutRequest(chat_prompt(p, "stored", PromptSection()), 0, seed) for p in pairs]
+
+
+def text_pairs(count: int) -> list[PreferencePair]:
+    return [replace(make_pair(number), images=()) for number in range(count)]
+
+
+async def collect(generator: ChatGenerator, requests: Sequence[RolloutRequest]) -> list[Rollout]:
+    try:
+        return [rollout async for rollout in generator.generate(requests, SAMPLING)]
+    finally:
+        await generator.client.http.aclose()
+
+
+def generate(
+    server: ChatServer, pairs: Sequence[PreferencePair], seed: int = 5, **settings: object
+) -> list[Rollout]:
+    async def run() -> list[Rollout]:
+        generator = ChatGenerator(endpoint(server, **settings))
+        return await collect(generator, requests_for(pairs, seed))
+
+    return asyncio.run(run())
+
+
+def with_logprobs(*tokens: tuple[str, float]) -> dict[str, object]:
+    return {"logprobs": {"content": [{"token": t, "logprob": log(p)} for t, p in tokens]}}
+
+
+def test_images_travel_as_data_urls_before_the_text(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    images = (picture("PNG"), picture("JPEG"))
+    pair = replace(make_pair(1), images=images)
+    (rollout,) = generate(server, [pair])
+    ((_, _, body),) = server.requests
+    first, second, text = body["messages"][0]["content"]
+    for part, kind, image in ((first, "png", images[0]), (second, "jpeg", images[1])):
+        assert part["type"] == "image_url"
+        url = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+        assert part["image_url"]["url"] == url
+    assert text == {"type": "text", "text": rollout.request.prompt.text}
+    assert "question 1" in text["text"]
+
+
+def test_sampling_is_sent_and_the_seed_fits_31_bits(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    generate(server, text_pairs(1), seed=2**40 + 7)
+    ((_, _, body),) = server.requests
+    assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.7, 0.9, 99)
+    assert body["seed"] == 7
+    assert body["logprobs"] is True
+    assert isinstance(body["messages"][0]["content"], str)
+
+
+def test_a_server_without_logprobs_is_not_asked_for_them(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    (rollout,) = generate(server, text_pairs(1), logprobs=False)
+    ((_, _, body),) = server.requests
+    assert "logprobs" not in body
+    assert rollout.token_texts == ()
+    assert len(rollout.logprobs) == 0
+
+
+def test_a_rollout_is_the_text_with_its_tokens(server: ChatServer) -> None:
+    tokens = with_logprobs(("<think>", 0.5), ("</think>", 0.25))
+    server.replies = [(200, completion("<think></think>", finish_reason="length", **tokens))]
+    (rollout,) = generate(server, text_pairs(1))
+    assert rollout.text == "<think></think>"
+    assert rollout.token_texts == ("<think>", "</think>")
+    assert rollout.logprobs.tolist() == pytest.approx([log(0.5), log(0.25)])
+    assert rollout.finish_reason == "length"
+    assert rollout.response_token_ids == ()
+
+
+def test_the_swapped_order_shows_the_responses_the_other_way_round() -> None:
+    pair = replace(make_pair(1), response_1="apples", response_2="pears", preferred=1)
+    stored, swapped = (chat_prompt(pair, order, PromptSection()) for order in ("stored", "swapped"))
+    assert stored.text.index("apples") < stored.text.index("pears")
+    assert swapped.text.index("pears") < swapped.text.index("apples")
+    assert (stored.label, swapped.label) == (1, 2)
+    assert swapped.prompt_id == f"{pair.pair_id}-swapped"
+
+
+def test_a_refused_prompt_is_an_empty_trace_and_logged(
+    server: ChatServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.replies = [REFUSAL, (200, completion(TRACE))]
+    with caplog.at_level(logging.WARNING):
+        rollouts = generate(server, text_pairs(3), max_concurrent=1)
+    assert sorted(rollout.text for rollout in rollouts) == ["", TRACE, TRACE]
+    assert len(server.requests) == 3
+    refused = [r.getMessage() for r in caplog.records if "refused" in r.getMessage()]
+    (sentence,) = refused
+    assert sentence.startswith(f"refused, counts as unreadable: {server.url}")
+    assert sentence.endswith("HTTP 400: maximum context length exceeded")
+
+
+def test_a_reply_cut_off_before_any_answer_is_an_empty_trace(server: ChatServer) -> None:
+    """A reasoning server that runs into the token limit has no content to give."""
+    choice = {"message": {"content": None}, "finish_reason": "length"}
+    server.replies = [(200, json.dumps({"choices": [choice]}).encode())]
+    (rollout,) = generate(server, text_pairs(1))
+    assert (rollout.text, rollout.finish_reason) == ("", "length")
+
+
+def test_a_refusal_in_words_is_the_text(server: ChatServer) -> None:
+    message = {"content": None, "refusal": "I cannot help with that."}
+    server.replies = [(200, completion(None, message=message))]
+    (rollout,) = generate(server, text_pairs(1))
+    assert rollout.text == "I cannot help with that."
+
+
+def test_nothing_but_refusals_ends_it(server: ChatServer) -> None:
+    server.replies = [REFUSAL]
+    with pytest.raises(PromptRefusedError, match="HTTP 400: maximum context length"):
+        generate(server, text_pairs(MAX_FIRST_REFUSALS + 8), max_concurrent=1)
+    assert len(server.requests) == MAX_FIRST_REFUSALS
+
+
+def test_fewer_refusals_than_that_are_taken(server: ChatServer) -> None:
+    server.replies = [REFUSAL]
+    rollouts = generate(server, text_pairs(MAX_FIRST_REFUSALS - 1), max_concurrent=1)
+    assert [rollout.text for rollout in rollouts] == [""] * (MAX_FIRST_REFUSALS - 1)
+
+
+def test_after_one_answer_any_number_of_refusals_is_taken(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE)), REFUSAL]
+    rollouts = generate(server, text_pairs(MAX_FIRST_REFUSALS + 4), max_concurrent=1)
+    assert sorted(rollout.text for rollout in rollouts)[-2:] == ["", TRACE]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_wrong_for_every_prompt_ends_it_at_once(server: ChatServer, status: int) -> None:
+    server.replies = [(200, completion(TRACE)), (status, b"invalid key")]
+    with pytest.raises(EndpointError, match=f"HTTP {status}: invalid key") as caught:
+        generate(server, text_pairs(4), max_concurrent=1)
+    assert not isinstance(caught.value, PromptRefusedError)
+    assert len(server.requests) == 2
+
+
+def test_an_endpoint_takes_no_weights(server: ChatServer) -> None:
+    async def run() -> None:
+        generator = ChatGenerator(endpoint(server))
+        try:
+            await generator.load_weights(WeightsHandle(0, (), ()))
+        finally:
+            await generator.client.http.aclose()
+
+    with pytest.raises(NotImplementedError):
+        asyncio.run(run())
+
+
+def evaluate(server: ChatServer, path: Path, num_rows: int) -> list[Answer]:
+    recipe = EvalRecipe.model_validate(
+        {
+            "name": "test",
+            "run_dir": "runs/test",
+            "model": {"path": "some-model"},
+            "bench": {"name": "pairs"},
+            "evaluate": {"orders": "stored"},
+        }
+    )
+
+    def encode(pair: PreferencePair, order: Order) -> Prompt:
+        return chat_prompt(pair, order, recipe.prompt)
+
+    async def run() -> list[Answer]:
+        generator = ChatGenerator(endpoint(server, max_concurrent=1))
+        parts = Asker(recipe, recipe.evaluate, encode, generator, None, lambda ids: ())
+        items = make_items((pair, "row", {}) for pair in text_pairs(num_rows))
+        try:
+            return await ask(parts, items, path)
+        finally:
+            await generator.client.http.aclose()
+
+    return asyncio.run(run())
+
+
+def test_the_answers_confidence_is_its_tokens_probability(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    tokens = with_logprobs(
+        ("<think>", 0.9), ("Response", 0.8), (" 2", 0.7), (" is better.", 0.6),
+        ("</think><answer>", 0.5), ("2", 0.375), ("</answer>", 0.99),
+    )  # fmt: skip
+    server.replies = [(200, completion(TRACE, **tokens))]
+    (answer,) = evaluate(server, tmp_path / "answers.jsonl", 1)
+    assert answer.choice == 2
+    assert answer.confidence == pytest.approx(0.375)
+    assert answer.num_tokens == 7
+    assert answer.well_formed
+
+
+def test_without_logprobs_there_is_no_confidence_and_no_length(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    server.replies = [(200, completion(TRACE))]
+    (answer,) = evaluate(server, tmp_path / "answers.jsonl", 1)
+    assert (answer.choice, answer.confidence, answer.num_tokens) == (2, None, None)
+
+
+def test_a_refused_prompt_is_an_unreadable_answer(server: ChatServer, tmp_path: Path) -> None:
+    server.replies = [(200, completion(TRACE)), REFUSAL]
+    answers = evaluate(server, tmp_path / "answers.jsonl", 3)
+    assert [answer.choice for answer in answers] == [2, None, None]
+    assert {(answer.text, answer.confidence) for answer in answers[1:]} == {("", None)}

@@ -1,0 +1,250 @@
+"""Adaptive voting: exact verdicts, no sample too many, and savings that are predicted."""
+
+from dataclasses import replace
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.voting.adaptive import (
+    AdaptiveSummary,
+    adaptive_summary,
+    always_asked,
+    replay,
+    verdict,
+)
+from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
+from r1reward.evaluation.voting.stopping import (
+    chance_of_change,
+    expected_samples,
+    next_samples,
+    samples_needed,
+    settled,
+    shares_at_stop,
+    tally,
+)
+from r1reward.types import Slot
+from tests.rows import make_answer, make_item
+
+VOTES = st.lists(st.sampled_from([1, 2, None]), min_size=1, max_size=17)
+ERRORS = st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.45])
+
+
+def votes_of(for_1: int, for_2: int = 0, unreadable: int = 0) -> list[Slot | None]:
+    votes: list[Slot | None] = []
+    for vote, count in zip((1, 2, None), (for_1, for_2, unreadable), strict=True):
+        votes.extend([vote] * count)  # type: ignore[list-item]
+    return votes
+
+
+def one_at_a_time(votes: list[Slot | None], error: float) -> int:
+    return next(n for n in range(len(votes) + 1) if settled(tally(votes[:n]), len(votes), error))
+
+
+@given(VOTES)
+def test_without_an_error_the_verdict_is_that_of_all_votes(votes: list[Slot | None]) -> None:
+    num_needed = samples_needed(votes, 0)
+    assert verdict(votes[:num_needed]) == verdict(votes)
+
+
+@given(VOTES, ERRORS)
+def test_asking_in_batches_takes_the_samples_of_asking_one_by_one(
+    votes: list[Slot | None], error: float
+) -> None:
+    assert samples_needed(votes, error) == one_at_a_time(votes, error)
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 5, 6])
+def test_without_an_error_it_stops_exactly_when_nothing_can_change(num_samples: int) -> None:
+    options: tuple[Slot | None, ...] = (1, 2, None)
+    for num_drawn in range(num_samples + 1):
+        for drawn in product(options, repeat=num_drawn):
+            ends = {
+                verdict([*drawn, *rest])
+                for rest in product(options, repeat=num_samples - num_drawn)
+            }
+            fixed = len(ends) == 1 and (None not in ends or num_drawn == num_samples)
+            assert settled(tally(drawn), num_samples, 0) == fixed
+
+
+def test_how_many_to_ask_by_hand() -> None:
+    assert next_samples([], 15, 0) == 8
+    assert next_samples([], 16, 0) == 9
+    assert next_samples(votes_of(6, 2), 15, 0) == 2
+    assert next_samples(votes_of(8), 15, 0) == 0
+    assert next_samples(votes_of(8), 16, 0) == 1  # eight more for the other one would tie
+    assert next_samples([1, None, None], 5, 0) == 1  # two for it leave one
+    assert next_samples([1, 2], 2, 0) == 0
+    assert next_samples([1, 2], 4, 0) == 2
+    assert next_samples([None] * 3, 3, 0) == 0
+    # Three in a row leave 12: seven ... twelve losing ways of 1820 are 70 = 3.8 %.
+    assert next_samples([], 15, 0.05) == 3
+    assert next_samples([], 15, 0.03) == 4
+
+
+def test_the_error_is_that_of_the_predictive_distribution() -> None:
+    assert float(chance_of_change(3, 0, 12)) == pytest.approx(70 / 1820)
+    assert chance_of_change(2, 1, 0) == 0
+    assert chance_of_change(2, 1, 1) == pytest.approx(2 / 5)  # (1 + 1) / (3 + 2): a tie
+    assert chance_of_change(3, 1, 1) == 0
+    generator = np.random.default_rng(0)
+    share = generator.beta(6, 3, 200_000)  # 5 for, 2 against
+    against = generator.binomial(8, 1 - share)
+    changed = 2 + against >= 5 + 8 - against
+    assert float(chance_of_change(5, 2, 8)) == pytest.approx(changed.mean(), abs=0.004)
+
+
+@pytest.mark.parametrize("error", [-0.1, 0.5, 1.0])
+def test_an_error_of_half_is_no_vote(error: float) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 0.5\)"):
+        next_samples([], 5, error)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 8, 15])
+def test_expected_samples_are_the_negative_hypergeometric_mean(num_samples: int) -> None:
+    threshold = num_samples // 2 + 1
+    for majority in range(threshold, num_samples + 1):
+        wanted = threshold * (num_samples + 1) / (majority + 1)
+        found = expected_samples((num_samples - majority, majority, 0), 0)
+        assert found == pytest.approx(wanted)
+    if num_samples % 2 == 0:
+        assert expected_samples((num_samples / 2, num_samples / 2, 0), 0) == num_samples
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 0.3])
+def test_expected_samples_are_the_mean_over_every_sequence(error: float) -> None:
+    for counts in [(4, 2, 0), (3, 3, 0), (2, 1, 3), (0, 5, 1), (0, 0, 4), (3, 2, 1), (1, 1, 4)]:
+        votes = votes_of(*counts)
+        sequences = list(permutations(votes))
+        mean = sum(one_at_a_time(list(s), error) for s in sequences) / len(sequences)
+        assert expected_samples(counts, error) == pytest.approx(mean)
+
+
+def test_the_share_of_a_winner_is_r_minus_1_of_n_minus_1() -> None:
+    for losing in range(8):
+        one, two, unreadable = shares_at_stop((8, losing, 0), 15, 0)
+        assert unreadable == 0
+        assert one == pytest.approx(7 / (7 + losing))
+        assert one + two == pytest.approx(1)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 0.3])
+def test_shares_at_the_stop_have_no_bias(error: float) -> None:
+    for counts in [(4, 2, 0), (3, 3, 0), (2, 1, 3), (0, 5, 1), (3, 2, 1)]:
+        votes = votes_of(*counts)
+        found = [
+            shares_at_stop(tally(s[: one_at_a_time(list(s), error)]), 6, error)
+            for s in permutations(votes)
+        ]
+        assert np.mean(found, axis=0) == pytest.approx(np.array(counts) / 6)
+
+
+def drawn_rows(num_samples: int, habit: float, unreadable: float) -> list[list[Slot | None]]:
+    """Rows of a model that is mostly, not always, sure; ``habit`` is its pull to a slot, in logits."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for share in generator.beta(2, 1, 3000):
+        logit, start = np.log(share / (1 - share)), generator.integers(2)
+        row: list[Slot | None] = []
+        for number in range(num_samples):
+            pull = habit if (start + number) % 2 else -habit
+            first: Slot = 1 if generator.random() < 1 / (1 + np.exp(-logit - pull)) else 2
+            row.append(None if generator.random() < unreadable else first)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("num_samples", [8, 15])
+@pytest.mark.parametrize(("habit", "unreadable"), [(0, 0), (0, 0.1), (1, 0), (1, 0.03)])
+def test_what_is_used_is_predicted_within_a_point(
+    num_samples: int, habit: float, unreadable: float
+) -> None:
+    found = replay(drawn_rows(num_samples, habit, unreadable), error=0)
+    assert found.predicted_share == pytest.approx(found.used_share, abs=0.01)
+    assert found.num_changed == 0
+    assert 0.5 < found.used_share < 0.9
+
+
+def test_an_error_saves_more_and_changes_few_verdicts() -> None:
+    rows = drawn_rows(15, 0, 0)
+    exact, rough = replay(rows, 0), replay(rows, 0.05)
+    assert rough.used_share < exact.used_share - 0.2
+    assert rough.predicted_share == pytest.approx(rough.used_share, abs=0.01)
+    assert rough.num_changed is not None and 0 < rough.num_changed < 0.05 * len(rows)
+
+
+def answers_of(
+    items: list[Item], rows: list[list[Slot | None]], orders: OrderMode, seed: int
+) -> list[Answer]:
+    """Answers that are these votes for responses, in the sequence of the schedule."""
+    answers = []
+    for item, votes in zip(items, rows, strict=True):
+        schedule = sample_schedule(item, len(votes), orders, seed)
+        for (order, index), vote in zip(schedule, votes, strict=True):
+            shown = vote if vote is None or order == "stored" else (2 if vote == 1 else 1)
+            answers.append(make_answer(item.key, order, index, shown))
+    return answers[::-1]
+
+
+@pytest.mark.parametrize("orders", ["both", "random", "single"])
+def test_a_run_that_stopped_early_tells_what_its_replay_does(orders: OrderMode) -> None:
+    rows = drawn_rows(15, 0, 0.02)[:1500]
+    items = [make_item(str(i)) for i in range(len(rows))]
+    full = adaptive_summary(items, answers_of(items, rows, orders, 4), 15, 0, orders, 4)
+    assert full == replay(rows, 0)
+    short = [votes[: samples_needed(votes, 0)] for votes in rows]
+    answers = answers_of(items, short, orders, 4)
+    found = adaptive_summary(items, answers, 15, 0, orders, 4)
+    assert (found.replayed, found.num_changed) == (False, None)
+    assert found.used_share == pytest.approx(full.used_share)
+    assert found.majority_share == pytest.approx(full.majority_share, abs=0.01)
+    assert found.predicted_share == pytest.approx(full.predicted_share, abs=0.01)
+    first = always_asked(items, answers, 15, 0, orders, 4)
+    assert len(first) == 8 * len(rows)
+    # The plain share of all answers leans to the winners of the rows; that of the first ones does not.
+    share = [np.mean([a.response == 1 for a in found]) for found in (first, answers)]
+    truth = np.mean([vote == 1 for votes in rows for vote in votes])
+    assert abs(share[0] - truth) < 0.01 < abs(share[1] - truth)
+
+
+def test_a_summary_by_hand() -> None:
+    items = [make_item("a"), make_item("b"), make_item("not asked")]
+    rows: list[list[Slot | None]] = [[1, 1, 2], [2, 1, None]]
+    answers = answers_of(items[:2], rows, "both", 0)
+    # a stops after 2 (expected: 2 * 4 / 3); b is a tie and takes 3.
+    found = adaptive_summary(items, answers, 3, 0, "both", 0)
+    assert found.predicted_share == pytest.approx((8 / 3 + 3) / 6)
+    assert replace(found, predicted_share=0) == AdaptiveSummary(
+        num_rows=2,
+        num_samples=3,
+        error=0,
+        replayed=True,
+        used_share=5 / 6,
+        predicted_share=0,
+        majority_share=0.5,
+        num_changed=0,
+    )
+
+
+def test_the_extra_sample_of_a_full_plan_is_no_part_of_the_vote() -> None:
+    item = make_item("a")
+    answers = [make_answer("a", order, i, 1) for order, i in full_plan(item, 3, "both", 0)]
+    found = adaptive_summary([item], answers, 3, 0, "both", 0)
+    assert (found.replayed, found.num_samples, found.used_share) == (True, 3, 1.0)
+
+
+def test_answers_off_the_schedule_and_unfinished_rows_are_refused() -> None:
+    items = [make_item("a")]
+    answers = answers_of(items, [[1, 1, 2, 2]], "stored", 0)
+    with pytest.raises(ValueError, match="not the first ones of its schedule"):
+        adaptive_summary(items, answers[:2], 5, 0, "stored", 0)
+    with pytest.raises(ValueError, match="not the first ones of its schedule"):
+        adaptive_summary(items, [make_answer("a", "swapped", 0, 1)], 5, 0, "stored", 0)
+    with pytest.raises(ValueError, match="1 of 1 rows have too few samples for K = 5"):
+        adaptive_summary(items, answers, 5, 0, "stored", 0)
+    with pytest.raises(ValueError, match="no votes"):
+        adaptive_summary(items, [], 5, 0, "stored", 0)
