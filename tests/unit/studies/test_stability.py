@@ -49,12 +49,11 @@ def small_grid(**changes: object) -> dict[str, object]:
         },
         "stresses": {
             "late": {
-                "says": "trained",
                 "starts_trained": True,
                 "wrong_per_batch": 1,
                 "variants": ["paper"],
             },
-            "hard": {"says": "fast", "set": ["learner.lr=1e-3"], "variants": ["paper", "changed"]},
+            "hard": {"set": ["learner.lr=1e-3"], "variants": ["paper", "changed"]},
         },
         "start": {"recipe": "../presets/paper.yaml", "set": ["train.num_steps=9"]},
     }
@@ -114,7 +113,7 @@ def test_cells_that_need_the_trained_model_come_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stresses": {"x": {"says": "", "variants": ["gone"]}}}, "names the variant gone"),
+        ({"stresses": {"x": {"variants": ["gone"]}}}, "names the variant gone"),
         ({"seeds": []}, "seeds"),
         ({"colour": "red"}, "colour"),
         ({"full_stack": {"stress": "gone", "variants": []}}, "there is no stress gone"),
@@ -132,7 +131,7 @@ def test_a_grid_that_cannot_be_run_is_refused(
 
 def test_groups_cannot_be_put_together_anew(tmp_path: Path) -> None:
     variants = {"paper": {"recipe": "../presets/grpo.yaml"}}
-    stresses = {"late": {"says": "", "wrong_per_batch": 1, "variants": ["paper"]}}
+    stresses = {"late": {"wrong_per_batch": 1, "variants": ["paper"]}}
     grid = Grid.model_validate(small_grid(variants=variants, stresses=stresses))
     with pytest.raises(InputError, match="late: paper samples groups"):
         grid_cells(grid, STUDY.parent, tmp_path)
