@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from r1reward.metrics import Metrics, last, mean, total
+from r1reward.recipe.choices import FilterRule
 
 EPSILON = 1e-8
-FilterRule = Literal["sigma", "authors", "keep_both_signs"]
 
 
 @dataclass(frozen=True)

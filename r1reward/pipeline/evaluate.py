@@ -22,7 +22,7 @@ from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Conditions
-from r1reward.evaluation.items import Benchmark, OrderMode
+from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.predictions import read_predictions
 from r1reward.evaluation.sampler import Asker, ask, is_finished
 from r1reward.evaluation.shown_pairs import write_shown_pairs
@@ -30,6 +30,7 @@ from r1reward.evaluation.tables import print_evaluation
 from r1reward.interfaces import Generator
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.progress import counting_bar
+from r1reward.recipe.choices import OrderMode
 from r1reward.recipe.engine_sections import PolicyEndpoint
 from r1reward.recipe.recipe import EngineRecipe, EvalRecipe
 from r1reward.recipe.sections import BenchSection, EvaluateSection, PromptSection

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -74,7 +75,7 @@ class VllmJudge(Section):
 
     type: Literal["vllm"]
     path: str = "policy"
-    template: Literal["standard", "short"] = "standard"
+    template: JudgeTemplateName = "standard"
     num_lines: PositiveInt = 3
     temperature: float = Field(default=0.1, ge=0)
     max_tries: PositiveInt = 3
@@ -115,7 +116,7 @@ class OpenAIJudge(EndpointSection):
     """A judge behind an endpoint."""
 
     type: Literal["openai"]
-    template: Literal["standard", "short"] = "standard"
+    template: JudgeTemplateName = "standard"
     num_lines: PositiveInt = 3
     temperature: float = Field(default=0.1, ge=0)
     max_tries: PositiveInt = 3

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import FilterRule
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -47,7 +48,7 @@ class AlgorithmSection(Section):
     kl_beta: float = Field(default=0.0, ge=0, description="weight of the KL to the base model")
     normalize: bool = True
     filter_sigma: float | None = Field(default=3.0, gt=0, description="3-sigma advantage filter")
-    filter_rule: Literal["sigma", "authors", "keep_both_signs"] = Field(
+    filter_rule: FilterRule = Field(
         default="sigma",
         description="authors: the released code's fault, for comparison only; keep_both_signs: a "
         "sign that would vanish from the batch is clipped at filter_sigma instead",

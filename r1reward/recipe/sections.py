@@ -12,6 +12,17 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from r1reward.recipe.choices import (
+    BenchmarkName,
+    FormatMode,
+    MissingMedia,
+    ShapesSplit,
+    TemplateName,
+)
+from r1reward.recipe.choices import (
+    OrderMode as OrderMode,
+)
+
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,7 +60,7 @@ class ShapesSource(Section):
     """Pairs drawn from the built-in miniature."""
 
     type: Literal["shapes"]
-    split: Literal["train", "heldout", "hard_train", "hard_heldout"]
+    split: ShapesSplit
     num_pairs: PositiveInt
     seed: int = 0
 
@@ -72,10 +83,10 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    template: Literal["standard", "authors", "short"] = "standard"
+    template: TemplateName = "standard"
     think_tag: str = Field(default="think", pattern=r"^[A-Za-z][\w-]*$")
     answer_tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w-]*$")
-    format_mode: Literal["strict", "tolerant"] = "strict"
+    format_mode: FormatMode = "strict"
 
     @model_validator(mode="after")
     def tags_differ(self) -> PromptSection:
@@ -118,9 +129,6 @@ class TrainSection(Section):
     from_rollouts: Path | None = Field(
         default=None, description="train on saved rollouts (Parquet folder) without engines"
     )
-
-
-OrderMode = Literal["both", "single", "stored", "authors", "random"]
 
 
 class EvaluateSection(Section):
@@ -186,17 +194,10 @@ class TrainingEvaluation(EvaluateSection):
 class BenchSection(Section):
     """Rows to evaluate on, and how they are scored."""
 
-    name: Literal[
-        "vl-rewardbench",
-        "mm-rlhf-rewardbench",
-        "multimodal-rewardbench",
-        "pairs",
-        "shapes",
-        "shapes-hard",
-    ]
+    name: BenchmarkName
     path: Path | None = Field(default=None, description="the benchmark's file or folder")
     images: Path | None = Field(default=None, description="folder that media paths are relative to")
-    missing: Literal["refuse", "drop"] = Field(
+    missing: MissingMedia = Field(
         default="refuse", description="rows whose image or video is not there"
     )
     num_rows: PositiveInt | None = Field(default=None, description="the first rows only")

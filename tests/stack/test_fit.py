@@ -11,9 +11,9 @@ from r1reward.actors.launch import running_system
 from r1reward.actors.learner import LearnerGroup
 from r1reward.data.verdict import compose_trace
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.choices import SceneSplit
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
-from r1reward.shapes.scene import Split
 from r1reward.shapes.trace import TAGS, find, write_analysis
 from r1reward.types import TraceSample, TrainingSample
 from tests.samples import made_up_samples
@@ -93,7 +93,7 @@ def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_ze
 
 
 def answer_first_traces(
-    recipe: Recipe, processor: PolicyProcessor, split: Split, num_pairs: int
+    recipe: Recipe, processor: PolicyProcessor, split: SceneSplit, num_pairs: int
 ) -> list[TraceSample]:
     """Traces whose analysis begins with its conclusion: a habit the miniature does not have yet."""
     samples = []
