@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from r1reward.recipe.recipe import EngineRecipe
 from r1reward.errors import InputError, ServiceError
-from r1reward.runs.storage import RemoteFolder
+from r1reward.recipe.recipe import EngineRecipe
 from r1reward.runs.mirror import CopyTakenError, RunCopy
+from r1reward.runs.storage import RemoteFolder
 
 logger = logging.getLogger(__name__)
 

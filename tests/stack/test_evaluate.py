@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from r1reward.data.video import FrameRules
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.rows import MediaOptions
@@ -149,7 +150,9 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     tmp_path: Path,
 ) -> None:
     bench, out = video_bench(tmp_path, num_rows=24), tmp_path / "eval"
-    video = load_benchmark("mm-rlhf-rewardbench", bench, MediaOptions(num_frames=4)).items[0]
+    video = load_benchmark(
+        "mm-rlhf-rewardbench", bench, MediaOptions(frames=FrameRules(num_frames=4))
+    ).items[0]
     with subprocess.Popen(
         command(bench, out),
         stdout=subprocess.DEVNULL,

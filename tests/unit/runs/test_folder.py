@@ -9,15 +9,24 @@ import numpy as np
 import pytest
 import yaml
 
-from r1reward.recipe.recipe import Recipe
 from r1reward.errors import RecipeError
 from r1reward.interfaces import RolloutBatch
 from r1reward.recipe.diff import MAY_CHANGE, recipe_changes
 from r1reward.recipe.files import dump_recipe, load_recipe, required
+from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import TrackingSection
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
-from r1reward.recipe.sections import TrackingSection
-from r1reward.types import PreferencePair, Prompt, Reward, Rollout, RolloutRequest, ScoredRollout, StepReport, Verdict
+from r1reward.types import (
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
 
 
 class ListTracker:
