@@ -15,7 +15,7 @@ from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.sft import model_hash
+from r1reward.pipeline.models import model_hashes
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.atomic import write_whole
@@ -38,7 +38,7 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
     record = stage_record(recipe, "eval")
     is_complete = record.begin(recipe.model_dump(mode="json", include=used), inputs)
     if not is_complete:
-        with ray_session(recipe):
+        with ray_session(recipe.placement):
             for bench_section in recipe.final.benches:
                 for model in models(recipe):
                     logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
@@ -53,15 +53,6 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
     for heads, rows in shown:
         console.print(terminal_table(heads, rows))
     console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
-
-
-def model_hashes(recipe: Recipe) -> dict[ModelName, str]:
-    """Raises ``InputError`` where a stage that makes a model is not complete."""
-    found: dict[ModelName, str] = {"base": model_hash(recipe.model.path)}
-    if recipe.sft is not None:
-        found["sft"] = stage_record(recipe, "sft").output("model")
-    found["rl"] = stage_record(recipe, "train").output("model")
-    return found
 
 
 def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:

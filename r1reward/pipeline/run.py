@@ -11,10 +11,9 @@ from rich.console import Console
 from r1reward.errors import InputError
 from r1reward.pipeline.annotate import annotate_stage
 from r1reward.pipeline.final import final_stage
-from r1reward.pipeline.rl import rl_stage
 from r1reward.pipeline.select import select_stage
 from r1reward.pipeline.sft import sft_stage
-from r1reward.pipeline.train import train
+from r1reward.pipeline.train import train, train_stage
 from r1reward.recipe.derive import StageName, is_pipeline, planned_stages
 from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import Recipe
@@ -28,7 +27,7 @@ STAGES: dict[StageName, Callable[[Recipe, Console], Awaitable[None]]] = {
     "annotate": annotate_stage,
     "sft": sft_stage,
     "select": select_stage,
-    "train": rl_stage,
+    "train": train_stage,
     "eval": final_stage,
 }
 

@@ -55,7 +55,7 @@ class Stack:
 
         pairs = make_pairs("heldout", num_pairs, seed)
         prompts = build_prompt_set(pairs, encode, self.recipe.model.max_prompt_tokens, "test")
-        return both_order_requests(self.recipe, prompts)
+        return both_order_requests(self.recipe.seed, prompts)
 
     def rollouts(self, requests: list[RolloutRequest], temperature: float = 1.0) -> list[Rollout]:
         """In the order of the requests."""

@@ -23,6 +23,7 @@ from r1reward.models.lora import add_lora, merged, with_adapters
 from r1reward.models.parts import freeze_parts, parameter_groups, part_of
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
@@ -110,7 +111,7 @@ def plain_torch(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
-            rate = learning_rate(update, recipe.num_optimizer_steps, settings)
+            rate = learning_rate(update, training_learner(recipe).num_updates, settings)
             group["lr"] = rate * group["lr_scale"]
         optimizer.step()
         losses.append(loss.item())

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.errors import RecipeError
+from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import (
     final_recipe,
     is_pipeline,
@@ -20,8 +23,10 @@ from r1reward.recipe.derive import (
 )
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.files import build_recipe, dump_recipe, load_recipe
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.pipeline_sections import SftSection
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.recipe.sections import FileSource
+from r1reward.runs.folder import RunFolder
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 LOCAL = RECIPES / "pipeline_local.yaml"
@@ -86,14 +91,39 @@ def test_the_judge_stays_the_base_model_in_every_stage() -> None:
 def test_sft_is_the_learner_of_rl_with_its_own_batch_and_schedule() -> None:
     recipe = pipeline("sft.lr=3e-4", "sft.batch_size=16", "sft.warmup_share=0.5")
     run = sft_recipe(recipe, num_steps=10)
-    assert run.num_optimizer_steps == 10
+    assert sft_learner(run).num_updates == 10
     assert (run.learner.lr, run.learner.train_batch_size) == (3e-4, 16)
     assert run.learner.packing == recipe.learner.packing
-    rates = [learning_rate(step, run.num_optimizer_steps, run.learner) for step in range(10)]
+    rates = [learning_rate(step, 10, run.learner) for step in range(10)]
     assert max(rates) == pytest.approx(3e-4)
     assert rates[0] < rates[4] and rates[9] < rates[5]
-    assert not sft_recipe(pipeline("algorithm.kl_beta=0.1"), 10).algorithm.needs_reference
-    assert build_recipe(Recipe, run.model_dump(mode="json"), (), "sft") == run
+    with_kl = sft_learner(sft_recipe(pipeline("algorithm.kl_beta=0.1"), 10))
+    assert not with_kl.algorithm.needs_reference
+    assert build_recipe(SftRecipe, run.model_dump(mode="json"), (), "sft") == run
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm.baseline=group_mean", "rollout.samples_per_prompt=2"],
+        ["rollout.samples_per_prompt=2", "rollout.dynamic_sampling={max_rounds: 2}"],
+        ["rollout.both_orders=true", "reward.position_weight=0.5", "sft.batch_size=31"],
+        ["learner.train_batch_size=256", "sft.batch_size=24"],
+    ],
+)
+def test_a_killed_sft_goes_on_whatever_rl_samples(tmp_path: Path, overrides: list[str]) -> None:
+    run = sft_recipe(pipeline(f"run_dir={tmp_path}", *overrides), num_steps=10)
+    folder = RunFolder.of(run)
+    folder.prepare(run)
+    folder.metrics.write_text('{"step": 1}\n')
+    folder.prepare(run)
+    assert build_recipe(SftRecipe, yaml.safe_load(folder.recipe.read_text()), (), "sft") == run
+
+
+def test_every_derived_recipe_is_validated() -> None:
+    recipe = pipeline("learner.num_ranks=2")
+    with pytest.raises(ValidationError, match="below learner"):
+        sft_recipe(recipe.model_copy(update={"sft": SftSection(batch_size=1)}), num_steps=10)
 
 
 def test_every_model_is_evaluated_alike_in_a_folder_of_its_own() -> None:

@@ -10,11 +10,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from r1reward.runs.checkpoint import complete_checkpoints, resume, save_checkpoint
 from r1reward.metrics import Metrics
-from r1reward.types import Location
+from r1reward.runs.checkpoint import complete_checkpoints, resume, save_checkpoint
 from r1reward.runs.storage import fetched, forget, written_to
-from r1reward.types import TraceSample, TrainingSample, WeightsHandle
+from r1reward.types import Location, TraceSample, TrainingSample, WeightsHandle
 
 
 class FileLearner:
