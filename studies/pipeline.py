@@ -99,7 +99,7 @@ async def run_random(hard: Recipe, random: Recipe, console: Console) -> None:
     await run_stage(random, "train", console)
     assert random.final is not None
     [bench] = random.final.benches
-    await evaluate_model(final_recipe(random, "rl", bench), Console(quiet=True))
+    await evaluate_model(final_recipe(random, random.final, "rl", bench), Console(quiet=True))
 
 
 def bench_name(recipe: Recipe) -> str:

@@ -40,13 +40,11 @@ class AnnotationStoppedError(ServiceError):
     """The stage ended before every pair was annotated; what was answered is kept."""
 
 
-async def annotate_stage(recipe: Recipe, console: Console) -> None:
+async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Console) -> None:
     """Ask until every pair has a difficulty, and print how many pairs have which.
 
     Raises ``AnnotationStoppedError`` when pairs are left, with the reason.
     """
-    section = recipe.annotate
-    assert section is not None
     pairs = load_pairs(recipe.data.train)
     pair_ids = [pair.pair_id for pair in pairs]
     record = stage_record(recipe, "annotate")

@@ -42,6 +42,7 @@ from r1reward.recipe.pipeline_sections import (
     AttemptsSelection,
     PassRateSelection,
     RecordedSelection,
+    SelectSection,
 )
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import EvaluateSection, ModelSection, RewardSection
@@ -65,10 +66,8 @@ class Graded:
     difficulty: int | None = None
 
 
-async def select_stage(recipe: Recipe, console: Console) -> None:
+async def select_stage(recipe: Recipe, section: SelectSection, console: Console) -> None:
     """Grade, choose, write the chosen pairs as a store, and print counts by level and source."""
-    section = recipe.select
-    assert section is not None
     pairs = load_pairs(recipe.data.train)
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}
@@ -107,8 +106,7 @@ def by_attempts(
     recipe: Recipe, section: AttemptsSelection, pairs: Sequence[PreferencePair]
 ) -> list[Graded]:
     """A pair that still waits for an attempt has no level, and does not qualify."""
-    assert recipe.annotate is not None
-    most = recipe.annotate.max_attempts
+    most = max_attempts(recipe)
     annotations = read_annotations(attempts_file(recipe), most)
     levels = {most + 1 if level == "failed" else level for level in section.levels}
     graded = []
@@ -118,6 +116,12 @@ def by_attempts(
         level = UNKNOWN if difficulty is None else attempts_level(difficulty, most)
         graded.append(Graded(index, pair_id, pair.source, level, difficulty in levels, difficulty))
     return graded
+
+
+def max_attempts(recipe: Recipe) -> int:
+    """A recipe that selects by attempts has the section that makes them."""
+    assert recipe.annotate is not None
+    return recipe.annotate.max_attempts
 
 
 def attempts_level(difficulty: int, max_attempts: int) -> str:

@@ -14,6 +14,7 @@ from r1reward.pipeline.traces import SftInputs, load_traces
 from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import attempts_file, sft_recipe
 from r1reward.recipe.model_settings import write_model_settings
+from r1reward.recipe.pipeline_sections import AnnotateSection, SftSection
 from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.report.build import build_report
 from r1reward.runs.checkpoint import resume
@@ -27,9 +28,10 @@ from r1reward.sft_loop import SftSettings, fit_traces
 logger = logging.getLogger(__name__)
 
 
-async def sft_stage(recipe: Recipe, console: Console) -> None:
+async def sft_stage(
+    recipe: Recipe, sft: SftSection, annotate: AnnotateSection, console: Console
+) -> None:
     """Fit or go on fitting, export the model."""
-    assert recipe.sft is not None, "the recipe has the stage"
     attempts = attempts_file(recipe)
     pairs = load_pairs(recipe.data.train)
     inputs = {
@@ -38,12 +40,12 @@ async def sft_stage(recipe: Recipe, console: Console) -> None:
         "model.path": model_hash(recipe.model.path),
     }
     record = stage_record(recipe, "sft")
-    if record.begin(settings_of(recipe), inputs):
+    if record.begin(settings_of(recipe, sft), inputs):
         console.print(f"sft is complete: {record.folder}", highlight=False)
         return
-    traces = load_traces(recipe, pairs, attempts)
-    num_steps = recipe.sft.num_epochs * len(traces.train) // recipe.sft.batch_size
-    run = sft_recipe(recipe, num_steps)
+    traces = load_traces(recipe, sft, pairs, attempts, annotate.max_attempts)
+    num_steps = sft.num_epochs * len(traces.train) // sft.batch_size
+    run = sft_recipe(recipe, sft, num_steps)
     folder = RunFolder.of(run)
     folder.prepare(run)
     dropped = "".join(f", {count} {reason}" for reason, count in traces.dropped.items())
@@ -90,9 +92,9 @@ async def fit(run: SftRecipe, folder: RunFolder, traces: SftInputs, console: Con
         write_model_settings(folder.model, run.model, run.prompt)
 
 
-def settings_of(recipe: Recipe) -> dict[str, object]:
+def settings_of(recipe: Recipe, sft: SftSection) -> dict[str, object]:
     """What the SFT's model depends on."""
-    run = sft_recipe(recipe, num_steps=1)
+    run = sft_recipe(recipe, sft, num_steps=1)
     return run.model_dump(
         mode="json", include={"seed", "model", "prompt", "learner", "placement", "sft"}
     )

@@ -14,6 +14,7 @@ from r1reward.data.order import derive_seed
 from r1reward.data.stores.pair_store import distinct_pairs
 from r1reward.errors import InputError
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.pipeline_sections import SftSection
 from r1reward.recipe.recipe import Recipe
 from r1reward.types import Order, PreferencePair, TraceSample
 
@@ -63,10 +64,14 @@ class SftInputs:
     dropped: Counter[str]
 
 
-def load_traces(recipe: Recipe, pairs: Sequence[PreferencePair], attempts: Path) -> SftInputs:
+def load_traces(
+    recipe: Recipe,
+    sft: SftSection,
+    pairs: Sequence[PreferencePair],
+    attempts: Path,
+    max_attempts: int,
+) -> SftInputs:
     """The traces to learn and those that only measure, drawn by seed. Raises ``InputError``."""
-    assert recipe.sft is not None and recipe.annotate is not None
-    sft = recipe.sft
     processor = PolicyProcessor(recipe.model)
 
     def encode(trace: WrittenTrace) -> TraceSample:
@@ -75,7 +80,7 @@ def load_traces(recipe: Recipe, pairs: Sequence[PreferencePair], attempts: Path)
             raise InputError(f"{prompt.pair.origin}: longer than model.max_prompt_tokens")
         return processor.encode_trace(prompt, trace.text)
 
-    annotations = read_annotations(attempts, recipe.annotate.max_attempts)
+    annotations = read_annotations(attempts, max_attempts)
     dropped: Counter[str] = Counter()
     train: list[tuple[int, WrittenTrace]] = []
     heldout: list[tuple[int, WrittenTrace]] = []

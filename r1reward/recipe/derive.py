@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from r1reward.recipe.engine_sections import JudgeSection, VllmJudge
 from r1reward.recipe.files import merge
+from r1reward.recipe.pipeline_sections import FinalSection, SftSection
 from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
 from r1reward.recipe.sections import BenchSection
 
@@ -102,13 +103,11 @@ def with_model(recipe: Recipe, path: str) -> Recipe:
     return with_settings(recipe, {"model": {"path": path}, "judge": judge.model_dump()})
 
 
-def sft_recipe(recipe: Recipe, num_steps: int) -> SftRecipe:
+def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
     """The SFT stage: the learner as in RL, but for batch and learning rate.
 
     A step is one batch, so the learning rate's schedule is ``num_steps`` long.
     """
-    sft = recipe.sft
-    assert sft is not None, "the recipe has the stage"
     learner = {
         "lr": sft.lr,
         "train_batch_size": sft.batch_size,
@@ -149,9 +148,10 @@ def rl_recipe(recipe: Recipe) -> Recipe:
     return Recipe.model_validate(merge(settings, changes))
 
 
-def final_recipe(recipe: Recipe, model: ModelName, bench: BenchSection) -> EvalRecipe:
+def final_recipe(
+    recipe: Recipe, final: FinalSection, model: ModelName, bench: BenchSection
+) -> EvalRecipe:
     """The evaluation of one model on one benchmark."""
-    assert recipe.final is not None, "the recipe has the stage"
     return EvalRecipe.model_validate(
         {
             "name": f"{recipe.name}-{bench.name}-{model}",
@@ -164,6 +164,6 @@ def final_recipe(recipe: Recipe, model: ModelName, bench: BenchSection) -> EvalR
             "reward": recipe.reward,
             "placement": recipe.placement,
             "bench": bench,
-            "evaluate": recipe.final.model_dump(exclude={"benches"}),
+            "evaluate": final.model_dump(exclude={"benches"}),
         }
     )

@@ -73,7 +73,8 @@ def annotated(recipe: Recipe, pairs: list[PreferencePair]) -> None:
 
 
 def select(recipe: Recipe) -> list[PreferencePair]:
-    asyncio.run(select_stage(recipe, Console(quiet=True)))
+    assert recipe.select is not None
+    asyncio.run(select_stage(recipe, recipe.select, Console(quiet=True)))
     return list(load_pairs(FileSource(type="file", path=selected_pairs(recipe))))
 
 

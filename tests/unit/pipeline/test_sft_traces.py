@@ -36,9 +36,9 @@ def trace_of(number: int) -> str:
     return answer(Known(scene, shown), seed=1, noise=NEVER_WRONG)
 
 
-def right_attempt(number: int, place: int = 1) -> Attempt:
+def right_attempt(number: int, attempt_number: int = 1) -> Attempt:
     pair_id = PAIRS[number].pair_id
-    return Attempt(pair_id, place, order_of(number), 1, trace_of(number), 1, True, well_formed=True)
+    return Attempt(pair_id, attempt_number, order_of(number), 1, trace_of(number), 1, True, well_formed=True)
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def attempts(tmp_path: Path) -> Path:
 
 def load(attempts: Path, *overrides: str) -> tuple[Recipe, SftInputs]:
     recipe = load_recipe(LOCAL, ["sft.num_traces=null", "sft.batch_size=8", *overrides])
-    return recipe, load_traces(recipe, PAIRS, attempts)
+    assert recipe.sft is not None
+    return recipe, load_traces(recipe, recipe.sft, PAIRS, attempts, 3)
 
 
 def places(found: SftInputs) -> set[int]:
@@ -92,7 +93,8 @@ def test_heldout_traces_are_others(attempts: Path) -> None:
 def test_pairs_of_one_question_stay_on_one_side(attempts: Path) -> None:
     grouped = [replace(pair, group=f"g{number // 6}") for number, pair in enumerate(PAIRS)]
     recipe = load_recipe(LOCAL, ["sft.batch_size=8", "sft.heldout_share=0.3"])
-    found = load_traces(recipe, grouped, attempts)
+    assert recipe.sft is not None
+    found = load_traces(recipe, recipe.sft, grouped, attempts, 3)
     sides = [
         {grouped[t.pair_index].group for t in side.traces} for side in (found.train, found.heldout)
     ]
@@ -110,7 +112,7 @@ def test_num_traces_draws_by_seed(attempts: Path) -> None:
 
 def test_traces_that_break_the_form_or_were_cut_off_are_left_out(attempts: Path) -> None:
     for number, change in ((0, {"well_formed": False}), (1, {"truncated": True})):
-        append_attempt(attempts, replace(right_attempt(number, pair_index=1), **change))  # type: ignore[arg-type]
+        append_attempt(attempts, replace(right_attempt(number, attempt_number=1), **change))  # type: ignore[arg-type]
     _, found = load(attempts, "sft.heldout_share=0")
     assert 1 not in places(found)
     assert found.dropped["badly formed"] >= 1

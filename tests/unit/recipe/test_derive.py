@@ -81,7 +81,10 @@ def test_rl_without_sft_and_selection_starts_from_the_base_on_all_pairs() -> Non
 def test_the_judge_stays_the_base_model_in_every_stage() -> None:
     recipe = pipeline("model.path=the/base")
     assert recipe.final is not None
-    for run in (rl_recipe(recipe), final_recipe(recipe, "rl", recipe.final.benches[0])):
+    for run in (
+        rl_recipe(recipe),
+        final_recipe(recipe, recipe.final, "rl", recipe.final.benches[0]),
+    ):
         assert isinstance(run.judge, VllmJudge)
         assert run.judge.path == "the/base"
     other = rl_recipe(pipeline("judge.path=another/judge"))
@@ -90,14 +93,15 @@ def test_the_judge_stays_the_base_model_in_every_stage() -> None:
 
 def test_sft_is_the_learner_of_rl_with_its_own_batch_and_schedule() -> None:
     recipe = pipeline("sft.lr=3e-4", "sft.batch_size=16", "sft.warmup_share=0.5")
-    run = sft_recipe(recipe, num_steps=10)
+    assert recipe.sft is not None
+    run = sft_recipe(recipe, recipe.sft, num_steps=10)
     assert sft_learner(run).num_updates == 10
     assert (run.learner.lr, run.learner.train_batch_size) == (3e-4, 16)
     assert run.learner.packing == recipe.learner.packing
     rates = [learning_rate(step, 10, run.learner) for step in range(10)]
     assert max(rates) == pytest.approx(3e-4)
     assert rates[0] < rates[4] and rates[9] < rates[5]
-    with_kl = sft_learner(sft_recipe(pipeline("algorithm.kl_beta=0.1"), 10))
+    with_kl = sft_learner(sft_recipe(pipeline("algorithm.kl_beta=0.1"), recipe.sft, 10))
     assert not with_kl.algorithm.needs_reference
     assert build_recipe(SftRecipe, run.model_dump(mode="json"), (), "sft") == run
 
@@ -112,7 +116,9 @@ def test_sft_is_the_learner_of_rl_with_its_own_batch_and_schedule() -> None:
     ],
 )
 def test_a_killed_sft_goes_on_whatever_rl_samples(tmp_path: Path, overrides: list[str]) -> None:
-    run = sft_recipe(pipeline(f"run_dir={tmp_path}", *overrides), num_steps=10)
+    recipe = pipeline(f"run_dir={tmp_path}", *overrides)
+    assert recipe.sft is not None
+    run = sft_recipe(recipe, recipe.sft, num_steps=10)
     folder = RunFolder.of(run)
     folder.prepare(run)
     folder.metrics.write_text('{"step": 1}\n')
@@ -123,14 +129,15 @@ def test_a_killed_sft_goes_on_whatever_rl_samples(tmp_path: Path, overrides: lis
 def test_every_derived_recipe_is_validated() -> None:
     recipe = pipeline("learner.num_ranks=2")
     with pytest.raises(ValidationError, match="below learner"):
-        sft_recipe(recipe.model_copy(update={"sft": SftSection(batch_size=1)}), num_steps=10)
+        sft_recipe(recipe, SftSection(batch_size=1), num_steps=10)
 
 
 def test_every_model_is_evaluated_alike_in_a_folder_of_its_own() -> None:
     recipe = pipeline("run_dir=/r", "final.samples=5", "final.adaptive=0.01")
     assert recipe.final is not None
     found = {
-        model: final_recipe(recipe, model, recipe.final.benches[0]) for model in models(recipe)
+        model: final_recipe(recipe, recipe.final, model, recipe.final.benches[0])
+        for model in models(recipe)
     }
     assert {model: run.model.path for model, run in found.items()} == {
         "base": "shapes",
