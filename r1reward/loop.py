@@ -83,7 +83,8 @@ async def run(
             "about 68 % right on no wrong answer is learned from"
         )
     train = settings.train
-    newest = NewestWeights(await learner.publish(start_step))
+    await learner.weight_sync.begin(start_step)
+    newest = NewestWeights(await learner.weight_sync.finish())
     buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=train.max_policy_lag + 1)
     steps = range(start_step, train.num_steps)
 
@@ -107,7 +108,8 @@ async def run(
             recorder.record_rollouts(batch)
             trained = await train_step(settings, batch, learner)
             updated = time.monotonic()
-            handle = await learner.publish(step + 1)
+            await learner.weight_sync.begin(step + 1)
+            handle = await learner.weight_sync.finish()
             await newest.put(handle)
             published = time.monotonic()
             timing: Metrics = {

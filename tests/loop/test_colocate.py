@@ -11,12 +11,10 @@ import pytest
 
 from r1reward import loop
 from r1reward.actors.colocate import (
-    GeneratorInTurn,
-    JudgeInTurn,
-    LearnerInTurn,
     Side,
     Tenant,
     Turns,
+    in_turn,
 )
 from r1reward.data.requests import PromptSet
 from r1reward.interfaces import Learner
@@ -78,17 +76,19 @@ def test_a_run_changes_sides_twice_a_step_and_equals_one_that_does_not(tmp_path:
     requests = step_requests(recipe, PromptSet(pairs, make_prompt, 0))
     reports = []
     gpu = Gpu()
-    for in_turn in (False, True):
+    for takes_turns in (False, True):
         generator, judge, learner = FakeGenerator(), FakeJudge(), FakeLearner()
         recorder = Recorder()
-        if in_turn:
+        if takes_turns:
             turns = gpu.turns()
             source = live_source(
-                recipe, GeneratorInTurn(generator, turns), JudgeInTurn(judge, turns), requests
+                recipe,
+                in_turn(generator, "sampling", turns),
+                in_turn(judge, "sampling", turns),
+                requests,
             )
-            asyncio.run(
-                loop.run(loop_settings(recipe), source, LearnerInTurn(learner, turns), recorder)
-            )
+            wrapped = in_turn(learner, "learning", turns)
+            asyncio.run(loop.run(loop_settings(recipe), source, wrapped, recorder))
         else:
             asyncio.run(
                 loop.run(
@@ -118,10 +118,13 @@ def test_an_evaluation_is_sampled_in_its_turn() -> None:
     gpu = Gpu()
     turns = gpu.turns()
     source = live_source(
-        recipe, GeneratorInTurn(FakeGenerator(), turns), JudgeInTurn(FakeJudge(), turns), requests
+        recipe,
+        in_turn(FakeGenerator(), "sampling", turns),
+        in_turn(FakeJudge(), "sampling", turns),
+        requests,
     )
     evaluator = FakeEvaluator(frozenset({0, 2}), look=lambda: None)
-    learner = LearnerInTurn(FakeLearner(), turns)
+    learner = in_turn(FakeLearner(), "learning", turns)
     asyncio.run(
         loop.run(loop_settings(recipe), source, learner, MemoryRecorder(), evaluator=evaluator)
     )

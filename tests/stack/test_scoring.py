@@ -11,6 +11,7 @@ import ray
 from r1reward.actors.judge import JudgeActor, JudgePool
 from r1reward.engines.judge import RuleJudgeEngine
 from r1reward.interfaces import Sampling
+from r1reward.recipe.components import judge_settings
 from r1reward.rollouts import JudgeUnavailableError, check_judge, score_rollouts
 from r1reward.types import RolloutRequest, ScoredRollout
 from tests.recipes import scoring
@@ -56,7 +57,9 @@ def test_a_trace_cut_off_before_its_answer_earns_nothing(stack: Stack) -> None:
 def test_a_dead_judge_abstains_is_counted_and_stops_the_run(stack: Stack) -> None:
     recipe = stack_recipe(DEAD_ENDPOINT)
     judge_actor: Any = JudgeActor
-    actor = judge_actor.options(num_cpus=0).remote(recipe)
+    actor = judge_actor.options(num_cpus=0).remote(
+        judge_settings(recipe.judge, recipe.model, recipe.placement)
+    )
     try:
         sampling = Sampling(1.0, recipe.model.max_new_tokens)
         requests = stack.requests(4)
