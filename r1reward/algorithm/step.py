@@ -18,10 +18,10 @@ from r1reward.types import ScoredRollout
 
 
 def batch_advantages(
+    settings: AlgorithmSection,
     rollouts: Sequence[ScoredRollout],
     old_logprobs: Sequence[np.ndarray | None],
     reference_logprobs: Sequence[np.ndarray | None],
-    settings: AlgorithmSection,
 ) -> tuple[Advantages, Metrics]:
     """Returns of every token from rewards and reference KL, normalised and filtered (paper, eq. 6).
 

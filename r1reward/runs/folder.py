@@ -11,7 +11,7 @@ from typing import Self
 from r1reward.errors import RecipeError
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
-from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs.atomic import write_whole
 from r1reward.runs.storage import RemoteFolder
 
@@ -24,7 +24,7 @@ class RunFolder:
     remote: RemoteFolder | None = None
 
     @classmethod
-    def of(cls, recipe: EngineRecipe) -> Self:
+    def of(cls, recipe: RunRecipe) -> Self:
         url = recipe.run_url
         return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
 
@@ -70,7 +70,7 @@ class RunFolder:
         results = (self.metrics, self.checkpoints, self.rollouts, self.evaluations)
         return any(path.exists() for path in results)
 
-    def prepare(self, recipe: Recipe) -> None:
+    def prepare(self, recipe: RunRecipe) -> None:
         """Create the folder, or make sure that it is this recipe's, wherever it lies now.
 
         Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.

@@ -17,7 +17,7 @@ TEXT = (ROOT / "docs" / "algorithm.md").read_text()
 CODE = re.compile(r"`([^`\n]+)`")
 MODULE = re.compile(r"([\w/]+)\.py(?:: (.+))?")
 FUNCTION = re.compile(r"(advantage|baseline|batch|correction|kl|loss|reward|step)\.(\w+)")
-CLASS = re.compile(r"(AlgorithmSection|Recipe)\.(\w+)")
+CLASS = re.compile(r"(AlgorithmSection)\.(\w+)")
 CALL = re.compile(r"(\w+)\((\w+)=…\)")
 SETTING = re.compile(r"([a-z_]+)\.([a-z_0-9]+)(?:[:=].*)?")
 ALGORITHM_SETTING = re.compile(r"([a-z_]+): .+")
@@ -50,8 +50,7 @@ def problems_of(name: str) -> Iterator[str]:
         if not has_attribute(f"r1reward.algorithm.{match[1]}", match[2]):
             yield f"algorithm/{match[1]}.py has no {match[2]}"
     elif match := CLASS.fullmatch(name):
-        owner = {"AlgorithmSection": AlgorithmSection, "Recipe": Recipe}[match[1]]
-        if not hasattr(owner, match[2]):
+        if not hasattr(AlgorithmSection, match[2]):
             yield f"{match[1]} has no {match[2]}"
     elif match := CALL.fullmatch(name):
         function = getattr(importlib.import_module("r1reward.algorithm.advantage"), match[1], None)
@@ -106,7 +105,7 @@ def test_everything_that_the_page_names_is_there() -> None:
         ("loss.policy_losses", "algorithm/loss.py has no policy_losses"),
         ("step.advantages", "algorithm/step.py has no advantages"),
         ("AlgorithmSection.clip", "AlgorithmSection has no clip"),
-        ("Recipe.correction", "Recipe has no correction"),
+        ("recipe/components.py: rollout", "recipe/components.py has no rollout"),
         ("advantages_from_returns(masked=…)", "no function advantages_from_returns takes masked"),
         ("algorithm.filter", "the section algorithm has no setting filter"),
         ("rollout.dynamic: {max_rounds: N}", "the section rollout has no setting dynamic"),

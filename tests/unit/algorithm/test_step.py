@@ -37,7 +37,7 @@ def advantages_of(
 ) -> tuple[Advantages, dict[str, float]]:
     unknown = [None] * len(rollouts)
     advantages, metrics = batch_advantages(
-        rollouts, old or unknown, reference or unknown, AlgorithmSection.model_validate(settings)
+        AlgorithmSection.model_validate(settings), rollouts, old or unknown, reference or unknown
     )
     return advantages, plain(metrics)
 
