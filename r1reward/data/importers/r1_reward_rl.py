@@ -35,7 +35,7 @@ def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     content = chat_content(row.get("message"))
     texts = [str(item.get("text") or "") for item in content if item.get("type") == "text"]
     question, response_1, response_2 = split_prompt("\n".join(texts))
@@ -51,20 +51,18 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
     video = next((item.get("video") for item in content if item.get("type") == "video"), None)
     if video is not None and not isinstance(video, str):
         raise FieldError("the video of the chat is not the path of a folder")
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=response_1,
-            response_2=response_2,
-            preferred=read_answer(row.get("answer")),
-            images=images,
-            video=video,
-            source=NAME,
-            group=group_of(question, *images, video),
-            meta=kept(row, "question"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=response_1,
+        response_2=response_2,
+        preferred=read_answer(row.get("answer")),
+        images=images,
+        video=video,
+        source=NAME,
+        group=group_of(question, *images, video),
+        meta=kept(row, "question"),
+    )
 
 
 def chat_content(message: object) -> list[dict[str, object]]:
