@@ -136,7 +136,7 @@ async def transplant_share(
     tags, settings = sampler.scoring.tags, sampler.scoring.prompt
     pairs = {item.key: item.pair for item in heldout.items}
     traces = []
-    for answer in sorted(answers, key=lambda answer: answer.place):
+    for answer in sorted(answers, key=lambda answer: answer.sample_key):
         verdict = parse_verdict(answer.text, tags, settings.format_mode)
         prompt = inputs.encode(pairs[answer.item], answer.order)
         consistent = answer.judge_word == "match"

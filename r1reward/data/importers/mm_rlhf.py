@@ -65,7 +65,7 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
     responses = row["models_output"]
     if not isinstance(responses, list):
         raise FieldError("models_output must be a list of texts")
-    named = {f"response {place}": response for place, response in enumerate(responses, start=1)}
+    named = {f"response {number}": response for number, response in enumerate(responses, start=1)}
     ranks = numbers(row, "final_ranking", len(responses))
     refuse_reversed(row, ranks, best_is_1)
     yield from pairs_of(
@@ -73,8 +73,8 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
             origin=origin,
             question=question,
             candidates=[
-                Candidate(place, fields.text(named, name), -rank if best_is_1 else rank)
-                for place, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
+                Candidate(number, fields.text(named, name), -rank if best_is_1 else rank)
+                for number, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
             ],
             images=images,
             video=video,
@@ -118,7 +118,7 @@ def direction_votes(file: Path) -> Iterator[bool]:
 def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
     """In how many pairs of responses the people's own scores run along ranks from 1, and against them."""
     columns = usable_scores(row, len(ranks))
-    totals = [sum(column[place] for column in columns) for place in range(len(ranks))]
+    totals = [sum(column[index] for column in columns) for index in range(len(ranks))]
     products = [
         (totals[first] - totals[second]) * (ranks[second] - ranks[first])
         for first, second in combinations(range(len(ranks)), 2)

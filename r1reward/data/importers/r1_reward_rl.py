@@ -87,23 +87,23 @@ def chat_content(message: object) -> list[dict[str, object]]:
 def split_prompt(prompt: str) -> tuple[str, str, str]:
     """Question and responses from under their headings, without the skeleton of the output."""
     headings = list(HEADING.finditer(prompt))
-    found = tuple(heading[1] for heading in headings)
-    if found != FIELDS:
+    names = tuple(heading[1] for heading in headings)
+    if names != FIELDS:
         raise FieldError(
-            f"the headings of the prompt are {', '.join(found) or 'not there'}; they must be "
+            f"the headings of the prompt are {', '.join(names) or 'not there'}; they must be "
             f"{', '.join(FIELDS)}, each once"
         )
     end = len(prompt)
     for skeleton in SKELETON.finditer(prompt, headings[-1].end()):
         end = skeleton.start()
     ends = [headings[1].start(), headings[2].start(), end]
-    parts = [
+    texts = [
         prompt[heading.end() : stop].strip() for heading, stop in zip(headings, ends, strict=True)
     ]
-    empty = [name for name, part in zip(FIELDS, parts, strict=True) if not part]
+    empty = [name for name, text in zip(FIELDS, texts, strict=True) if not text]
     if empty:
         raise FieldError(f"{empty[0]} is empty in the prompt")
-    question, response_1, response_2 = parts
+    question, response_1, response_2 = texts
     return question, response_1, response_2
 
 

@@ -33,14 +33,14 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Brok
     question = fields.text(row, "prompt")
     picture, elsewhere = find_image(row)
     rated = []
-    for place, completion in enumerate(completions(row), start=1):
+    for number, completion in enumerate(completions(row), start=1):
         try:
             score, response = mean_rating(completion), fields.text(completion, "response")
         except FieldError as error:
-            yield Broken(f"{origin} response {place}", str(error))
+            yield Broken(f"{origin} response {number}", str(error))
         else:
             rated.append(
-                Candidate(place, response, score, fields.text_or_empty(completion, "model"))
+                Candidate(number, response, score, fields.text_or_empty(completion, "model"))
             )
     yield from pairs_of(
         Ranking(
@@ -74,8 +74,8 @@ def completions(row: Row) -> list[Mapping[str, object]]:
         if not {"annotations", "response"} <= set(lists) or len(lengths) != 1:
             raise FieldError("annotations and response in completions must be lists of one length")
         return [
-            {name: column[place] for name, column in lists.items()}
-            for place in range(lengths.pop())
+            {name: column[index] for name, column in lists.items()}
+            for index in range(lengths.pop())
         ]
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         raise FieldError("completions must be a list of structs, or a struct of lists")
