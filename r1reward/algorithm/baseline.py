@@ -21,7 +21,7 @@ def relative_rewards(
     counted: Sequence[bool],
     settings: AlgorithmSection,
 ) -> list[float]:
-    """One reward a trace, its group's baseline taken off; ``groups`` names each trace's prompt.
+    """Returns one reward a trace, its group's baseline taken off; ``groups`` names each trace's prompt.
 
     With ``normalize_scope: group`` it is divided by the population spread of the group's rewards, as in
     GRPO. A group that all came out alike gives 0. Traces that are not counted are left as they are and

@@ -25,7 +25,7 @@ def rollout_weights(
     mask_BT: torch.Tensor,
     correction: NoCorrection | TokenIs | SequenceMask,
 ) -> tuple[torch.Tensor | None, Metrics]:
-    """What each token's surrogate is multiplied by, shape [B, T], and the metrics. None: by 1.
+    """Returns the weights [B, T] of the tokens' surrogates, or None for weights of 1, and the metrics.
 
     Weights change no denominator: a masked sequence still counts as one.
     """
@@ -41,7 +41,7 @@ def rollout_weights(
 def token_weights(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, cap: float
 ) -> tuple[torch.Tensor, Metrics]:
-    """min(pi_old / pi_rollout, cap) for every token; the cap is before the exponential.
+    """Returns min(pi_old / pi_rollout, cap) for every token [B, T]; the cap is before the exponential.
 
     ``rollout_is_mean`` is of the weights, ``rollout_is_max`` of the ratios before the cap.
     """
@@ -61,7 +61,8 @@ def token_weights(
 def sequence_weights(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, low: float, high: float
 ) -> tuple[torch.Tensor, Metrics]:
-    """1 where exp(mean(log pi_old - log pi_rollout)) of the sequence is in [low, high], else 0.
+    """Returns 1 where exp(mean(log pi_old - log pi_rollout)) of the sequence is in [low, high], else 0,
+    [B, T].
 
     ``rollout_is_mean`` and ``rollout_is_max`` are of these geometric means.
     """

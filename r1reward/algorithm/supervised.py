@@ -15,7 +15,8 @@ from r1reward.metrics import Metrics, mean
 def supervised_loss(
     logprobs_BT: torch.Tensor, mask_BT: torch.Tensor, num_tokens: int
 ) -> tuple[torch.Tensor, Metrics]:
-    """This micro-batch's share of the batch loss (mean of -log p over response tokens), and metrics.
+    """Returns this micro-batch's share of the batch loss (mean of -log p over response tokens), and
+    metrics.
 
     ``num_tokens`` counts the response tokens of the whole batch over all micro-batches and ranks,
     so the shares simply add up and every token counts once, however the batch was cut and however

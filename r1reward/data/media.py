@@ -24,7 +24,7 @@ class ImageLimits:
 def load_image(
     item: object, origin: str, image_root: Path, limits: ImageLimits | None = None
 ) -> bytes:
-    """Bytes of an image, proven readable. A path must stay inside the image folder."""
+    """Returns the bytes of an image, proven readable. A path must stay inside the image folder."""
     if isinstance(item, str):
         path = inside(item, origin, image_root, "image")
         if not path.is_file():
@@ -52,7 +52,7 @@ def load_image(
 
 
 def inside(item: str, origin: str, root: Path, what: str) -> Path:
-    """The path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
+    """Returns the path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
     try:
         path = (root / item).resolve()
         path.is_file()  # too long a name is an error of the system's here
@@ -64,6 +64,7 @@ def inside(item: str, origin: str, root: Path, what: str) -> Path:
 
 
 def refuse_bytes(num_bytes: int, limits: ImageLimits, origin: str) -> None:
+    """Raises ``DataError`` for an image of too many bytes."""
     if num_bytes > limits.max_bytes:
         raise DataError(
             f"{origin}: an image has {num_bytes:,} bytes; at most {limits.max_bytes:,} are read",
@@ -72,7 +73,9 @@ def refuse_bytes(num_bytes: int, limits: ImageLimits, origin: str) -> None:
 
 
 def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
-    """By the header alone: a decompression bomb is refused before anything of it is unpacked."""
+    """Raises ``DataError`` for an image of too many pixels or too thin. It reads the header alone, so
+    that nothing of a decompression bomb is unpacked.
+    """
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size
@@ -93,7 +96,7 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
 
 
 def is_animated(encoded: bytes) -> bool:
-    """Does a readable image have further frames, which no engine shows?"""
+    """Returns whether a readable image has further frames, which no engine shows."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return bool(getattr(image, "is_animated", False))

@@ -11,6 +11,7 @@ from r1reward.types import Order
 
 @lru_cache(maxsize=2)
 def epoch_permutation(num_pairs: int, seed: int, epoch: int) -> list[int]:
+    """Returns the indices of all pairs in the order of an epoch."""
     indices = list(range(num_pairs))
     random.Random(f"{seed}-{epoch}").shuffle(indices)
     return indices
@@ -34,6 +35,6 @@ def step_pairs(
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed for one purpose, by hash: neighbouring numbers would give related streams."""
+    """Returns a seed for one purpose, by hash: neighbouring numbers would give related streams."""
     text = "\x00".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

@@ -18,7 +18,7 @@ from r1reward.types import Slot, Verdict
 
 
 def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
-    """Read analysis, choice and form out of a trace. Never raises; what cannot be read is None."""
+    """Returns analysis, choice and form of a trace; what cannot be read is None. Never raises."""
     opened, closed = f"<{tags.answer}>", f"</{tags.answer}>"
     answers = re.findall(rf"{re.escape(opened)}(.*?){re.escape(closed)}", text, re.DOTALL)
     choices = {read_choice(answer) for answer in answers}
@@ -31,6 +31,7 @@ def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
 
 
 def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
+    """Returns whether a trace is one think block directly followed by one answer block."""
     between = "" if mode == "strict" else r"\s*"
     think, answer = re.escape(tags.think), re.escape(tags.answer)
     pattern = rf"\s*<{think}>.*</{think}>{between}<{answer}>.*</{answer}>\s*"
@@ -40,6 +41,7 @@ def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
 
 
 def read_choice(answer: str) -> Slot | None:
+    """Returns the slot that an answer names; None if it is not exactly 1 or 2."""
     match answer.strip():
         case "1":
             return 1
@@ -49,5 +51,5 @@ def read_choice(answer: str) -> Slot | None:
 
 
 def compose_trace(analysis: str, choice: Slot, tags: Tags) -> str:
-    """The well-formed trace that ``parse_verdict`` reads back, in both modes."""
+    """Returns the well-formed trace that ``parse_verdict`` reads back, in both modes."""
     return f"<{tags.think}>{analysis}</{tags.think}><{tags.answer}>{choice}</{tags.answer}>"

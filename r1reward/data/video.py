@@ -78,7 +78,7 @@ def load_frames(
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The image files of a folder, frame2 before frame10; hidden files are no frames."""
+    """Returns the image files of a folder, frame2 before frame10; hidden files are no frames."""
     return sorted(
         (
             path
@@ -90,13 +90,14 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
-    """Text and numbers by turns, so that numbers compare as numbers; the name itself breaks ties."""
+    """Returns a key that sorts numbers in names as numbers; the name itself breaks ties."""
     runs = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(text, int(number or -1)) for text, number in runs], name
 
 
 def even_indices(num_available: int, num_wanted: int) -> list[int]:
-    """First, last and evenly spaced between them; each frame once where there are fewer.
+    """Returns the first, the last and evenly spaced indices between them; each once where there are
+    fewer.
 
     The positions are those of the benchmark's own script (MM-RLHF, eval_mm_reward_bench.py), which
     repeats the frames of a short video up to 32.
@@ -106,7 +107,9 @@ def even_indices(num_available: int, num_wanted: int) -> list[int]:
 
 
 def shrink(encoded: bytes, max_pixels: int) -> bytes:
-    """The frame at its own aspect ratio with at most ``max_pixels``; a small one stays as it is."""
+    """Returns the frame at its own aspect ratio with at most ``max_pixels``; a small one stays as it
+    is.
+    """
     image = decode_image(encoded)
     if image.width * image.height <= max_pixels:
         return encoded

@@ -51,7 +51,7 @@ class Benchmark:
 def make_items(
     rows: Iterable[tuple[PreferencePair, str, Mapping[str, str]]],
 ) -> tuple[Item, ...]:
-    """Items from (pair, row id, categories), with a key of its own for each row."""
+    """Returns items from (pair, row id, categories), with a key of its own for each row."""
     seen: Counter[str] = Counter()
     items = []
     for pair, row_id, categories in rows:

@@ -22,7 +22,8 @@ ANSWER = TypeAdapter(Answer)
 
 
 def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
-    """One answer a line: ``row`` (from 1) or ``item`` (a row's key), ``order``, ``choice``.
+    """Returns the answers of a file. A line names its ``row`` (from 1) or ``item`` (a row's key),
+    ``order`` and ``choice``.
 
     ``choice`` is the slot as shown, 1 or 2, or null for an unreadable answer; ``order`` is stored (the
     default) or swapped; ``sample_index`` counts up by itself. All other fields of an ``Answer`` may be
@@ -59,6 +60,7 @@ def read_line(
     origin: str,
     counts: Counter[tuple[str, Order]],
 ) -> Answer:
+    """Returns the answer of one line and counts it. Raises ``InputError``."""
     try:
         raw: Mapping[str, Any] = json.loads(line)
     except ValueError as error:
@@ -97,7 +99,7 @@ def read_line(
 
 
 def check_range(raw: Mapping[str, Any], origin: str) -> None:
-    """What the types of ``Answer`` let pass and no evaluation writes."""
+    """Raises ``InputError`` for values that the types of ``Answer`` let pass and no evaluation writes."""
     confidence, index = raw.get("confidence"), raw.get("sample_index", 0)
     if isinstance(confidence, int | float) and not 0 <= confidence <= 1:
         raise InputError(f"{origin}: confidence is {confidence}; it must be from 0 to 1")

@@ -47,7 +47,9 @@ COUNT_BOX = "How many of each are in the box now, and how many objects in all?"
 
 
 def crowded(split: SceneSplit, rng: random.Random) -> Case:
-    """Few colours and shapes, so that looks recur; wrong is any other look made of them."""
+    """Returns a crowded scene of few colours and shapes, so that looks recur; wrong is any other look
+    made of them.
+    """
     looks = sample_palette(rng)
     scene = grid_scene(looks, rng.randint(5, 9), split, rng)
     claims = tuple(
@@ -59,7 +61,7 @@ def crowded(split: SceneSplit, rng: random.Random) -> Case:
 
 
 def near_colours(split: SceneSplit, rng: random.Random) -> Case:
-    """Wrong is always another colour of the same family."""
+    """Returns a scene of similar colours. Wrong is always another colour of the same family."""
     scene = near_colours_scene(split, rng)
     claims = tuple(
         Claim(
@@ -73,7 +75,7 @@ def near_colours(split: SceneSplit, rng: random.Random) -> Case:
 
 
 def counting(split: SceneSplit, rng: random.Random) -> Case:
-    """Wrong is one too many or one too few."""
+    """Returns a scene to count in. Wrong is one too many or one too few."""
     num_claims = rng.randint(3, 4)
     while True:
         scene = grid_scene(sample_palette(rng), rng.randint(4, 9), split, rng)
@@ -87,11 +89,13 @@ def counting(split: SceneSplit, rng: random.Random) -> Case:
 
 
 def count_claim(sort: Sort, right: int, wrong: Iterable[int]) -> Claim:
+    """Returns a claim about a number, with the wrong numbers it may have."""
     said, *others = (f"{number} {sort.name(number)}" for number in (right, *wrong))
     return Claim(said, tuple(others))
 
 
 def two_images(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns two pictures to compare."""
     scenes, claims = compared_scenes(split, ABOUT_PICTURES, rng)
     images = tuple(render(scene, rng) for scene in scenes)
     facts = tuple(scene.description for scene in scenes)
@@ -101,6 +105,7 @@ def two_images(split: SceneSplit, rng: random.Random) -> Case:
 def compared_scenes(
     split: SceneSplit, statements: Statements, rng: random.Random
 ) -> tuple[tuple[Scene, Scene], tuple[Claim, ...]]:
+    """Returns two scenes with four claims that compare them."""
     while True:
         first, second = sample_scene(split, rng), sample_scene(split, rng)
         claims = comparisons(first, second, statements, rng)
@@ -109,11 +114,12 @@ def compared_scenes(
 
 
 def text_only(split: SceneSplit, rng: random.Random) -> Case:
-    """Nothing to look at: two lists to compare, or a sum to work out."""
+    """Returns a case without a picture: two lists to compare, or a sum to work out."""
     return reading(split, rng) if rng.random() < 0.5 else arithmetic(split, rng)
 
 
 def reading(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns two lists to compare."""
     scenes, claims = compared_scenes(split, ABOUT_LISTS, rng)
     facts = tuple(scene.description for scene in scenes)
     question = f"List A: {facts[0]}. List B: {facts[1]}. {COMPARE_LISTS}"
@@ -121,7 +127,9 @@ def reading(split: SceneSplit, rng: random.Random) -> Case:
 
 
 def arithmetic(split: SceneSplit, rng: random.Random) -> Case:
-    """Wrong is one too many, one too few, or the number from before the change."""
+    """Returns a sum to work out. Wrong is one too many, one too few, or the number from before the
+    change.
+    """
     while True:
         sorts = [Sort(rng.choice(list(COLOURS)), shape) for shape in rng.sample(SHAPES, 3)]
         before = [rng.randint(3, 9) for _ in sorts]

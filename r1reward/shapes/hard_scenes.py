@@ -37,13 +37,14 @@ class Sort:
     shape: str | None = None
 
     def num_in(self, scene: Scene) -> int:
+        """Returns how many objects of the scene are of this sort."""
         return sum(
             self.colour in (None, look.colour) and self.shape in (None, look.shape)
             for _, look in scene.objects
         )
 
     def name(self, count: int = 1) -> str:
-        """``red circle``, or in the plural ``crosses``, unless ``count`` is 1."""
+        """Returns ``red circle``, or in the plural ``crosses``, unless ``count`` is 1."""
         noun = self.shape or "object"
         if count != 1:
             noun += "es" if noun.endswith("s") else "s"
@@ -54,7 +55,7 @@ ALL_SORTS = tuple(Sort(colour, shape) for colour in (None, *COLOURS) for shape i
 
 
 def sample_palette(rng: random.Random) -> tuple[Look, ...]:
-    """All looks made of two or three colours and shapes: few, so that they recur in a scene."""
+    """Returns all looks made of two or three colours and shapes: few, so that they recur in a scene."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 3))
     shapes = rng.sample(SHAPES, rng.randint(2, 3))
     return tuple(Look(colour, shape) for colour in colours for shape in shapes)
@@ -63,7 +64,7 @@ def sample_palette(rng: random.Random) -> tuple[Look, ...]:
 def grid_scene(
     looks: tuple[Look, ...], num_objects: int, split: SceneSplit, rng: random.Random
 ) -> Scene:
-    """Objects of the given looks in cells of the grid."""
+    """Returns a scene of objects with the given looks in cells of the grid."""
     while True:
         scene = place_objects(GRID, rng.choices(looks, k=num_objects), rng)
         if scene.split == split:
@@ -81,11 +82,12 @@ def near_colours_scene(split: SceneSplit, rng: random.Random) -> Scene:
 
 
 def place_objects(places: Places, looks: list[Look], rng: random.Random) -> Scene:
+    """Returns a scene of these looks at random places, in reading order."""
     taken = sorted(rng.sample(range(len(places)), len(looks)))
     return Scene(tuple(zip([list(places)[i] for i in taken], looks, strict=True)))
 
 
 def near(colour: str) -> tuple[str, ...]:
-    """The other colours of the family."""
+    """Returns the other colours of the family."""
     (family,) = (family for family in FAMILIES if colour in family)
     return tuple(other for other in family if other != colour)

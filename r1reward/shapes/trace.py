@@ -36,14 +36,17 @@ def find(quadrant: str, seen: Look, claims: tuple[Look, Look]) -> Finding:
 
 
 def write_analysis(findings: tuple[Finding, ...], conclusion: Slot) -> str:
+    """Returns an analysis: a line for each finding, then the conclusion."""
     return "\n".join([*(write_line(f) for f in findings), f"Response {conclusion} is better."])
 
 
 def write_line(finding: Finding) -> str:
+    """Returns the line of a finding."""
     words = ["ok" if ok else "wrong" for ok in finding.flags_ok]
     first, second = finding.claims
     return f"{finding.quadrant}: {finding.seen}. 1 {first} {words[0]}. 2 {second} {words[1]}."
 
 
 def write_trace(findings: tuple[Finding, ...], conclusion: Slot, choice: Slot) -> str:
+    """Returns a well-formed trace with this conclusion and this answer."""
     return compose_trace(write_analysis(findings, conclusion), choice, TAGS)

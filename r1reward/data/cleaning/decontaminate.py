@@ -67,7 +67,8 @@ class LeakSettings:
 
 @dataclass(frozen=True)
 class Leak:
-    """A benchmark's row that a pair gives away: its name, where it stands, and its ``pair_id``.
+    """A benchmark's row that a pair gives away: the benchmark, the row's file and number, and its
+    ``pair_id``.
 
     ``similarity`` of texts is the mean over question and responses; of images, 1 less the residual.
     """
@@ -89,10 +90,12 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
+        """Returns what is compared of ``text``."""
         normal = normalise(text)
         return cls(normal, shingles(normal), len(words_of(normal)))
 
     def similarity(self, other: Text) -> float:
+        """Returns 1 for texts that are equal in normal form, else their Jaccard similarity."""
         return 1.0 if self.normal == other.normal else jaccard(self.shingles, other.shingles)
 
 
@@ -107,6 +110,7 @@ class Row:
     responses: tuple[Text, Text]
 
     def leak(self, kind: LeakKind, similarity: float) -> Leak:
+        """Returns a leak of this row."""
         return Leak(kind, similarity, self.benchmark, self.origin, self.key)
 
 
@@ -122,7 +126,7 @@ class BenchmarkIndex:
 
     @classmethod
     def build(cls, pairs: Iterable[PreferencePair], settings: LeakSettings) -> BenchmarkIndex:
-        """Index benchmark rows; a pair's ``source`` names its benchmark.
+        """Returns the index of the benchmarks' rows; a pair's ``source`` names its benchmark.
 
         Raises ``ValueError`` for an unreadable image.
         """
@@ -153,7 +157,7 @@ class BenchmarkIndex:
         return cls(settings, rows, shown, texts, images)
 
     def leaks(self, pair: PreferencePair) -> list[Leak]:
-        """Every row the pair leaks, by text and by image; texts first, then by row.
+        """Returns every row that the pair leaks, by text and by image: texts first, then by row.
 
         Raises ``ValueError`` for an unreadable image.
         """
@@ -170,7 +174,9 @@ class BenchmarkIndex:
         return leaks
 
     def match_images(self, pair: PreferencePair) -> tuple[bool, Mapping[int, ImageMatch]]:
-        """Does the pair show anything, and the best match of each row that one of its images has."""
+        """Returns whether the pair shows anything, and the best match of each row that one of its
+        images has.
+        """
         best: dict[int, ImageMatch] = {}
         shows_images = False
         for image in pair.images if self.images else ():
@@ -193,6 +199,7 @@ class BenchmarkIndex:
         shows_images: bool,
         matches: Mapping[int, ImageMatch],
     ) -> list[Leak]:
+        """Returns the rows that the pair leaks by its texts, in the order of the rows."""
         responses = (Text.of(pair.response_1), Text.of(pair.response_2))
         candidates = {key[0] for text in responses for key in self.texts.propose(text.shingles)}
         leaks = []
@@ -209,7 +216,9 @@ class BenchmarkIndex:
     def text_leak(
         self, row: Row, question: Text, responses: tuple[Text, Text], least_words: int
     ) -> Leak | None:
-        """The row's leak by its texts, under the better assignment of the responses."""
+        """Returns the row's leak by its texts, under the better assignment of the responses; None if it
+        leaks nothing.
+        """
         if not self.asks_the_same(row, question):
             return None
         asked = question.similarity(row.question)
@@ -236,20 +245,21 @@ class BenchmarkIndex:
         return row.leak("exact-text" if is_exact else "near-text", (asked + sum(similarities)) / 3)
 
     def asks_the_same(self, row: Row, question: Text) -> bool:
+        """Returns whether two questions are similar enough."""
         return question.similarity(row.question) >= self.settings.question_similarity
 
 
 def decontaminate(
     pairs: Iterable[PreferencePair], index: BenchmarkIndex
 ) -> Iterator[tuple[PreferencePair, list[Leak]]]:
-    """Every pair with what it leaks; the pairs to keep are those with an empty list."""
+    """Yields every pair with what it leaks; the pairs to keep are those with an empty list."""
     for pair in pairs:
         yield pair, index.leaks(pair)
 
 
 @dataclass
 class LeakReport:
-    """What was found so far: how many pairs leak, by kind and benchmark, and the first examples."""
+    """Counts of the pairs that leak, by kind and benchmark, and the first examples of each kind."""
 
     num_pairs: int = 0
     num_leaking: int = 0
@@ -260,7 +270,7 @@ class LeakReport:
     )
 
     def add(self, pair: PreferencePair, leaks: Iterable[Leak]) -> None:
-        """Count one pair of ``decontaminate``."""
+        """Counts one pair and its leaks."""
         leaks = list(leaks)
         self.num_pairs += 1
         self.num_leaking += bool(leaks)

@@ -64,7 +64,9 @@ class MixRecipe(Section):
 
 
 def load_mix(path: Path) -> MixRecipe:
-    """Raises ``RecipeError`` naming the file and every setting that is wrong."""
+    """Returns the composition of a file. Raises ``RecipeError`` naming the file and every setting that
+    is wrong.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -73,6 +75,7 @@ def load_mix(path: Path) -> MixRecipe:
 
 
 def build_mix(settings: Any, origin: str) -> MixRecipe:
+    """Returns the checked composition. Raises ``RecipeError``, which begins with ``origin``."""
     try:
         return MixRecipe.model_validate(settings)
     except ValidationError as error:
@@ -83,7 +86,7 @@ def build_mix(settings: Any, origin: str) -> MixRecipe:
 def mix(
     recipe: MixRecipe, out: Path, on_rows: Callable[[int], None] = lambda num_rows: None
 ) -> ImportReport:
-    """Draw without replacement; sources are spread evenly over the store.
+    """Writes the store of a composition, drawn without replacement; sources are spread evenly over it.
 
     A pair that two sources hold is drawn from the first. Raises ``InputError`` for a source that has
     fewer pairs than are asked of it.
@@ -107,7 +110,9 @@ def mix(
 
 
 def quotas(recipe: MixRecipe) -> list[int | None]:
-    """Rows of every source, None for all; largest remainders make the weighted ones add up."""
+    """Returns the number of rows of every source, None for all; largest remainders make the weighted
+    ones add up.
+    """
     weights = [Fraction(source.weight or 0) for source in recipe.sources]
     exact = [(recipe.weighted_rows or 0) * weight / (sum(weights) or 1) for weight in weights]
     rows = [math.floor(share) for share in exact]

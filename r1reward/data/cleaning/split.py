@@ -21,13 +21,14 @@ from r1reward.errors import InputError
 
 
 class Clusters:
-    """Rows that hang together, by union and find over their numbers."""
+    """Rows that belong together, by union and find over their numbers."""
 
     def __init__(self) -> None:
         self.parents = array("q")
         self.first_row: dict[int, int] = {}  # what a row has in common with others, by its hash
 
     def add(self, traits: Iterator[str]) -> None:
+        """Adds the next row, which belongs with every earlier row that shares a trait."""
         row = len(self.parents)
         self.parents.append(row)
         for trait in traits:
@@ -35,6 +36,7 @@ class Clusters:
             self.parents[self.find(other)] = self.find(row)
 
     def find(self, row: int) -> int:
+        """Returns the number of the row that stands for the cluster of ``row``."""
         parents = self.parents
         while parents[row] != row:
             parents[row] = parents[parents[row]]
@@ -49,7 +51,7 @@ def split(
     seed: int,
     on_rows: Callable[[int], None] = lambda num_rows: None,
 ) -> dict[str, ImportReport]:
-    """Stores ``out/NAME`` with about these shares of the rows. Raises ``InputError``."""
+    """Writes the stores ``out/NAME`` with about these shares of the rows. Raises ``InputError``."""
     if not shares or any(share <= 0 for share in shares.values()):
         raise InputError("split: every part needs a share above 0")
     media = common_media([path])
@@ -75,7 +77,7 @@ def split(
 
 
 def traits(row: Row, origin: str, media: MediaFolder | None) -> Iterator[str]:
-    """What must not be on two sides: the pair, its group, the content of each of its images."""
+    """Yields what must not be on two sides: the pair, its group, the content of each of its images."""
     yield f"pair {row['key']}"
     if row.get("group"):
         yield f"group {row.get('source') or ''} {row['group']}"
@@ -90,7 +92,7 @@ def traits(row: Row, origin: str, media: MediaFolder | None) -> Iterator[str]:
 def assign(
     clusters: Clusters, keys: list[str], shares: Mapping[str, float], seed: int
 ) -> dict[int, str]:
-    """The side of every cluster: in seeded order, each goes where most rows are still wanted."""
+    """Returns the side of every cluster: in seeded order, each goes where most rows are still needed."""
     members: dict[int, list[str]] = {}
     for row, key in enumerate(keys):
         members.setdefault(clusters.find(row), []).append(key)

@@ -87,12 +87,14 @@ def parse_columns(spec: str) -> ColumnMap:
 
 
 def parse_column(column: str) -> Column:
+    """Returns a column, or a constant if it is in quotes."""
     if len(column) > 1 and column[0] == column[-1] and column[0] in "'\"":
         return Column(column[1:-1], is_constant=True)
     return Column(column)
 
 
 def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
+    """Returns the column of the label and the values that it may have. Raises ``InputError``."""
     if column in DEFAULT_LABELS:
         return Column(column, is_constant=True), DEFAULT_LABELS
     name, colon, values = column.rpartition(":")
@@ -130,7 +132,7 @@ def read_row(row: Row, origin: str, columns: ColumnMap) -> Iterator[RawPair]:
 
 
 def read_images(row: Row, column: Column) -> Iterator[str | bytes]:
-    """One image or a list of them; an empty cell is a row without an image."""
+    """Yields one image or a list of them; an empty cell is a row without an image."""
     value = column.value(row)
     for item in value if isinstance(value, list) else [value]:
         if item is not None and item != "":
@@ -149,7 +151,7 @@ def read_label(row: Row, columns: ColumnMap) -> Slot | None:
 
 
 def label_text(value: object) -> str:
-    """As it is written in the map: 1 for 1.0, true for True."""
+    """Returns a label as it is written in the map: 1 for 1.0, true for True."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

@@ -20,7 +20,7 @@ MAX_CSV_FIELD = 1 << 24
 def read_source(
     src: Path, suffixes: Sequence[str], read_row: RowReader, skipped: Collection[str] = ()
 ) -> Iterator[RawPair | Broken]:
-    """Every row of every file through ``read_row``; ``FieldError`` becomes ``Broken``.
+    """Yields every row of every file through ``read_row``; a ``FieldError`` becomes a ``Broken``.
 
     Raises ``DataError`` for a file or folder that cannot be read at all.
     """
@@ -38,7 +38,9 @@ def read_source(
 
 
 def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = ()) -> list[Path]:
-    """The file, or a folder's files of the first of these kinds that it holds, but those ``skipped``."""
+    """Returns the file, or of a folder the files of the first of these kinds that it holds, without
+    those ``skipped``.
+    """
     if not src.is_dir():
         if not src.is_file():
             raise DataError(f"{src}: no such file")
@@ -59,11 +61,12 @@ def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = 
 
 
 def is_hidden(path: Path, root: Path) -> bool:
+    """Returns whether the file or one of its folders below ``root`` is hidden."""
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
-    """Rows from 1 (lines of JSONL), or why one is none."""
+    """Yields every row with its number from 1 (of JSONL, its line), or why it is none."""
     match path.suffix:
         case ".parquet":
             yield from enumerate(parquet_rows(path), start=1)
@@ -82,6 +85,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
+    """Yields every line that is not blank, with its number from 1."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -92,7 +96,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
 
 
 def csv_rows(path: Path) -> Iterator[Row | FieldError]:
-    """Rows under the header line; every value is text."""
+    """Yields the rows under the header line; every value is text."""
     csv.field_size_limit(MAX_CSV_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)

@@ -27,7 +27,7 @@ Read = Callable[[Path], Iterator[RawPair | Broken]]
 
 
 def published_formats(pairing: Pairing = "all") -> Mapping[str, Read]:
-    """The published data sets: the name of each and the function that reads its file or folder.
+    """Returns the published data sets: the name of each and the function that reads its file or folder.
 
     ``pairing`` says how data sets that rank several responses are cut into pairs.
     """

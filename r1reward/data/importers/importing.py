@@ -54,7 +54,7 @@ class ImportOptions:
     num_threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """What the result depends on."""
+        """Returns what the result depends on, as JSON values."""
         options = asdict(self) | {"media_root": str(self.media_root.resolve())}
         del options["num_threads"]
         return options
@@ -77,7 +77,7 @@ def import_pairs(
     on_rows: Callable[[int], None] = lambda num_rows: None,
     shard_rows: int = SHARD_ROWS,
 ) -> ImportReport:
-    """Write the store ``out``, going on from the last whole shard if this import was killed.
+    """Writes the store ``out``, going on from the last whole shard if this import was killed.
 
     ``source`` must give the same pairs in the same order each time; ``made_by`` names it. ``on_rows``
     hears how many were read so far. Raises ``InputError`` for a folder that holds something else.
@@ -117,7 +117,7 @@ def import_pairs(
 
 
 def balanced_slot(seed: int, number: int) -> Slot:
-    """Where the preferred response of the n-th stored row stands: a coin for every two rows.
+    """Returns the slot of the preferred response of the n-th stored row: a coin for every two rows.
 
     The first of two shows what the coin says and the second the other slot, so a store is balanced
     whatever its size: independent coins put 101 of MM-RLHF-RewardBench's 170 into one slot.
@@ -128,7 +128,7 @@ def balanced_slot(seed: int, number: int) -> Slot:
 
 
 def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
-    """The row with its preferred response in this slot."""
+    """Returns the row with its preferred response in this slot."""
     if row["preferred"] == slot:
         return row
     swapped = {"response_1": row["response_2"], "response_2": row["response_1"]}
@@ -172,7 +172,7 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | DataErr
 
 
 def clean(raw: RawPair) -> RawPair:
-    """Without control characters. Media paths stay as they are."""
+    """Returns the pair without control characters. Media paths stay as they are."""
     for name in (*TEXTS, "source", "category", "group"):
         if not isinstance(getattr(raw, name), str):
             raise DataError(f"{raw.origin}: {name} is no text")
@@ -188,6 +188,7 @@ def clean(raw: RawPair) -> RawPair:
 
 
 def refuse_long(raw: RawPair, max_chars: int) -> None:
+    """Raises ``DataError`` for a text of more than ``max_chars`` characters."""
     for name in TEXTS:
         if (length := len(getattr(raw, name))) > max_chars:
             raise DataError(
@@ -197,7 +198,7 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
 
 
 def where_found(raw: RawPair, root: Path) -> RawPair:
-    """With an image's other path where a file is there and none at its first."""
+    """Returns the pair with an image's other path where a file is there and none at its first."""
     images: list[bytes | str] = []
     for item in raw.images:
         other = raw.elsewhere.get(item) if isinstance(item, str) else None
@@ -218,6 +219,7 @@ def finish(
     was_cleaned: bool,
     missing: str | None = None,
 ) -> Prepared:
+    """Returns the row of a pair whose media have been read, and what is worth noting of it."""
     assert raw.preferred is not None
     pair = PreferencePair(
         question=raw.question,
@@ -253,7 +255,7 @@ def in_threads(
     items: Iterable[RawPair | Broken],
     num_threads: int,
 ) -> Iterator[Prepared | DataError]:
-    """Results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
+    """Yields results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
     if num_threads == 1:
         yield from map(work, items)
         return

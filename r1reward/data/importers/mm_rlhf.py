@@ -30,7 +30,9 @@ TURNED_NOTE = "final_ranking read with 1 as the worst"
 
 
 def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
-    """One of the files; of a folder data.jsonl if it is there, as it also knows ties."""
+    """Yields the pairs of one of the files; of a folder those of data.jsonl if it is there, as it also
+    knows ties.
+    """
     rankings = src / "data.jsonl"
     if rankings.is_file():
         src = rankings
@@ -89,20 +91,22 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
 
 
 def training_category(path: str) -> str:
-    """The path's first folder if it names one, else as in the benchmark."""
+    """Returns the path's first folder if it names one, else as in the benchmark."""
     first = PurePosixPath(path).parts[:1]
     return first[0] if first and first[0] in FOLDERS else path_category(path)
 
 
 def is_1_best(file: Path) -> bool:
-    """Do the scores of a file's first rows agree with rank 1 as the best? Yes, where they do not tell."""
+    """Returns whether the scores of a file's first rows agree with rank 1 as the best; True where they
+    do not tell.
+    """
     votes = list(islice(direction_votes(file), DIRECTION_ROWS))
     num_against = votes.count(False)
     return len(votes) < MIN_DIRECTION_ROWS or 3 * num_against < 2 * len(votes)
 
 
 def direction_votes(file: Path) -> Iterator[bool]:
-    """For each row whose scores tell: is rank 1 the best?"""
+    """Yields for each row whose scores tell whether rank 1 is the best."""
     for _, row in islice(numbered_rows(file), MAX_SCANNED_ROWS):
         if isinstance(row, FieldError) or not isinstance(row.get("models_output"), list):
             continue
@@ -116,7 +120,9 @@ def direction_votes(file: Path) -> Iterator[bool]:
 
 
 def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
-    """In how many pairs of responses the people's own scores run along ranks from 1, and against them."""
+    """Returns in how many pairs of responses the people's own scores run along ranks from 1, and
+    against them.
+    """
     columns = usable_scores(row, len(ranks))
     totals = [sum(column[index] for column in columns) for index in range(len(ranks))]
     products = [
@@ -127,7 +133,9 @@ def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
 
 
 def usable_scores(row: Row, count: int) -> list[list[float]]:
-    """The lists with one score for each response. They only check the ranking: others are passed over."""
+    """Returns the lists with one score for each response. They only check the ranking: others are
+    passed over.
+    """
     columns = []
     for name in SCORES:
         try:
@@ -138,7 +146,9 @@ def usable_scores(row: Row, count: int) -> list[list[float]]:
 
 
 def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
-    """A ranking that mostly runs against the people's own scores is a mistake of one or the other."""
+    """Raises ``FieldError`` for a ranking that mostly runs against the people's own scores: one of them
+    is a mistake.
+    """
     along, against = agreement(row, ranks)
     if not best_is_1:
         along, against = against, along
@@ -151,7 +161,7 @@ def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
 
 
 def numbers(row: Row, name: str, count: int) -> list[float]:
-    """A list with one number for each response."""
+    """Returns a list with one number for each response."""
     values = row.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise FieldError(f"{name} must be a list of {count} numbers, one for each response")

@@ -14,7 +14,7 @@ CATEGORIES = ("mcq", "long", "short", "safety", "video")
 
 
 def read_mm_rlhf_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """``group`` is the id, which all pairs of a question share."""
+    """Yields the rows of a file or folder; ``group`` is the id, which all pairs of a question share."""
     return read_source(src, (".jsonl", ".parquet"), read_row)
 
 
@@ -40,5 +40,5 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
 
 
 def path_category(path: str) -> str:
-    """The first of the categories that the path contains; empty if it has none."""
+    """Returns the first of the categories that the path contains; empty if it has none."""
     return next((name for name in CATEGORIES if name in path), "")

@@ -16,7 +16,9 @@ NAME = "multimodal-rewardbench"
 
 
 def read_multimodal_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """The ``all_data.json`` that the benchmark's 0_download_data.py writes, or Parquet."""
+    """Yields the rows of the ``all_data.json`` that the benchmark's 0_download_data.py writes, or of
+    Parquet.
+    """
     return read_source(src, (".parquet", ".json"), read_row)
 
 
@@ -45,7 +47,7 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
 
 
 def official_category(row_id: str, category: str) -> str:
-    """As 2_get_accuracy.py has it: reasoning and safety in two parts each."""
+    """Returns the category as 2_get_accuracy.py has it: reasoning and safety in two parts each."""
     match category:
         case "safety":
             return "safety/bias" if row_id.lower().startswith("pairs") else "safety/toxicity"

@@ -18,7 +18,7 @@ NAME = "povid"
 
 
 def read_povid(src: Path) -> Iterator[RawPair | Broken]:
-    """The JSON file, or a folder that holds it."""
+    """Yields the pairs of the JSON file, or of a folder that holds it."""
     return read_source(src, (".json", ".jsonl", ".parquet"), read_row)
 
 

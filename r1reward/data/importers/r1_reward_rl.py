@@ -31,7 +31,9 @@ MAX_PATH_CHARS = 1024
 
 
 def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or a folder of Parquet (else JSONL) files; pairs about one question share a group."""
+    """Yields the pairs of a file, or of a folder of Parquet (else JSONL) files; those about one
+    question share a group.
+    """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
@@ -66,7 +68,7 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
 
 
 def chat_content(message: object) -> list[dict[str, object]]:
-    """The parts of the user's turn."""
+    """Returns the texts and images of the user's turn. Raises ``FieldError``."""
     if isinstance(message, str):
         try:
             message = json.loads(message)
@@ -85,7 +87,7 @@ def chat_content(message: object) -> list[dict[str, object]]:
 
 
 def split_prompt(prompt: str) -> tuple[str, str, str]:
-    """Question and responses from under their headings, without the skeleton of the output."""
+    """Returns question and responses from under their headings, without the skeleton of the output."""
     headings = list(HEADING.finditer(prompt))
     names = tuple(heading[1] for heading in headings)
     if names != FIELDS:
@@ -108,7 +110,7 @@ def split_prompt(prompt: str) -> tuple[str, str, str]:
 
 
 def read_answer(answer: object) -> Slot:
-    """1 or 2, bare or in its tags, alone or as a list of one."""
+    """Returns the preferred slot: 1 or 2, bare or in its tags, alone or as a list of one."""
     if isinstance(answer, Sequence) and not isinstance(answer, str) and len(answer) == 1:
         answer = answer[0]
     match = ANSWER.fullmatch(str(answer))
@@ -118,7 +120,7 @@ def read_answer(answer: object) -> Slot:
 
 
 def encoded_image(value: str | bytes) -> str | bytes:
-    """Base64, bare or as a data URI, becomes bytes; what else could be a path stays one.
+    """Returns bytes for base64, bare or as a data URI; what else could be a path stays one.
 
     A name with an ending is a path, as base64 has no dot. Without one, letters alone can be either:
     base64 if it is long or begins like an image.

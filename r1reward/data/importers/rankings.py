@@ -42,7 +42,7 @@ class Ranking:
 
 
 def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
-    """Pairs in the responses' own order; equal scores make a tie (``preferred`` None).
+    """Yields pairs in the responses' own order; equal scores make a tie (``preferred`` None).
 
     all: every two responses, which weights a question by their number squared. adjacent: neighbours
     in the ranking, the hardest pairs. extremes: the best and the worst, one pair a question.
@@ -77,7 +77,7 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
 
 
 def index_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
-    """Which responses stand against each other, the earlier one first."""
+    """Returns which responses stand against each other, the earlier one first."""
     by_score = sorted(range(len(scores)), key=lambda index: -scores[index])
     match pairing:
         case "all":
@@ -90,6 +90,7 @@ def index_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, in
 
 
 def better_of(first: float, second: float) -> Slot | None:
+    """Returns the slot with the higher score; None for a tie."""
     if first == second:
         return None
     return 1 if first > second else 2

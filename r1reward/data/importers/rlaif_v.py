@@ -17,7 +17,9 @@ NAME = "rlaif-v"
 
 
 def read_rlaif_v(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or a folder of Parquet files; the category is the data set that the image is from."""
+    """Yields the pairs of a file, or of a folder of Parquet files; the category is the data set that
+    the image is from.
+    """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 

@@ -24,7 +24,9 @@ NO_ROWS = ("instruction_source.jsonl",)  # where the instructions come from
 
 
 def read_vl_feedback(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
-    """A file, or a folder of files of one type; a response without its ratings is in no pair."""
+    """Yields the pairs of a file, or of a folder of files of one type; a response without its ratings
+    is in no pair.
+    """
     suffixes = (".parquet", ".jsonl", ".json")
     return read_source(src, suffixes, partial(read_row, pairing=pairing), NO_ROWS)
 
@@ -58,7 +60,9 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Brok
 
 
 def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
-    """The image, and where else to look: among the merged images and then beside them, by the id."""
+    """Returns the image, and where else to look: among the merged images and then beside them, by the
+    id.
+    """
     row_id = fields.text_or_empty(row, "id")
     if "image" not in row and not row.get("img_path") and row_id:
         merged = f"{MERGED}/{row_id}.jpg"
@@ -67,6 +71,7 @@ def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
 
 
 def completions(row: Row) -> list[Mapping[str, object]]:
+    """Returns the responses of a row with their models and annotations. Raises ``FieldError``."""
     value = row.get("completions")
     if isinstance(value, Mapping):
         lists = {name: column for name, column in value.items() if isinstance(column, list)}
@@ -83,6 +88,7 @@ def completions(row: Row) -> list[Mapping[str, object]]:
 
 
 def mean_rating(completion: Row) -> float:
+    """Returns the mean of a response's ratings over the aspects. Raises ``FieldError``."""
     annotations = completion.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise FieldError("annotations are missing")

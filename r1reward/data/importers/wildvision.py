@@ -28,7 +28,8 @@ NEWEST_BATTLES = "battle_2024_08_21"
 
 
 def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or the folder of one config; battles of one question share a group.
+    """Yields the battles of a file, or of the folder of one config; battles of one question share a
+    group.
 
     Both kinds of tie are ties. Raises ``DataError`` for a folder with several configs.
     """
@@ -44,7 +45,7 @@ def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
 
 
 def config_of(file: Path, src: Path) -> str:
-    """The folder of a file below ``src``, without the folder of its split."""
+    """Returns the folder of a file below ``src``, without the folder of its split."""
     folder = file.relative_to(src).parent if file != src else Path()
     return str(folder.parent if folder.name in SPLITS else folder)
 
@@ -76,6 +77,7 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
 
 
 def read_winner(winner: object) -> Slot | None:
+    """Returns the slot of the winner; None for both kinds of tie. Raises ``FieldError``."""
     match winner:
         case "model_a":
             return 1

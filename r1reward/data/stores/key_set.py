@@ -28,7 +28,7 @@ class KeySet:
         return slots[slot_of(slots, value)] != 0
 
     def add(self, key: str) -> bool:
-        """False if it was there already."""
+        """Adds a key and returns whether it is new."""
         value = number(key)
         table = table_of(value)
         slots = self.tables[table]
@@ -43,11 +43,12 @@ class KeySet:
 
 
 def table_of(value: int) -> int:
+    """Returns the table of a key, by its first bits."""
     return value >> (64 - TABLE_BITS)
 
 
 def slot_of(slots: array[int], value: int) -> int:
-    """Where the value is, or where it would go."""
+    """Returns the slot of the value, or the one where it would go."""
     last = len(slots) - 1
     slot = value & last
     while slots[slot] and slots[slot] != value:
@@ -56,7 +57,7 @@ def slot_of(slots: array[int], value: int) -> int:
 
 
 def grown(old: array[int]) -> array[int]:
-    """The same values with twice the room."""
+    """Returns the same values with twice the room."""
     slots = array("Q", [0]) * (2 * len(old))
     for value in old:
         if value:
@@ -65,4 +66,5 @@ def grown(old: array[int]) -> array[int]:
 
 
 def number(key: str) -> int:
+    """Returns the number of a hexadecimal key."""
     return int(key, 16) or 1  # 0 marks an empty slot

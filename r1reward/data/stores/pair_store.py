@@ -37,6 +37,7 @@ class PairStore(Sequence[PreferencePair]):
             raise DataError(f"{path}: holds no pairs")
 
     def add_groups(self, file: PairFile, metadata: pq.FileMetaData) -> None:
+        """Adds a file's row groups."""
         before = 0
         for group in range(metadata.num_row_groups):
             self.groups.append((file, group, before))

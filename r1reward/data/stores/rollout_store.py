@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
 
 
 def rollout_row(scored: ScoredRollout) -> dict[str, object]:
+    """Returns the row of a rollout."""
     rollout, verdict, reward = scored.rollout, scored.verdict, scored.reward
     prompt = rollout.request.prompt
     return {
@@ -82,7 +83,7 @@ def rollout_row(scored: ScoredRollout) -> dict[str, object]:
 
 
 def rollout_path(folder: Path, step: int) -> Path:
-    """The file of the batch that step ``step`` (from 0) trains on; names count from 1."""
+    """Returns the file of the batch that step ``step`` (from 0) trains on; names count from 1."""
     return folder / f"step-{step + 1:06d}.parquet"
 
 
@@ -100,7 +101,7 @@ def read_rollouts(
     pairs: Mapping[str, PreferencePair],
     encode: Callable[[PreferencePair, Order], Prompt],
 ) -> list[ScoredRollout]:
-    """The batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
+    """Returns the batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
 
     Raises ``DataError`` for a missing file, a pair that the data source no longer has, or token ids
     of another tokenizer.
@@ -126,6 +127,7 @@ def read_rollouts(
 
 
 def rollout_from_row(row: Mapping[str, Any], prompt: Prompt) -> ScoredRollout:
+    """Returns the rollout of a row; its prompt is made anew."""
     rollout = Rollout(
         request=RolloutRequest(prompt, row["sample_index"], row["seed"]),
         prompt_token_ids=tuple(row["prompt_token_ids"]),

@@ -34,6 +34,7 @@ class MediaFolder:
 
 
 def media_folder(file: PairFile) -> MediaFolder:
+    """Returns the media folder of a file."""
     return MediaFolder(file.media_root.resolve(), file.header.frames)
 
 
@@ -57,11 +58,13 @@ class DerivedStore:
         self.report = ImportReport()
 
     def add(self, row: Row) -> None:
+        """Writes and counts a row."""
         self.report.num_read += 1
         self.report.keep(row["preferred"])
         self.writer.add(row)
 
     def drop(self, reason: str, sentence: str) -> None:
+        """Counts a row that is left out."""
         self.report.num_read += 1
         self.report.drop(reason, sentence)
 
@@ -95,7 +98,7 @@ def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferenceP
 
 
 def refuse_half_characters(row: Row, origin: str) -> None:
-    """JSON allows half a surrogate pair; Parquet does not."""
+    """Raises ``DataError`` for half a surrogate pair: JSON allows it, Parquet does not."""
     for name in ("question", "response_1", "response_2", "source", "category", "group", "meta"):
         try:
             (row.get(name) or "").encode()

@@ -66,23 +66,23 @@ class Header:
 
 
 def pair_key(pair: PreferencePair) -> str:
-    """Hash of the preference: equal for the same one stored in the other order."""
+    """Returns the hash of the preference: equal for the same one stored in the other order."""
     return pair.pair_id if pair.preferred == 1 else pair.swapped().pair_id
 
 
 def pair_row(pair: PreferencePair) -> dict[str, Any]:
-    """A pair as a row of the store, images inside."""
+    """Returns a pair as a row of the store, images inside."""
     names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key"}
     return {name: getattr(pair, name) for name in names} | {"key": pair_key(pair)}
 
 
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
-    """A single file; ``PairWriter`` writes stores."""
+    """Writes a single file; ``PairWriter`` writes stores."""
     pq.write_table(pa.Table.from_pylist([pair_row(pair) for pair in pairs], schema=SCHEMA), path)
 
 
 def read_pairs(path: Path, image_root: Path | None, limit: int | None) -> list[PreferencePair]:
-    """Every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
+    """Returns every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
     pairs = list(islice(iter_pairs(path, image_root), limit))
     if not pairs:
         raise DataError(f"{path}: holds no pairs")
@@ -138,6 +138,7 @@ def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]
 
 
 def paths_of(path: Path) -> list[Path]:
+    """Returns the file, or the shards of a finished store. Raises ``DataError``."""
     if not path.is_dir():
         if not path.is_file():
             raise DataError(f"{path}: no such file")
@@ -150,7 +151,9 @@ def paths_of(path: Path) -> list[Path]:
 
 
 def read_header(file: Path) -> Header:
-    """Of a shard; other files say nothing. Raises ``DataError`` for a newer version's."""
+    """Returns the header of a shard; other files say nothing. Raises ``DataError`` for one of a newer
+    version.
+    """
     if file.suffix != ".parquet":
         return Header()
     with open_parquet(file) as parquet:
@@ -175,6 +178,7 @@ def read_header(file: Path) -> Header:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
+    """Returns the open file. Raises ``DataError`` if it is no Parquet file."""
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -182,7 +186,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file as they are."""
+    """Yields the rows of one file as they are."""
     match path.suffix:
         case ".parquet":
             yield from parquet_rows(path)
@@ -216,7 +220,7 @@ def json_row(line: bytes, origin: str = "") -> Row:
 
 
 def check_row(row: Row, origin: str) -> None:
-    """What holds for every row, media apart. Raises ``DataError``."""
+    """Raises ``DataError`` for a row that cannot be used. Media are not read."""
     missing = [name for name in REQUIRED if row.get(name) is None]
     if "images" in missing and (row.get("image_paths") is not None or row.get("video")):
         missing.remove("images")

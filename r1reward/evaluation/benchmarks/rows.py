@@ -67,7 +67,9 @@ def build_benchmark(
 
 
 def unbroken(rows: Iterable[RawPair | Broken]) -> Iterator[RawPair]:
-    """A benchmark with a row of the wrong shape is another benchmark: it is refused."""
+    """Yields the rows. Raises ``DataError`` for a broken one: with it, the benchmark would be another
+    one.
+    """
     for row in rows:
         if isinstance(row, Broken):
             raise DataError(f"{row.origin}: {row.reason}")
@@ -75,6 +77,7 @@ def unbroken(rows: Iterable[RawPair | Broken]) -> Iterator[RawPair]:
 
 
 def with_media(pair: RawPair, category: str, images: tuple[bytes, ...]) -> PreferencePair:
+    """Returns a row as a pair with its images."""
     assert pair.preferred is not None, "no benchmark has ties"
     return PreferencePair(
         question=pair.question,

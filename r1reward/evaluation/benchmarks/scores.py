@@ -41,7 +41,7 @@ class OfficialScore:
 
 
 def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """The answers to every row, in the benchmark's order of rows and the answers' own order.
+    """Returns the answers to every row, in the benchmark's order of rows and the answers' own order.
 
     Raises ``ValueError`` for a row without an answer, an answer to no row, and a repeated sample.
     """
@@ -65,7 +65,7 @@ def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str
 
 
 def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:
-    """The stored response each row's only answer votes for. Raises ``ValueError`` for several."""
+    """Returns the stored response each row's only answer votes for. Raises ``ValueError`` for several."""
     votes: dict[str, Slot | None] = {}
     for key, row in answers_by_item(benchmark, answers).items():
         if len(row) != 1:
@@ -78,14 +78,16 @@ def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str,
 
 
 def pooled(parts: Sequence[ScorePart]) -> float | None:
-    """Right over counted, all parts together."""
+    """Returns the share right of all parts together."""
     return ScorePart(
         "", sum(part.num_right for part in parts), sum(part.num_counted for part in parts)
     ).share
 
 
 def count_parts(categories: Mapping[str, str], right: Mapping[str, bool]) -> tuple[ScorePart, ...]:
-    """One part a category, in the order of first appearance; both are keyed by row."""
+    """Returns the right and counted rows of each category, in the order of first appearance; both are
+    keyed by row.
+    """
     return tuple(
         ScorePart(
             name,

@@ -23,7 +23,7 @@ NO_CATEGORY = "all"
 
 
 def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """The first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
+    """Returns the first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
     stored = (
         (file, origin, row) for file in pair_files(path, media.root) for origin, row in file.rows()
     )
@@ -59,6 +59,7 @@ def image_items(row: Row) -> list[object]:
 def pairs_benchmark(
     name: str, pairs: list[PreferencePair], num_dropped: Mapping[str, int]
 ) -> Benchmark:
+    """Returns pairs as a benchmark, by the category that is stored with each."""
     items = make_items(
         (pair, f"row {number}", {"category": pair.category or NO_CATEGORY})
         for number, pair in enumerate(pairs, start=1)

@@ -57,7 +57,8 @@ def adaptive_summary(
     orders: OrderMode,
     seed: int,
 ) -> AdaptiveSummary:
-    """From the answers of a full plan (replayed) or of a run that stopped early, at K and ``error``.
+    """Returns what adaptive voting saves, from the answers of a full plan (replayed) or of a run that
+    stopped early.
 
     Rows without any answer are left out. Raises ``ValueError`` if a row's answers are not the first
     ones of its schedule, or end before its vote is settled.
@@ -101,7 +102,7 @@ def adaptive_summary(
 
 
 def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSummary:
-    """The rule run over rows [N] that have all their K votes."""
+    """Returns what the rule would have saved on rows [N] that have all their K votes."""
     num_samples = len(rows[0])
     needed = [samples_needed(votes, error) for votes in rows]
     counts = [tally(votes) for votes in rows]
@@ -120,7 +121,7 @@ def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSumma
 
 
 def verdict(votes: Sequence[Slot | None]) -> Slot | None:
-    """The response with more votes; None for a tie, with or without votes."""
+    """Returns the response with more votes; None for a tie, with or without votes."""
     one, two, _ = tally(votes)
     if one == two:
         return None
@@ -130,7 +131,7 @@ def verdict(votes: Sequence[Slot | None]) -> Slot | None:
 def scheduled_votes(
     item: Item, responses: Responses, num_samples: int, orders: OrderMode, seed: int
 ) -> list[Slot | None]:
-    """A row's votes in the sequence of its schedule, up to the first that was not asked for.
+    """Returns a row's votes in the sequence of its schedule, up to the first that was not asked for.
 
     Raises ``ValueError`` if a later one was.
     """
@@ -153,7 +154,7 @@ def always_asked(
     orders: OrderMode,
     seed: int,
 ) -> list[Answer]:
-    """The answers that adaptive voting asks for whatever they say: the first of every row.
+    """Returns the answers that adaptive voting asks for whatever they say: the first of every row.
 
     Where rows stopped early, means over all answers lean towards the winners of rows; means over
     these do not.
