@@ -15,6 +15,7 @@ from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, last, maximum
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.recipe import EngineRecipe
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
@@ -29,10 +30,7 @@ class RolloutActor:
         from r1reward.engines.vllm_engine import VllmEngine
 
         self.engine = VllmEngine(
-            recipe.model,
-            recipe.rollout.engine,
-            recipe.placement.device,
-            can_sleep=recipe.placement.takes_turns,
+            EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement)
         )
         self.media_token_ids = media_token_ids
 

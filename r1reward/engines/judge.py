@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from r1reward.data.prompt import build_judge_prompt
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.recipe.recipe import EngineRecipe
 from r1reward.types import JudgeWord, Slot
@@ -152,11 +153,10 @@ def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> tuple[Ask, VllmEngine
     path = recipe.model.path if settings.path == "policy" else settings.path
     model = recipe.model.model_copy(update={"path": path})
     processor = PolicyProcessor(model)
-    placement = recipe.placement
-    engine = VllmEngine(model, settings.engine, placement.device, can_sleep=placement.takes_turns)
+    engine = VllmEngine(EngineSettings(model, settings.engine, recipe.placement))
 
     async def ask(prompt: str, seed: int) -> str:
-        text = processor.render(prompt, num_images=0)
+        text = processor.render([prompt])
         request = EngineRequest(
             processor.tokenize(text), (), seed, settings.temperature, MAX_REPLY_TOKENS
         )

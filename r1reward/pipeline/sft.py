@@ -17,7 +17,8 @@ from r1reward.data.attempts import Annotation, Attempt, read_annotations
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.pair_store import distinct_pairs
 from r1reward.errors import InputError
-from r1reward.models.processor import PolicyProcessor, resolve_model_path
+from r1reward.models.model_folder import resolve_model_path
+from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.derive import attempts_file, sft_recipe
 from r1reward.recipe.model_settings import write_model_settings

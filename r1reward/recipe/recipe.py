@@ -194,7 +194,7 @@ class Recipe(EngineRecipe):
                 f"learner.train_batch_size ({self.learner.train_batch_size}) is below "
                 f"learner.num_ranks ({self.learner.num_ranks}): every rank needs a sequence"
             )
-        longest = self.model.max_prompt_tokens + self.model.max_new_tokens
+        longest = self.model.max_sequence_tokens
         if self.learner.micro_batch_tokens < longest:
             raise ValueError(
                 f"learner.micro_batch_tokens ({self.learner.micro_batch_tokens}) cannot hold one "

@@ -17,7 +17,16 @@ from r1reward.recipe.files import dump_recipe, load_recipe, required
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
 from r1reward.recipe.sections import TrackingSection
-from r1reward.types import PreferencePair, Prompt, Reward, Rollout, RolloutRequest, ScoredRollout, StepReport, Verdict
+from r1reward.types import (
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
 
 
 class ListTracker:

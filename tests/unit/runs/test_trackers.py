@@ -14,8 +14,23 @@ from r1reward.errors import RecipeError
 from r1reward.data.images import decode_image
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.sections import TrackingSection
-from r1reward.runs.trackers import SAMPLE_COLUMNS, TensorBoardTracker, Trackers, WandbTracker, headline, image_strip, sample_row
-from r1reward.types import PreferencePair, Reward, RolloutRequest, ScoredRollout, StepReport, Verdict
+from r1reward.runs.trackers import (
+    SAMPLE_COLUMNS,
+    TensorBoardTracker,
+    Trackers,
+    WandbTracker,
+    headline,
+    image_strip,
+    sample_row,
+)
+from r1reward.types import (
+    PreferencePair,
+    Reward,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
 from tests.fakes import make_prompt, make_rollout
 
 
