@@ -13,7 +13,6 @@ import argparse
 import gc
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -149,8 +148,10 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
     import torch
 
     from r1reward.algorithm.batch import BatchSize
-    from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
+    from r1reward.engines.deepspeed_engine import DeepSpeedRank
+    from r1reward.engines.deepspeed_setup import RankAddress, free_port
     from r1reward.models.model_shape import read_model_shape
+    from r1reward.recipe.components import training_learner
     from r1reward.recipe.files import load_recipe
     from r1reward.sizing.activations import activations
     from r1reward.sizing.learner_memory import learner_states, trained
@@ -170,7 +171,9 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
             ),
         )
         model = read_model_shape(str(folder))
-        rank = DeepSpeedRank(recipe, RankAddress(0, 1, "127.0.0.1", free_port()))
+        rank = DeepSpeedRank(
+            training_learner(recipe), RankAddress(0, 1, "127.0.0.1", free_port("127.0.0.1"))
+        )
         samples = made_up_samples(recipe, [SIZES[size].response] * SIZES[size].rows)
     batch = batch_shape(rank, samples)  # also fills the builder's cache of patches
     before = living_bytes(rank)
@@ -212,16 +215,10 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
     }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def batch_shape(rank: Any, samples: list[Any]) -> Any:
     from r1reward.sizing.activations import MicroBatchShape
 
-    batch, packed = rank.builder.build(samples), rank.recipe.learner.packing
+    batch, packed = rank.builder.build(samples), rank.settings.learner.packing
     rows, length = batch.input_ids_BL.shape
     tokens = int(batch.attention_mask_BL.sum())
     return MicroBatchShape(

@@ -61,9 +61,12 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
 
 
 def num_gpus(recipe: Recipe) -> int:
+    from r1reward.recipe.components import judge_settings, rollout_settings
     from r1reward.sizing.bundles import ROLES, plan_bundles
 
-    bundles = plan_bundles(recipe)
+    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    bundles = plan_bundles(recipe.placement, rollout, judge, recipe.learner)
     return int(sum(bundle.get("GPU", 0) for role in ROLES for bundle in bundles[role]))
 
 

@@ -1,4 +1,4 @@
-"""Text and images to model inputs, with the recipe's bounds on image tokens: one processor for all engines."""
+"""Text and images to model inputs, the same for all engines, within the recipe's bounds on image tokens."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1reward.recipe.moved import with_new_names
-from r1reward.recipe.recipe import EngineRecipe
+from r1reward.recipe.recipe import RunRecipe
 
 # Where a run lies, what it is given to run on and what it shows: nothing of it changes what comes out. A
 # setting or a section each.
@@ -25,7 +25,7 @@ HANDED_ON = ("sft/model", "train/model", "select/pairs")
 MOST_CHANGES_SAID = 3
 
 
-def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
+def recipe_changes(text: str, recipe: RunRecipe) -> list[str]:
     """How a recipe differs from the one that a run folder keeps, as half sentences; empty if it does not.
 
     A setting that the kept one does not know yet counts as its default; those in ``MAY_CHANGE`` do not

@@ -45,6 +45,10 @@ class RolloutSection(Section):
     engine: EngineSection = EngineSection()
 
     @property
+    def rollouts_per_step(self) -> int:
+        return self.prompts_per_step * self.samples_per_prompt
+
+    @property
     def pairs_per_step(self) -> int:
         return self.prompts_per_step // 2 if self.both_orders else self.prompts_per_step
 

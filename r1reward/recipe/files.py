@@ -18,12 +18,12 @@ from pydantic import ValidationError
 from r1reward.errors import RecipeError
 from r1reward.recipe.location import working_folder
 from r1reward.recipe.moved import with_new_names
-from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.recipe.recipe import Recipe, RunRecipe
 from r1reward.recipe.sections import Section
 
 logger = logging.getLogger(__name__)
 
-RecipeKind = TypeVar("RecipeKind", bound=EngineRecipe)
+RecipeKind = TypeVar("RecipeKind", bound=RunRecipe)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -174,7 +174,7 @@ def variant_tag(section: type[Section]) -> str:
     return str(get_args(section.model_fields["type"].annotation)[0])
 
 
-def dump_recipe(recipe: EngineRecipe) -> str:
+def dump_recipe(recipe: RunRecipe) -> str:
     """The resolved recipe as YAML; ``load_recipe`` reads it back to an equal recipe."""
     settings = recipe.model_dump(mode="json")
     if recipe.run_url is not None and recipe.run_dir == working_folder(recipe.run_url):

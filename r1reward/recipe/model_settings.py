@@ -13,7 +13,7 @@ import yaml
 
 from r1reward.errors import InputError
 from r1reward.recipe.moved import with_new_names
-from r1reward.recipe.recipe import EngineRecipe
+from r1reward.recipe.sections import ModelSection, PromptSection
 
 FILE_NAME = "r1reward.yaml"
 SIZES = (
@@ -25,11 +25,11 @@ SIZES = (
 )
 
 
-def write_model_settings(folder: Path, recipe: EngineRecipe) -> None:
-    """Into an exported model folder."""
+def write_model_settings(folder: Path, model: ModelSection, prompt: PromptSection) -> None:
+    """Writes prompt and sizes into an exported model folder."""
     settings = {
-        "model": recipe.model.model_dump(mode="json", include=set(SIZES)),
-        "prompt": recipe.prompt.model_dump(mode="json"),
+        "model": model.model_dump(mode="json", include=set(SIZES)),
+        "prompt": prompt.model_dump(mode="json"),
     }
     (folder / FILE_NAME).write_text(yaml.safe_dump(settings, sort_keys=False))
 

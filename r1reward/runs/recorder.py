@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import AlertsSection, TrackingSection
 from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.checkpoint import save_checkpoint
 from r1reward.runs.folder import RunFolder
@@ -17,12 +18,19 @@ from r1reward.types import StepReport
 class RunRecorder:
     """The loop's ``Recorder``: metrics line, rollout file and alerts of a step, checkpoints, trackers."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, trackers: list[Tracker]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        keep_checkpoints: int,
+        tracking: TrackingSection,
+        alerts: AlertsSection,
+        trackers: Sequence[Tracker],
+    ) -> None:
         self.folder = folder
-        self.keep = recipe.train.keep_checkpoints
-        self.tracking = recipe.tracking
+        self.keep = keep_checkpoints
+        self.tracking = tracking
         self.trackers = trackers
-        self.alerts = AlertWatch(recipe.alerts, folder.read_metrics())
+        self.alerts = AlertWatch(alerts, folder.read_metrics())
 
     def record_rollouts(self, batch: RolloutBatch) -> None:
         write_rollouts(rollout_path(self.folder.rollouts, batch.step), batch.rollouts)

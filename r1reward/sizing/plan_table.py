@@ -10,6 +10,7 @@ from rich.table import Table
 
 from r1reward.errors import InputError
 from r1reward.models.model_shape import ModelShape, read_model_shape
+from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.recipe import Recipe
 from r1reward.sizing.bundles import ROLES, Bundle, Role, plan_bundles, shared_bundles
@@ -64,8 +65,11 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     hardware.check()
     policy = read_model_shape(recipe.model.path)
     cuda = recipe.placement.device == "cuda"
-    roles: tuple[Role, ...] = ROLES if recipe.train.from_rollouts is None else ("learner",)
-    bundles = plan_bundles(recipe, roles)
+    rollout, judge_of_run = None, None
+    if recipe.train.from_rollouts is None:
+        rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+        judge_of_run = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    bundles = plan_bundles(recipe.placement, rollout, judge_of_run, recipe.learner)
     learner = LearnerCase(
         policy,
         recipe.model,

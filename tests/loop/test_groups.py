@@ -6,13 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
 from r1reward import loop
-from r1reward.data.requests import PromptSet, training_requests
+from r1reward.data.requests import PromptSet
 from r1reward.interfaces import RolloutBatch, Sampling
 from r1reward.metrics import Metrics, last
 from r1reward.recipe.recipe import Recipe
@@ -30,14 +29,15 @@ from tests.fakes import (
     right_answer,
     wrong_answer,
 )
+from tests.recipes import live_source, loop_settings, step_requests
 
 WEIGHTS = WeightsHandle(version=0, buckets=(), refs=())
 
 
 def make_source(recipe: Recipe, generator: FakeGenerator, num_pairs: int = 40) -> LiveSource:
     pairs = [make_pair(i, preferred=1 if i % 2 else 2) for i in range(num_pairs)]
-    requests = partial(training_requests, recipe, PromptSet(pairs, make_prompt, 0))
-    return LiveSource(recipe, generator, FakeJudge(), requests)
+    requests = step_requests(recipe, PromptSet(pairs, make_prompt, 0))
+    return live_source(recipe, generator, FakeJudge(), requests)
 
 
 def collect(recipe: Recipe, answer: Answer, step: int = 0, num_pairs: int = 40) -> RolloutBatch:
@@ -50,7 +50,7 @@ def train(
 ) -> tuple[FakeLearner, MemoryRecorder]:
     learner, recorder = FakeLearner(), MemoryRecorder()
     source = make_source(recipe, generator, num_pairs)
-    asyncio.run(loop.run(recipe, source, learner, recorder))
+    asyncio.run(loop.run(loop_settings(recipe), source, learner, recorder))
     return learner, recorder
 
 

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 import torch
 
-from r1reward.actors.launch import running_system
-from r1reward.actors.learner import LearnerGroup
+from r1reward.actors.launch import learner_system
 from r1reward.data.verdict import compose_trace
+from r1reward.engines.learner_group import LearnerGroup
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.scene import Split
@@ -58,11 +59,10 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
     heldout = answer_first_traces(recipe, processor, "heldout", 8)
 
     async def fitted() -> tuple[list[float], Trained, list[float], list[float]]:
-        async with running_system(recipe, processor, ["learner"]) as system:
-            learner = system.learner
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
-            plan, num_rounds = learner.cut(samples)
-            assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
+            plan = learner.plan(samples)
+            assert len({len(cuts) for cuts in plan.by_rank}) == 2 and plan.num_rounds > 1
             seen, found = await fit(learner, samples)
             with pytest.raises(ValueError, match=r"1 sample\(s\) for 2 learner ranks"):
                 await learner.evaluate_loss(heldout[:1])
@@ -84,10 +84,10 @@ def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_ze
     samples = made_up_samples(recipe, SAMPLE_LENGTHS, text_only=(0, 1, 2, 3, 5, 7, 9, 11, 12))
 
     async def fitted() -> tuple[list[float], Trained]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert isinstance(system.learner, LearnerGroup)
-            require_lopsided_rounds(system.learner, samples)
-            return await fit(system.learner, samples)
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+            assert isinstance(learner, LearnerGroup)
+            require_lopsided_rounds(learner, samples)
+            return await fit(learner, samples)
 
     require_plain_fit(recipe, samples, *asyncio.run(fitted()))
 

@@ -158,7 +158,7 @@ def test_the_miniature_is_asked_as_it_was_trained() -> None:
 
 def test_written_settings_are_read_back(tmp_path: Path) -> None:
     recipe = make_recipe(model__dtype="float32", model__max_image_tokens=5000)
-    write_model_settings(tmp_path, recipe)
+    write_model_settings(tmp_path, recipe.model, recipe.prompt)
     assert read_model_settings(tmp_path) == {
         "model": {
             "dtype": "float32",

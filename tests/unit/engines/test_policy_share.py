@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from r1reward.actors.learner import LearnerGroup
 from r1reward.algorithm.batch import BatchSize
-from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
+from r1reward.engines.deepspeed_engine import DeepSpeedRank
+from r1reward.engines.deepspeed_setup import RankAddress
+from r1reward.engines.learner_group import LearnerGroup
 from r1reward.metrics import Metrics, merge
 from r1reward.models.policy import MicroBatch
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.types import TraceSample, TrainingSample
-from tests.fakes import make_recipe
+from tests.fakes import FakeSync, make_recipe
 
 LENGTHS = [3, 5, 2, 4]
 
@@ -57,7 +59,7 @@ class TableRank:
     ) -> tuple[float, Metrics]:
         """What ``update`` does up to the optimizer: loss and metrics, gradients in the table."""
         rank = DeepSpeedRank.__new__(DeepSpeedRank)
-        rank.recipe = self.recipe
+        rank.settings = training_learner(self.recipe)
         rank.address = RankAddress(0, 1, "", 0)
         rank.device = torch.device("cpu")
         built: list[list[int]] = []
@@ -182,13 +184,13 @@ def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
 def test_the_group_tells_every_rank_the_size_of_the_whole_batch() -> None:
     told: list[tuple[int, int, BatchSize]] = []
 
-    class Update:
-        async def remote(self, cuts: list[list[object]], rounds: int, size: BatchSize) -> Metrics:
+    async def call(method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        assert method == "update"
+        for cuts, rounds, size in arguments:
             told.append((sum(len(cut) for cut in cuts), rounds, size))
-            return {}
+        return [{} for _ in arguments]
 
-    actors = [SimpleNamespace(update=Update()) for _ in range(2)]
-    learner = LearnerGroup(actors, make_recipe(learner__num_ranks=2).learner)
+    learner = LearnerGroup(call, make_recipe(learner__num_ranks=2).learner, FakeSync())
     asyncio.run(learner.update(samples()))
     assert [count for count, _, _ in told] == [2, 2]
     assert {size for _, _, size in told} == {BatchSize(4, 14)}

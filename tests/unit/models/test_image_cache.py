@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from r1reward.models.model_shape import read_model_shape
 from r1reward.models.family import ImageTensors
 from r1reward.models.image_cache import remembering
+from r1reward.models.model_shape import read_model_shape
 from r1reward.models.policy import DTYPES, MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.sizing.memory_plan import image_lines

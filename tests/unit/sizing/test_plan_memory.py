@@ -7,8 +7,8 @@ import torch
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from r1reward.cli.main import main
-from r1reward.models.model_shape import read_model_shape
 from r1reward.models.lora import add_lora
+from r1reward.models.model_shape import read_model_shape
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.learner_sections import LearnerSection, LoraSection
 from r1reward.shapes import MODEL_DIR

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from r1reward.data.requests import PromptSet, training_requests
+from r1reward.data.requests import PromptSet
 from r1reward.errors import InputError
 from r1reward.interfaces import RolloutBatch
 from r1reward.rollouts import LiveSource
@@ -35,6 +34,7 @@ from tests.fakes import (
     right_answer,
     wrong_answer,
 )
+from tests.recipes import live_source, step_requests
 
 STUDY = Path(__file__).parents[3] / "recipes" / "studies" / "stability.yaml"
 
@@ -148,9 +148,9 @@ def handle(version: int) -> WeightsHandle:
 def live(answer: Callable[[RolloutRequest], str], size: int) -> tuple[LiveSource, FakeGenerator]:
     recipe = make_recipe(rollout__prompts_per_step=size, learner__train_batch_size=size)
     pairs = [make_pair(i, preferred=1 if i % 2 else 2) for i in range(60)]
-    requests = partial(training_requests, recipe, PromptSet(pairs, make_prompt, 0))
+    requests = step_requests(recipe, PromptSet(pairs, make_prompt, 0))
     generator = FakeGenerator(answer)
-    return LiveSource(recipe, generator, FakeJudge(), requests), generator
+    return live_source(recipe, generator, FakeJudge(), requests), generator
 
 
 def test_stale_weights_are_exactly_so_many_steps_old() -> None:
