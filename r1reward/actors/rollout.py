@@ -29,9 +29,7 @@ class RolloutActor:
         from r1reward.engines.vllm_engine import VllmEngine
         from r1reward.models.processor import PolicyProcessor
 
-        self.engine = VllmEngine(
-            settings.model, settings.engine, settings.placement.device, settings.can_sleep
-        )
+        self.engine = VllmEngine(settings)
         # They stand for images, so they are never sampled.
         self.media_token_ids = PolicyProcessor(settings.model).media_token_ids
 

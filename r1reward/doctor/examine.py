@@ -72,11 +72,11 @@ def num_gpus(recipe: Recipe) -> int:
 
 def store_size(recipe: Recipe) -> int | None:
     """Bytes of two bundles of weights; None when the model's size is not known here."""
-    from r1reward.models.dimensions import read_model_shape
+    from r1reward.models.model_shape import read_model_shape
     from r1reward.sizing.memory_plan import store_bytes
 
     try:
-        return store_bytes(recipe, read_model_shape(recipe.model.path))
+        return store_bytes(read_model_shape(recipe.model.path), recipe.model.dtype)
     except InputError:
         return None
 

@@ -148,12 +148,10 @@ def vllm_ask(judge: VllmJudge, settings: EngineSettings) -> tuple[Ask, VllmEngin
     from r1reward.models.processor import PolicyProcessor
 
     processor = PolicyProcessor(settings.model)
-    engine = VllmEngine(
-        settings.model, settings.engine, settings.placement.device, settings.can_sleep
-    )
+    engine = VllmEngine(settings)
 
     async def ask(prompt: str, seed: int) -> str:
-        text = processor.render(prompt, num_images=0)
+        text = processor.render([prompt])
         request = EngineRequest(
             processor.tokenize(text), (), seed, judge.temperature, MAX_REPLY_TOKENS
         )

@@ -39,21 +39,30 @@ class ModelSection(Section):
         description="'shapes' (the built-in miniature), a Hugging Face folder or name, or an fsspec URL"
     )
     dtype: Dtype = "bfloat16"
-    min_pixels: PositiveInt = 4 * 28 * 28
-    max_pixels: PositiveInt = 640 * 28 * 28
+    min_image_tokens: PositiveInt = Field(
+        default=4, description="an image of fewer tokens (after merging) is enlarged"
+    )
+    max_image_tokens: PositiveInt = Field(
+        default=640, description="an image of more tokens (after merging) is made smaller"
+    )
     max_prompt_tokens: PositiveInt = 20480
     max_new_tokens: PositiveInt = 1024
     max_images: PositiveInt = Field(default=8, description="images (or video frames) of one pair")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
 
     @model_validator(mode="after")
-    def pixel_bounds(self) -> ModelSection:
-        if self.min_pixels > self.max_pixels:
+    def image_token_bounds(self) -> ModelSection:
+        if self.min_image_tokens > self.max_image_tokens:
             raise ValueError(
-                f"model.min_pixels ({self.min_pixels}) is above model.max_pixels "
-                f"({self.max_pixels}): lower the first or raise the second"
+                f"model.min_image_tokens ({self.min_image_tokens}) is above model.max_image_tokens "
+                f"({self.max_image_tokens}): lower the first or raise the second"
             )
         return self
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Tokens of prompt and response together, at most."""
+        return self.max_prompt_tokens + self.max_new_tokens
 
 
 class ShapesSource(Section):

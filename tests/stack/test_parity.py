@@ -81,9 +81,9 @@ def test_the_image_check_fails_for_a_policy_without_pixels(stack: Stack) -> None
 
     def logprobs(samples: list[TrainingSample], *, blind: bool) -> list[np.ndarray]:
         batch = builder.build(samples)
-        assert batch.pixel_values is not None
         if blind:
-            batch = replace(batch, pixel_values=torch.zeros_like(batch.pixel_values))
+            pixels = torch.zeros_like(batch.images["pixel_values"])
+            batch = replace(batch, images=batch.images | {"pixel_values": pixels})
         with torch.no_grad():
             return [row.numpy() for row in model(batch)[0]]
 
