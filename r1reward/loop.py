@@ -24,7 +24,7 @@ import numpy as np
 from r1reward.algorithm.step import batch_advantages
 from r1reward.errors import StoppedError
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
-from r1reward.metrics import Metrics, last, mean, merge, plain, total
+from r1reward.metrics import Metrics, Name, last, mean, merge, numbers, total
 from r1reward.recipe.learner_sections import AlgorithmSection
 from r1reward.recipe.sections import TrainSection
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
@@ -112,14 +112,14 @@ async def run(
             await newest.put(handle)
             published = time.monotonic()
             timing: Metrics = {
-                "sync/published_bytes": total(handle.num_bytes),
-                "time/wait_for_rollouts_s": last(waited - started),
-                "time/train_s": last(updated - waited),
-                "time/publish_s": last(published - updated),
-                "time/step_s": last(published - started),
+                Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),
+                Name.TIME_WAIT_FOR_ROLLOUTS_S: last(waited - started),
+                Name.TIME_TRAIN_S: last(updated - waited),
+                Name.TIME_PUBLISH_S: last(published - updated),
+                Name.TIME_STEP_S: last(published - started),
             }
             done = step + 1
-            recorder.record_step(StepReport(done, plain(merge([batch.metrics, trained, timing]))))
+            recorder.record_step(StepReport(done, numbers(merge([batch.metrics, trained, timing]))))
             if done % train.checkpoint_every == 0 or done == train.num_steps:
                 await recorder.record_checkpoint(learner, done)
 
@@ -164,8 +164,8 @@ async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learn
     return {
         **metrics,
         **merge(updates),
-        "rollout/policy_lag": mean(lags),
-        "learner/num_updates": total(len(updates)),
+        Name.ROLLOUT_POLICY_LAG: mean(lags),
+        Name.LEARNER_NUM_UPDATES: total(len(updates)),
     }
 
 

@@ -14,7 +14,7 @@ import ray
 from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, last, maximum
+from r1reward.metrics import Metrics, Name, last, maximum
 from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
@@ -218,8 +218,8 @@ class RolloutGroup:
         seconds = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
         await self.wait_for_one()
         return {
-            "time/weight_swap_s": maximum(max(seconds)),
-            "rollout/num_engines": last(len(self.ready)),
+            Name.TIME_WEIGHT_SWAP_S: maximum(max(seconds)),
+            Name.ROLLOUT_NUM_ENGINES: last(len(self.ready)),
         }
 
     async def load_one(self, index: int, handle: WeightsHandle) -> float:

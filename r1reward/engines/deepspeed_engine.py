@@ -30,7 +30,7 @@ from r1reward.engines.padding import rounds, split_rows
 from r1reward.engines.rank_loss import policy_loss_share
 from r1reward.engines.rank_weights import file_pieces, weight_buckets
 from r1reward.engines.weight_buckets import unpack
-from r1reward.metrics import Metrics, last, maximum, mean, merge
+from r1reward.metrics import Metrics, Name, last, maximum, mean, merge
 from r1reward.models.lora import add_lora
 from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import (
@@ -161,10 +161,10 @@ class DeepSpeedRank:
         self.engine.step()
         self.num_updates += 1
         return metrics | {
-            "learner/grad_norm": maximum(self.grad_norm),
-            "learner/lr": last(rate),
+            Name.LEARNER_GRAD_NORM: maximum(self.grad_norm),
+            Name.LEARNER_LR: last(rate),
             # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
-            "learner/loss": mean(loss_sum * self.address.num_ranks, 1.0),
+            Name.LEARNER_LOSS: mean(loss_sum * self.address.num_ranks, 1.0),
         }
 
     def run_rounds(

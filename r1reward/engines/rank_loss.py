@@ -10,7 +10,7 @@ from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
 from r1reward.engines.padding import pad_arrays, pad_rows
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.components import LearnerSettings
 from r1reward.types import TrainingSample
 
@@ -56,9 +56,9 @@ def policy_loss_share(
     gap = (learner_BT - rollout_BT)[mask_BT]
     entropy = entropies_BT[mask_BT]
     metrics |= correction_metrics | {
-        "policy/entropy": mean(entropy.mean().item(), len(entropy)),
-        "policy/behaviour_kl": mean(-gap.mean().item(), len(gap)),
-        "policy/logprob_gap_mean": mean(gap.abs().mean().item(), len(gap)),
-        "policy/logprob_gap_max": maximum(gap.abs().max().item()),
+        Name.POLICY_ENTROPY: mean(entropy.mean().item(), len(entropy)),
+        Name.POLICY_BEHAVIOUR_KL: mean(-gap.mean().item(), len(gap)),
+        Name.POLICY_LOGPROB_GAP_MEAN: mean(gap.abs().mean().item(), len(gap)),
+        Name.POLICY_LOGPROB_GAP_MAX: maximum(gap.abs().max().item()),
     }
     return loss, metrics

@@ -16,7 +16,7 @@ from r1reward.algorithm.batch import BatchSize
 from r1reward.engines.deepspeed_engine import DeepSpeedRank
 from r1reward.engines.deepspeed_setup import RankAddress
 from r1reward.engines.learner_group import LearnerGroup
-from r1reward.metrics import Metrics, merge
+from r1reward.metrics import Metrics, Name, merge
 from r1reward.models.policy import MicroBatch
 from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
@@ -154,11 +154,11 @@ def test_the_correction_compares_the_updates_own_pass_with_the_rollout() -> None
     gaps = [table[i, :n].numpy() - fresh[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     ratios = np.exp(np.concatenate(gaps))
     _, _, metrics = shares(make_recipe(train__max_policy_lag=1), [[fresh]])
-    assert metrics["policy/rollout_is_max"].value == pytest.approx(ratios.max(), rel=1e-5)
-    assert metrics["policy/rollout_is_mean"].value == pytest.approx(
+    assert metrics[Name.POLICY_ROLLOUT_IS_MAX].value == pytest.approx(ratios.max(), rel=1e-5)
+    assert metrics[Name.POLICY_ROLLOUT_IS_MEAN].value == pytest.approx(
         np.minimum(ratios, 2).mean(), rel=1e-5
     )
-    assert metrics["policy/rollout_is_capped_share"].value == pytest.approx((ratios > 2).mean())
+    assert metrics[Name.POLICY_ROLLOUT_IS_CAPPED_SHARE].value == pytest.approx((ratios > 2).mean())
     _, _, metrics = shares(make_recipe(), [[fresh]])
     assert not [name for name in metrics if "rollout_is" in name or "masked" in name]
 
@@ -170,9 +170,11 @@ def test_the_gap_is_between_learner_and_engine_whosever_log_probs_are_the_old_on
     gaps = [table[i, :n].numpy() - told[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     gap = np.concatenate(gaps)
     _, _, metrics = shares(make_recipe(algorithm__old_logprobs="rollout"), [[told]])
-    assert metrics["policy/logprob_gap_mean"].value == pytest.approx(np.abs(gap).mean(), rel=1e-5)
-    assert metrics["policy/logprob_gap_max"].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
-    assert metrics["policy/behaviour_kl"].value == pytest.approx(-gap.mean(), rel=1e-5)
+    assert metrics[Name.POLICY_LOGPROB_GAP_MEAN].value == pytest.approx(
+        np.abs(gap).mean(), rel=1e-5
+    )
+    assert metrics[Name.POLICY_LOGPROB_GAP_MAX].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
+    assert metrics[Name.POLICY_BEHAVIOUR_KL].value == pytest.approx(-gap.mean(), rel=1e-5)
 
 
 def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
