@@ -13,9 +13,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 INTRODUCTION = """\
 # Metrics
 
-`metrics.jsonl` in a run folder has one line a step; Weights & Biases and TensorBoard show the same numbers.
-Several values of a step (micro-batches, ranks, updates, engines) become one by the rule in the second
-column: a mean weighs by what it is a mean over, and a mean over nothing is left out.
+`metrics.jsonl` in a run folder has one line a step; Weights & Biases and TensorBoard show the same
+numbers. Several values of a step (micro-batches, ranks, updates, engines) become one by the rule in the
+second column: a mean weighs by what it is a mean over, and a mean over nothing is left out.
 
 `make docs` makes this page from `r1reward/metrics.py`, where every name is declared once; a value that is
 logged under another rule than its name declares is an error.
@@ -35,8 +35,8 @@ AREAS = {
 ALERTS = """\
 ## Alerts
 
-`alert/NAME` is 1 in the steps in which the alert is on, else 0; `alerts` in [settings.md](settings.md) has their
-names and bounds.
+`alert/NAME` is 1 in the steps in which the alert is on, else 0; `alerts` in [settings.md](settings.md)
+has their names and bounds.
 """
 
 
