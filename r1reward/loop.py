@@ -44,8 +44,8 @@ class LoopSettings:
 class NewestWeights:
     """The newest published weights, and a way to wait for weights that are new enough."""
 
-    def __init__(self, handle: WeightsHandle) -> None:
-        self.handle = handle
+    def __init__(self) -> None:
+        self.handle = WeightsHandle(version=-1, buckets=(), refs=())
         self.changed = asyncio.Condition()
 
     async def put(self, handle: WeightsHandle) -> None:
@@ -82,8 +82,8 @@ async def run(
             "about 68 % right on no wrong answer is learned from"
         )
     train = settings.train
-    await learner.weight_sync.begin(start_step)
-    newest = NewestWeights(await learner.weight_sync.finish())
+    newest = NewestWeights()
+    await publish(start_step, learner, newest)
     buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=train.max_policy_lag + 1)
     steps = range(start_step, train.num_steps)
 
@@ -103,23 +103,17 @@ async def run(
                 if step > start_step and step % train.checkpoint_every:
                     await recorder.record_checkpoint(learner, step)
                 raise StoppedError(f"stopped after step {step}")
-            waited = time.monotonic()
+            waited_s = time.monotonic() - started
             recorder.record_rollouts(batch)
             trained = await train_step(settings, batch, learner)
-            updated = time.monotonic()
-            await learner.weight_sync.begin(step + 1)
-            handle = await learner.weight_sync.finish()
-            await newest.put(handle)
-            published = time.monotonic()
+            published = await publish(step + 1, learner, newest)
             timing: Metrics = {
-                Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),
-                Name.TIME_WAIT_FOR_ROLLOUTS_S: last(waited - started),
-                Name.TIME_TRAIN_S: last(updated - waited),
-                Name.TIME_PUBLISH_S: last(published - updated),
-                Name.TIME_STEP_S: last(published - started),
+                Name.TIME_WAIT_FOR_ROLLOUTS_S: last(waited_s),
+                Name.TIME_STEP_S: last(time.monotonic() - started),
             }
             done = step + 1
-            recorder.record_step(StepReport(done, numbers(merge([batch.metrics, trained, timing]))))
+            metrics = merge([batch.metrics, trained, published, timing])
+            recorder.record_step(StepReport(done, numbers(metrics)))
             if done % train.checkpoint_every == 0 or done == train.num_steps:
                 await recorder.record_checkpoint(learner, done)
 
@@ -144,8 +138,21 @@ async def next_batch(
         asked.cancel()
 
 
+async def publish(version: int, learner: Learner, newest: NewestWeights) -> Metrics:
+    """Hand the learner's weights to whoever samples, as this policy version."""
+    started = time.monotonic()
+    await learner.weight_sync.begin(version)
+    handle = await learner.weight_sync.finish()
+    await newest.put(handle)
+    return {
+        Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),
+        Name.TIME_PUBLISH_S: last(time.monotonic() - started),
+    }
+
+
 async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learner) -> Metrics:
     """Returns, advantages and filter over the whole batch, then one update a train batch."""
+    started = time.monotonic()
     rollouts = batch.rollouts
     blank = [training_sample(scored, None, np.zeros(0), None) for scored in rollouts]
     old = await old_logprobs(settings, rollouts, blank, learner)
@@ -166,6 +173,7 @@ async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learn
         **merge(updates),
         Name.ROLLOUT_POLICY_LAG: mean(lags),
         Name.LEARNER_NUM_UPDATES: total(len(updates)),
+        Name.TIME_TRAIN_S: last(time.monotonic() - started),
     }
 
 
