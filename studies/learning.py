@@ -32,7 +32,6 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.sampler import EvaluationSampler, sample_answers, scoring_of_answers
 from r1reward.evaluation.tables import percent, points, signed_points
-from r1reward.evaluation.transplant import Trace, build_transplants, follow_rate
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.train import Inputs, load_inputs, train
 from r1reward.recipe.components import judge_settings, rollout_settings
@@ -42,6 +41,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.runs.folder import RunFolder
 from r1reward.types import RolloutRequest
 from studies.document_tables import check_marks, fill
+from studies.transplant import Trace, build_transplants, follow_rate
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ async def transplant_share(
     tags, settings = sampler.scoring.tags, sampler.scoring.prompt
     pairs = {item.key: item.pair for item in heldout.items}
     traces = []
-    for answer in sorted(answers, key=lambda answer: answer.place):
+    for answer in sorted(answers, key=lambda answer: answer.sample_key):
         verdict = parse_verdict(answer.text, tags, settings.format_mode)
         prompt = inputs.encode(pairs[answer.item], answer.order)
         consistent = answer.judge_word == "match"

@@ -82,9 +82,9 @@ def put_in_order(path: Path, pair_ids: Iterable[str]) -> None:
 
 def difficulty_of(attempts: Sequence[Attempt], max_attempts: int) -> int | None:
     """Attempts until one agreed; ``max_attempts + 1`` when none did; None while some are left."""
-    for place, attempt in enumerate(attempts[:max_attempts], start=1):
+    for number, attempt in enumerate(attempts[:max_attempts], start=1):
         if attempt.agreed:
-            return place
+            return number
     return max_attempts + 1 if len(attempts) >= max_attempts else None
 
 

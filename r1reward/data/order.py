@@ -26,8 +26,8 @@ def step_pairs(
     """
     chosen: list[tuple[int, Order]] = []
     for position in range(step * pairs_per_step, (step + 1) * pairs_per_step):
-        epoch, place = divmod(position, num_pairs)
-        index = epoch_permutation(num_pairs, seed, epoch)[place]
+        epoch, offset = divmod(position, num_pairs)
+        index = epoch_permutation(num_pairs, seed, epoch)[offset]
         swapped = (random.Random(f"{seed}-order-{index}").random() < 0.5) ^ bool(epoch % 2)
         chosen.append((index, "swapped" if swapped else "stored"))
     return chosen

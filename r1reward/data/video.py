@@ -91,8 +91,8 @@ def frame_files(folder: Path) -> list[Path]:
 
 def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
     """Text and numbers by turns, so that numbers compare as numbers; the name itself breaks ties."""
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
-    return [(text, int(number or -1)) for text, number in parts], name
+    runs = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(text, int(number or -1)) for text, number in runs], name
 
 
 def even_indices(num_available: int, num_wanted: int) -> list[int]:

@@ -48,8 +48,8 @@ class Answer:
         return 1 if self.choice == 2 else 2
 
     @property
-    def place(self) -> tuple[str, Order, int]:
-        """Which of the planned samples this is."""
+    def sample_key(self) -> tuple[str, Order, int]:
+        """Which of the planned samples this is: row, order, and its index within the order."""
         return self.item, self.order, self.sample_index
 
 

@@ -89,5 +89,5 @@ def length_audit(extra_chars: Sequence[int], accuracies: Sequence[float]) -> Len
 
 
 def mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return sum(found) / len(found) if found else None
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else None

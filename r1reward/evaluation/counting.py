@@ -180,10 +180,10 @@ def savings(
 
 def mapping_scores(benchmark: Benchmark, mapping: str, scored: Scored) -> MappingScores:
     names = [item.categories[mapping] for item in benchmark.items]
-    found = []
+    categories = []
     for category in sorted(set(names)):
         part = scored.only([index for index, name in enumerate(names) if name == category])
-        found.append(
+        categories.append(
             CategoryScore(
                 category=category,
                 num_rows=len(part.rows),
@@ -195,9 +195,9 @@ def mapping_scores(benchmark: Benchmark, mapping: str, scored: Scored) -> Mappin
     return MappingScores(
         mapping=mapping,
         source=benchmark.mappings[mapping],
-        categories=tuple(found),
-        macro=sum(item.accuracy.value for item in found) / len(found),
-        macro_voted=sum(item.voted.value for item in found) / len(found),
+        categories=tuple(categories),
+        macro=sum(item.accuracy.value for item in categories) / len(categories),
+        macro_voted=sum(item.voted.value for item in categories) / len(categories),
     )
 
 

@@ -31,12 +31,12 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     keys = [item.key for item in items]
-    known = set(keys)
+    known_keys = set(keys)
     counts: Counter[tuple[str, Order]] = Counter()
     answers = []
     # As bytes: texts may hold characters that end a line for str, but not in JSONL.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        answer = read_line(line, keys, known, f"{path} line {number}", counts)
+        answer = read_line(line, keys, known_keys, f"{path} line {number}", counts)
         answers.append(answer)
     answered = {answer.item for answer in answers}
     if missing := [number for number, key in enumerate(keys, start=1) if key not in answered]:
@@ -45,7 +45,7 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
             f"{path}: {len(missing)} of {len(keys)} rows have no prediction (rows {shown}): add "
             'a line with "choice": null for a row that was not answered'
         )
-    if len({answer.place for answer in answers}) < len(answers):
+    if len({answer.sample_key for answer in answers}) < len(answers):
         raise InputError(
             f"{path}: a sample_index is repeated within a row and order: renumber them"
         )
@@ -55,7 +55,7 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
 def read_line(
     line: bytes,
     keys: Sequence[str],
-    known: set[str],
+    known_keys: set[str],
     origin: str,
     counts: Counter[tuple[str, Order]],
 ) -> Answer:
@@ -75,7 +75,7 @@ def read_line(
         if type(row) is not int or not 1 <= row <= len(keys):
             raise InputError(f"{origin}: row is {row!r}; it must be from 1 to {len(keys)}")
         key = keys[row - 1]
-    if not isinstance(key, str) or key not in known:
+    if not isinstance(key, str) or key not in known_keys:
         raise InputError(f"{origin}: no row of the benchmark has the key {key!r}")
     order = ORDERS.get(str(raw.get("order", "stored")))
     if order is None:

@@ -65,7 +65,7 @@ def grid_scene(
 ) -> Scene:
     """Objects of the given looks in cells of the grid."""
     while True:
-        scene = place(GRID, rng.choices(looks, k=num_objects), rng)
+        scene = place_objects(GRID, rng.choices(looks, k=num_objects), rng)
         if scene.split == split:
             return scene
 
@@ -75,12 +75,12 @@ def near_colours_scene(split: SceneSplit, rng: random.Random) -> Scene:
     while True:
         family = rng.choice(FAMILIES)
         looks = [Look(rng.choice(family), rng.choice(SHAPES)) for _ in QUADRANTS]
-        scene = place(QUADRANTS, looks, rng)
+        scene = place_objects(QUADRANTS, looks, rng)
         if len({look.colour for look in looks}) > 1 and scene.split == split:
             return scene
 
 
-def place(places: Places, looks: list[Look], rng: random.Random) -> Scene:
+def place_objects(places: Places, looks: list[Look], rng: random.Random) -> Scene:
     taken = sorted(rng.sample(range(len(places)), len(looks)))
     return Scene(tuple(zip([list(places)[i] for i in taken], looks, strict=True)))
 

@@ -134,7 +134,3 @@ def make_response(looks: tuple[Look, ...], verbose: bool, rng: random.Random) ->
 def read_claims(response: str) -> dict[str, Look]:
     """Quadrant and look of every claim in a response's text."""
     return {quadrant: Look(colour, shape) for quadrant, colour, shape in CLAIM.findall(response)}
-
-
-def is_verbose(response: str) -> bool:
-    return any(filler in response for filler in FILLERS)

@@ -138,13 +138,13 @@ class BenchmarkIndex:
             for pair in pairs
         )
         texts = ShingleIndex(settings.response_similarity)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             for slot, response in enumerate(row.responses):
-                texts.add((place, slot), response.shingles)
+                texts.add((index, slot), response.shingles)
         if settings.image == "off":
             return cls(settings, rows, frozenset(), texts, None)
         images = ImageIndex(
-            ((place, image) for place, pair in enumerate(pairs) for image in pair.images),
+            ((index, image) for index, pair in enumerate(pairs) for image in pair.images),
             settings.image,
             settings.max_hash_distance,
             settings.max_residual,
@@ -159,15 +159,15 @@ class BenchmarkIndex:
         """
         shows_images, matches = self.match_images(pair)
         question = Text.of(pair.question)
-        found = []
+        leaks = []
         if self.settings.text != "off":
-            found = self.text_leaks(pair, question, shows_images, matches)
-        for place, match in sorted(matches.items()):
-            row = self.rows[place]
+            leaks = self.text_leaks(pair, question, shows_images, matches)
+        for index, match in sorted(matches.items()):
+            row = self.rows[index]
             if self.settings.image_alone or self.asks_the_same(row, question):
                 kind: LeakKind = "exact-image" if match.exact else "near-image"
-                found.append(row.leak(kind, match.similarity))
-        return found
+                leaks.append(row.leak(kind, match.similarity))
+        return leaks
 
     def match_images(self, pair: PreferencePair) -> tuple[bool, Mapping[int, ImageMatch]]:
         """Does the pair show anything, and the best match of each row that one of its images has."""
@@ -194,17 +194,17 @@ class BenchmarkIndex:
         matches: Mapping[int, ImageMatch],
     ) -> list[Leak]:
         responses = (Text.of(pair.response_1), Text.of(pair.response_2))
-        places = {key[0] for text in responses for key in self.texts.propose(text.shingles)}
-        found = []
-        for place in sorted(places):
-            row = self.rows[place]
-            images_differ = shows_images and place in self.rows_with_images and place not in matches
+        candidates = {key[0] for text in responses for key in self.texts.propose(text.shingles)}
+        leaks = []
+        for index in sorted(candidates):
+            row = self.rows[index]
+            images_differ = shows_images and index in self.rows_with_images and index not in matches
             least_words = self.settings.min_words if images_differ else 0
             if sum(text.num_words for text in row.responses) < least_words:
                 continue
             if (leak := self.text_leak(row, question, responses, least_words)) is not None:
-                found.append(leak)
-        return found
+                leaks.append(leak)
+        return leaks
 
     def text_leak(
         self, row: Row, question: Text, responses: tuple[Text, Text], least_words: int

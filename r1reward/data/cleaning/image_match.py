@@ -224,7 +224,7 @@ class ImageIndex:
         self.mode = mode
         self.max_hash_distance, self.max_residual = max_hash_distance, max_residual
         self.rows_of: defaultdict[bytes, set[int]] = defaultdict(set)
-        known: dict[bytes, Fingerprint] = {}
+        distinct: dict[bytes, Fingerprint] = {}
         by_bytes: dict[bytes, Fingerprint] = {}
         for row, encoded in images:
             digest = hashlib.sha256(encoded).digest()
@@ -232,9 +232,9 @@ class ImageIndex:
                 by_bytes[digest] = fingerprint(encoded)
             one = by_bytes[digest]
             if not one.is_plain:
-                known[one.pixel_digest] = one
+                distinct[one.pixel_digest] = one
                 self.rows_of[one.pixel_digest].add(row)
-        self.prints = tuple(known.values())
+        self.prints = tuple(distinct.values())
         self.hashes_I = np.array([one.perceptual_hash for one in self.prints], np.uint64)
         self.coarse_I = np.array([coarse(one.thumbnail_NNC) for one in self.prints], np.float32)
         self.is_grey_I = np.array([one.is_grey for one in self.prints], bool)
@@ -246,29 +246,29 @@ class ImageIndex:
         query = fingerprint(encoded)
         if query.is_plain:
             return None
-        found = {
+        matches = {
             row: ImageMatch(row, exact=True, similarity=1.0)
             for row in self.rows_of.get(query.pixel_digest, ())
         }
         if self.mode == "near" and self.prints:
-            for place in self.candidates(query):
-                one = self.prints[place]
+            for index in self.candidates(query):
+                one = self.prints[index]
                 if one.pixel_digest == query.pixel_digest:
                     continue
                 if (left := residual(one, query)) <= self.max_residual:
                     for row in self.rows_of[one.pixel_digest]:
-                        best = found.get(row)
+                        best = matches.get(row)
                         if best is None or best.similarity < 1 - left:
-                            found[row] = ImageMatch(row, exact=False, similarity=1 - left)
-        return tuple(found[row] for row in sorted(found))
+                            matches[row] = ImageMatch(row, exact=False, similarity=1 - left)
+        return tuple(matches[row] for row in sorted(matches))
 
     def candidates(self, query: Fingerprint) -> np.ndarray:
-        """Places of the images that hash alike and whose block means agree."""
+        """Returns the indices of the images that hash alike and whose block means agree."""
         distances = np.bitwise_count(self.hashes_I ^ query.perceptual_hash)
-        places = np.flatnonzero(distances <= self.max_hash_distance)
+        indices = np.flatnonzero(distances <= self.max_hash_distance)
         agree = agree_coarsely(
-            self.coarse_I[places],
+            self.coarse_I[indices],
             coarse(query.thumbnail_NNC),
-            self.is_grey_I[places] | query.is_grey,
+            self.is_grey_I[indices] | query.is_grey,
         )
-        return np.asarray(places[agree])
+        return np.asarray(indices[agree])

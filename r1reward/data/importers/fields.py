@@ -38,12 +38,12 @@ def text_or_empty(row: Row, name: str) -> str:
 def number(value: object, name: str) -> float:
     """A finite number, or text that spells one."""
     try:
-        found = float(value)  # type: ignore[arg-type]
+        parsed = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise FieldError(f"{name} is {value!r}; it must be a number")
-    return found
+    return parsed
 
 
 def image(row: Row, name: str = "image") -> str | bytes:

@@ -41,7 +41,7 @@ class ImportOptions:
 
     ``max_chars`` bounds the question and each response; ``seed`` decides which slot is preferred.
     ``keep_missing`` stores rows whose media are not there yet, with their paths: texts can be looked at,
-    and whoever reads such a row is told which file it lacks.
+    and reading such a row raises an error that names the missing file.
     """
 
     media_root: Path
@@ -237,14 +237,14 @@ def finish(
     else:
         row |= {"image_paths": raw.images, "video": raw.video}
     texts = (raw.question, raw.response_1, raw.response_2)
-    found = {
+    remarks = {
         "control characters removed": was_cleaned,
         "literal media token": any(CONTROL_TOKEN.search(text) for text in texts),
         "first frame of an animation": missing is None and any(map(is_animated, images)),
         "image missing, kept": missing is not None,
         "no image": not images,
     }
-    notes = (*raw.notes, *(note for note, holds in found.items() if holds))
+    notes = (*raw.notes, *(note for note, holds in remarks.items() if holds))
     return Prepared(row, notes, missing)
 
 

@@ -13,15 +13,8 @@ from functools import partial
 from itertools import combinations, islice
 from pathlib import Path, PurePosixPath
 
-from r1reward.data.importers.fields import (
-    FieldError,
-    Row,
-    group_of,
-    media_paths,
-    number,
-    text,
-    text_or_empty,
-)
+from r1reward.data.importers import fields
+from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
@@ -51,28 +44,28 @@ def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Brok
 
 
 def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterator[RawPair]:
-    images, video = media_paths(row)
+    images, video = fields.media_paths(row)
     category = training_category(video or images[0])
     if "models_output" not in row:
-        question = text(row, "prompt")
+        question = fields.text(row, "prompt")
         yield RawPair(
             origin=origin,
             question=question,
-            response_1=text(row, "chosen"),
-            response_2=text(row, "rejected"),
+            response_1=fields.text(row, "chosen"),
+            response_2=fields.text(row, "rejected"),
             preferred=1,
             images=images,
             video=video,
             source=NAME,
             category=category,
-            group=group_of(question, *images, video),
+            group=fields.group_of(question, *images, video),
         )
         return
-    question = text(row, "question")
+    question = fields.text(row, "question")
     responses = row["models_output"]
     if not isinstance(responses, list):
         raise FieldError("models_output must be a list of texts")
-    named = {f"response {place}": response for place, response in enumerate(responses, start=1)}
+    named = {f"response {number}": response for number, response in enumerate(responses, start=1)}
     ranks = numbers(row, "final_ranking", len(responses))
     refuse_reversed(row, ranks, best_is_1)
     yield from pairs_of(
@@ -80,15 +73,15 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
             origin=origin,
             question=question,
             candidates=[
-                Candidate(place, text(named, name), -rank if best_is_1 else rank)
-                for place, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
+                Candidate(number, fields.text(named, name), -rank if best_is_1 else rank)
+                for number, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
             ],
             images=images,
             video=video,
             source=NAME,
             category=category,
-            group=group_of(question, *images, video),
-            meta={"id": text_or_empty(row, "id")},
+            group=fields.group_of(question, *images, video),
+            meta={"id": fields.text_or_empty(row, "id")},
             notes=() if best_is_1 else (TURNED_NOTE,),
         ),
         pairing,
@@ -125,7 +118,7 @@ def direction_votes(file: Path) -> Iterator[bool]:
 def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
     """In how many pairs of responses the people's own scores run along ranks from 1, and against them."""
     columns = usable_scores(row, len(ranks))
-    totals = [sum(column[place] for column in columns) for place in range(len(ranks))]
+    totals = [sum(column[index] for column in columns) for index in range(len(ranks))]
     products = [
         (totals[first] - totals[second]) * (ranks[second] - ranks[first])
         for first, second in combinations(range(len(ranks)), 2)
@@ -162,4 +155,4 @@ def numbers(row: Row, name: str, count: int) -> list[float]:
     values = row.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise FieldError(f"{name} must be a list of {count} numbers, one for each response")
-    return [number(value, name) for value in values]
+    return [fields.number(value, name) for value in values]

@@ -35,7 +35,7 @@ def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     content = chat_content(row.get("message"))
     texts = [str(item.get("text") or "") for item in content if item.get("type") == "text"]
     question, response_1, response_2 = split_prompt("\n".join(texts))
@@ -51,20 +51,18 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
     video = next((item.get("video") for item in content if item.get("type") == "video"), None)
     if video is not None and not isinstance(video, str):
         raise FieldError("the video of the chat is not the path of a folder")
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=response_1,
-            response_2=response_2,
-            preferred=read_answer(row.get("answer")),
-            images=images,
-            video=video,
-            source=NAME,
-            group=group_of(question, *images, video),
-            meta=kept(row, "question"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=response_1,
+        response_2=response_2,
+        preferred=read_answer(row.get("answer")),
+        images=images,
+        video=video,
+        source=NAME,
+        group=group_of(question, *images, video),
+        meta=kept(row, "question"),
+    )
 
 
 def chat_content(message: object) -> list[dict[str, object]]:
@@ -89,23 +87,23 @@ def chat_content(message: object) -> list[dict[str, object]]:
 def split_prompt(prompt: str) -> tuple[str, str, str]:
     """Question and responses from under their headings, without the skeleton of the output."""
     headings = list(HEADING.finditer(prompt))
-    found = tuple(heading[1] for heading in headings)
-    if found != FIELDS:
+    names = tuple(heading[1] for heading in headings)
+    if names != FIELDS:
         raise FieldError(
-            f"the headings of the prompt are {', '.join(found) or 'not there'}; they must be "
+            f"the headings of the prompt are {', '.join(names) or 'not there'}; they must be "
             f"{', '.join(FIELDS)}, each once"
         )
     end = len(prompt)
     for skeleton in SKELETON.finditer(prompt, headings[-1].end()):
         end = skeleton.start()
     ends = [headings[1].start(), headings[2].start(), end]
-    parts = [
+    texts = [
         prompt[heading.end() : stop].strip() for heading, stop in zip(headings, ends, strict=True)
     ]
-    empty = [name for name, part in zip(FIELDS, parts, strict=True) if not part]
+    empty = [name for name, text in zip(FIELDS, texts, strict=True) if not text]
     if empty:
         raise FieldError(f"{empty[0]} is empty in the prompt")
-    question, response_1, response_2 = parts
+    question, response_1, response_2 = texts
     return question, response_1, response_2
 
 

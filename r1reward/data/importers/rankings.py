@@ -16,9 +16,9 @@ Pairing = Literal["all", "adjacent", "extremes"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A response and its score, higher is better; ``place`` counts the row's responses from 1."""
+    """A response and its score, higher is better; ``number`` counts the row's responses from 1."""
 
-    place: int
+    number: int
     response: str
     score: float
     model: str = ""
@@ -51,11 +51,11 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
     if len(ranking.candidates) < 2:
         raise FieldError(f"{len(ranking.candidates)} responses with a score: a pair needs two")
     scores = [candidate.score for candidate in ranking.candidates]
-    for places in index_pairs(scores, pairing):
-        first, second = (ranking.candidates[place] for place in places)
+    for indices in index_pairs(scores, pairing):
+        first, second = (ranking.candidates[index] for index in indices)
         models = {"models": [first.model, second.model]} if first.model or second.model else {}
         yield RawPair(
-            origin=f"{ranking.origin} responses {first.place} and {second.place}",
+            origin=f"{ranking.origin} responses {first.number} and {second.number}",
             question=ranking.question,
             response_1=first.response,
             response_2=second.response,
@@ -67,7 +67,7 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
             group=ranking.group,
             meta={
                 **ranking.meta,
-                "responses": [first.place, second.place],
+                "responses": [first.number, second.number],
                 "scores": [first.score, second.score],
                 **models,
             },

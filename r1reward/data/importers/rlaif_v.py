@@ -21,19 +21,17 @@ def read_rlaif_v(src: Path) -> Iterator[RawPair | Broken]:
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     question, picture = text(row, "question"), image(row)
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=text(row, "chosen"),
-            response_2=text(row, "rejected"),
-            preferred=1,
-            images=(picture,),
-            source=NAME,
-            category=text_or_empty(row, "origin_dataset"),
-            group=group_of(question, picture),
-            meta=kept(row, "ds_name", "origin_split", "idx", "image_path"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=text(row, "chosen"),
+        response_2=text(row, "rejected"),
+        preferred=1,
+        images=(picture,),
+        source=NAME,
+        category=text_or_empty(row, "origin_dataset"),
+        group=group_of(question, picture),
+        meta=kept(row, "ds_name", "origin_split", "idx", "image_path"),
+    )

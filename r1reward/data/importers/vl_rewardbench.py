@@ -28,7 +28,7 @@ def read_vl_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
             yield from read_source(file, suffixes, read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     row_id = text(row, "id")
     if "human_ranking" in row:
         question, (first, second), preferred = read_hub_fields(row)
@@ -40,20 +40,18 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
             "neither human_ranking (the hub's files) nor chosen (R1-Reward's JSONL) is there; is "
             "this a file of VL-RewardBench?"
         )
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=first,
-            response_2=second,
-            preferred=preferred,
-            images=(image(row),),
-            source=NAME,
-            category=official_category(row_id),
-            group=row_id,
-            meta=kept(row, "models", "query_source"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=first,
+        response_2=second,
+        preferred=preferred,
+        images=(image(row),),
+        source=NAME,
+        category=official_category(row_id),
+        group=row_id,
+        meta=kept(row, "models", "query_source"),
+    )
 
 
 def read_hub_fields(row: Row) -> tuple[str, tuple[str, str], Slot]:

@@ -87,7 +87,7 @@ def rollout_path(folder: Path, step: int) -> Path:
 
 
 def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
-    """Whole file or none: written beside its place and renamed."""
+    """Writes the file whole or not at all: it is written under a temporary name and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     table = pa.Table.from_pylist([rollout_row(scored) for scored in rollouts], schema=SCHEMA)

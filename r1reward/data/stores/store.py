@@ -204,14 +204,14 @@ def parquet_rows(path: Path) -> Iterator[Row]:
             raise DataError(f"{path}: damaged: {error}") from error
 
 
-def json_row(line: bytes, place: str = "") -> Row:
-    """Returns the object of a line of JSONL. Raises ``DataError``, which begins with ``place``."""
+def json_row(line: bytes, origin: str = "") -> Row:
+    """Returns the object of a line of JSONL. Raises ``DataError``, which begins with ``origin``."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}not JSON: {error}") from error
+        raise DataError(f"{origin}not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place}not a JSON object")
+        raise DataError(f"{origin}not a JSON object")
     return row
 
 

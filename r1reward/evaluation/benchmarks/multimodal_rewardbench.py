@@ -43,7 +43,7 @@ def score_multimodal_rewardbench(
     """One answer a row, or ``ValueError``.
 
     An unreadable one is a draw of Python's generator, seeded once: below 0.5 is the first output.
-    Draws go by the row's place among the unreadable ones, so leaving rows out changes them.
+    The n-th unreadable row gets the n-th draw, so leaving rows out changes the draws.
     """
     votes = single_answers(benchmark, answers)
     generator = random.Random(DRAW_SEED)

@@ -45,23 +45,23 @@ def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str
 
     Raises ``ValueError`` for a row without an answer, an answer to no row, and a repeated sample.
     """
-    found: dict[str, list[Answer]] = {item.key: [] for item in benchmark.items}
+    by_item: dict[str, list[Answer]] = {item.key: [] for item in benchmark.items}
     for answer in answers:
-        if answer.item not in found:
+        if answer.item not in by_item:
             raise ValueError(
                 f"an answer is to row {answer.item}, which {benchmark.name} as loaded does not "
                 "hold: score the answers with the rows they were sampled for"
             )
-        found[answer.item].append(answer)
-    if len({answer.place for answer in answers}) != len(answers):
+        by_item[answer.item].append(answer)
+    if len({answer.sample_key for answer in answers}) != len(answers):
         raise ValueError("a sample is among the answers twice: each counts once")
-    num_open = sum(not row for row in found.values())
+    num_open = sum(not row for row in by_item.values())
     if num_open:
         raise ValueError(
-            f"{num_open} of {len(found)} rows of {benchmark.name} have no answer: "
+            f"{num_open} of {len(by_item)} rows of {benchmark.name} have no answer: "
             "finish the evaluation before scoring it"
         )
-    return found
+    return by_item
 
 
 def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:

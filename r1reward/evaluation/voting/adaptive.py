@@ -62,7 +62,7 @@ def adaptive_summary(
     Rows without any answer are left out. Raises ``ValueError`` if a row's answers are not the first
     ones of its schedule, or end before its vote is settled.
     """
-    responses: Responses = {answer.place: answer.response for answer in answers}
+    responses: Responses = {answer.sample_key: answer.response for answer in answers}
     asked = {key for key, _, _ in responses}
     rows = [
         scheduled_votes(item, responses, num_samples, orders, seed)
@@ -134,15 +134,15 @@ def scheduled_votes(
 
     Raises ``ValueError`` if a later one was.
     """
-    places = [(item.key, *place) for place in sample_schedule(item, num_samples, orders, seed)]
-    asked = [place in responses for place in places]
+    samples = [(item.key, *sample) for sample in sample_schedule(item, num_samples, orders, seed)]
+    asked = [sample in responses for sample in samples]
     num_asked = sum(asked)
     if not all(asked[:num_asked]) or not num_asked:
         raise ValueError(
             f"the answers about row {item.key} are not the first ones of its schedule: orders, seed "
             "or rows are not those of the evaluation that asked for them"
         )
-    return [responses[place] for place in places[:num_asked]]
+    return [responses[sample] for sample in samples[:num_asked]]
 
 
 def always_asked(
@@ -160,8 +160,8 @@ def always_asked(
     """
     num_first = next_samples([], num_samples, error)
     first = {
-        (item.key, *place)
+        (item.key, *sample)
         for item in items
-        for place in sample_schedule(item, num_first, orders, seed)
+        for sample in sample_schedule(item, num_first, orders, seed)
     }
-    return [answer for answer in answers if answer.place in first]
+    return [answer for answer in answers if answer.sample_key in first]

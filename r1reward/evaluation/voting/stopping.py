@@ -109,8 +109,8 @@ def expected_samples(counts: tuple[float, float, float], error: float) -> float:
 def shares_at_stop(stop: Tally, num_samples: int, error: float) -> tuple[float, float, float]:
     """Unbiased estimates of a row's shares (for 1, for 2, unreadable) from where its vote stopped.
 
-    The plain shares are biased towards the winner, whose vote ended the draw. Unbiased is the share
-    of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage 1946).
+    The shares of the samples drawn are biased towards the winner, whose vote ended the draw. Unbiased
+    is the share of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage 1946).
     Without an error and unreadable samples that is (r - 1) / (n - 1) for the winner, after n
     samples and r = K // 2 + 1 votes for it.
     """
@@ -134,5 +134,5 @@ def num_sequences(stop: Tally, num_samples: int, error: float) -> Tally:
 
 
 def step(state: Tally, kind: int, change: int) -> Tally:
-    one, two, unreadable = (n + change * (kind == place) for place, n in enumerate(state))
+    one, two, unreadable = (n + change * (kind == index) for index, n in enumerate(state))
     return one, two, unreadable

@@ -110,8 +110,8 @@ def count_votes(items: Sequence[Item], answers: Iterable[Answer]) -> list[RowVot
     by_item: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer)
-    places = {answer.place for found in by_item.values() for answer in found}
-    assert len(places) == sum(map(len, by_item.values())), "every answer is a different sample"
+    keys = {answer.sample_key for given in by_item.values() for answer in given}
+    assert len(keys) == sum(map(len, by_item.values())), "every answer is a different sample"
     return [row_votes(item, by_item[item.key]) for item in items if item.key in by_item]
 
 

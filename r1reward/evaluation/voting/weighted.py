@@ -53,11 +53,11 @@ def weighted_votes(
         by_item[answer.item].append(answer)
     rows = []
     for item in items:
-        found = sorted(by_item.get(item.key, []), key=lambda answer: answer.place)
+        given = sorted(by_item.get(item.key, []), key=lambda answer: answer.sample_key)
         orders: dict[Order, list[float]] = {"stored": [], "swapped": []}
-        for answer in found:
+        for answer in given:
             orders["stored" if pooled else answer.order].append(weight(answer, item.pair.preferred))
-        if found:
+        if given:
             rows.append(WeightedVotes(item.key, tuple(orders["stored"]), tuple(orders["swapped"])))
     return rows
 

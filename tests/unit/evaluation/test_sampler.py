@@ -77,7 +77,7 @@ def places(requests: Sequence[RolloutRequest]) -> list[SampleKey]:
 
 
 def by_place(answers: Sequence[Answer]) -> dict[SampleKey, Answer]:
-    found = {answer.place: answer for answer in answers}
+    found = {answer.sample_key: answer for answer in answers}
     assert len(found) == len(answers)
     return found
 
