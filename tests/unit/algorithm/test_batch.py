@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.algorithm.batch import cut_micro_batches, split_across_ranks
+from r1reward.algorithm.batch import BatchPlan, cut_micro_batches, split_across_ranks
 
 LENGTHS = st.lists(st.integers(1, 100), max_size=40)
 
@@ -99,3 +99,32 @@ def test_a_sequence_over_the_budget_is_an_error_that_says_what_to_raise() -> Non
 def test_cuts_depend_on_the_lengths_alone(lengths: list[int]) -> None:
     assert split_across_ranks(lengths, 3) == split_across_ranks(tuple(lengths), 3)
     assert cut_micro_batches(lengths, 100) == cut_micro_batches(tuple(lengths), 100)
+
+
+@given(st.lists(st.integers(1, 100), min_size=4, max_size=40), st.integers(1, 4), st.booleans())
+def test_results_of_a_plan_come_back_in_the_order_of_the_batch(
+    lengths: list[int], num_ranks: int, packing: bool
+) -> None:
+    plan = BatchPlan.cut(lengths, num_ranks, 200, packing)
+    names = [f"sample {index}" for index in range(len(lengths))]
+    picked = plan.pick(names)
+    assert len(picked) == num_ranks
+    assert plan.num_rounds == max(len(micro_batches) for micro_batches in picked)
+    results = [[[name.upper() for name in batch] for batch in rank] for rank in picked]
+    assert plan.put_back(results) == [name.upper() for name in names]
+
+
+def test_a_plan_cuts_the_share_of_each_rank() -> None:
+    # Rank 0 has 9 and 3, rank 1 has 7 and 4.
+    assert BatchPlan.cut([3, 9, 7, 4], 2, 9, packing=False).by_rank == [[[0], [1]], [[3], [2]]]
+    assert BatchPlan.cut([3, 9, 7, 4], 2, 11, packing=True).by_rank == [[[0], [1]], [[3, 2]]]
+
+
+@given(LENGTHS.filter(bool))
+def test_the_plan_of_one_rank_is_the_cut_of_the_whole_batch(lengths: list[int]) -> None:
+    assert BatchPlan.cut(lengths, 1, 150, False).by_rank == [cut_micro_batches(lengths, 150)]
+
+
+def test_every_rank_needs_a_sample() -> None:
+    with pytest.raises(ValueError, match=r"1 sample\(s\) for 2 learner ranks: give at least one"):
+        BatchPlan.cut([5], 2, 100, packing=False)
