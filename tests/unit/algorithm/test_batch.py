@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.algorithm.batch import BatchPlan, cut_micro_batches, split_across_ranks
+from r1reward.algorithm.batch import (
+    BatchPlan,
+    BatchSize,
+    RankBatch,
+    cut_micro_batches,
+    split_across_ranks,
+)
+from r1reward.types import TraceSample
 
 LENGTHS = st.lists(st.integers(1, 100), max_size=40)
 
@@ -106,12 +113,24 @@ def test_results_of_a_plan_come_back_in_the_order_of_the_batch(
     lengths: list[int], num_ranks: int, packing: bool
 ) -> None:
     plan = BatchPlan.cut(lengths, num_ranks, 200, packing)
-    names = [f"sample {index}" for index in range(len(lengths))]
-    picked = plan.pick(names)
-    assert len(picked) == num_ranks
-    assert plan.num_rounds == max(len(micro_batches) for micro_batches in picked)
-    results = [[[name.upper() for name in batch] for batch in rank] for rank in picked]
-    assert plan.put_back(results) == [name.upper() for name in names]
+    samples = [TraceSample((index,), (0,) * length, ()) for index, length in enumerate(lengths)]
+    dealt = plan.deal(samples)
+    assert len(dealt) == num_ranks
+    assert {batch.size for batch in dealt} == {BatchSize(len(lengths), sum(lengths))}
+    assert plan.num_rounds == max(len(batch.micro_batches) for batch in dealt)
+    results = [[[s.prompt_token_ids[0] for s in cut] for cut in b.micro_batches] for b in dealt]
+    assert plan.put_back(results) == list(range(len(lengths)))
+
+
+def test_a_rank_with_fewer_micro_batches_repeats_its_first() -> None:
+    samples = [TraceSample((), (0,) * length, ()) for length in (2, 3)]
+    batch = RankBatch([[sample] for sample in samples], 4, BatchSize.of(samples))
+    assert [(cut[0].num_tokens, padding) for cut, padding in batch.rounds()] == [
+        (2, False),
+        (3, False),
+        (2, True),
+        (2, True),
+    ]
 
 
 def test_a_plan_cuts_the_share_of_each_rank() -> None:
