@@ -42,12 +42,7 @@ def rule_word(analysis: str, choice: Slot) -> JudgeWord:
 
 
 def parse_judge_reply(reply: str) -> JudgeWord | None:
-    """Exactly 1 or 0; failing that any 0 is a mismatch, else any 1 a match; None: ask again."""
-    match reply.strip():
-        case "1":
-            return "match"
-        case "0":
-            return "mismatch"
+    """1 is a match and 0 a mismatch, also among other words; 0 wins over 1. None: ask again."""
     if "0" in reply:
         return "mismatch"
     if "1" in reply:
