@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -64,11 +64,9 @@ class RolloutActor:
         for rollout in asyncio.as_completed(waiting):
             yield await rollout
 
-    async def sleep(self) -> None:
-        await asyncio.wrap_future(self.engine.sleep())
-
-    async def wake_up(self) -> None:
-        await asyncio.wrap_future(self.engine.wake_up())
+    async def move(self, method: Literal["sleep", "wake_up"]) -> None:
+        """Leave the GPU or come back to it."""
+        await asyncio.wrap_future(getattr(self.engine, method)())
 
     async def load_weights(self, handle: WeightsHandle) -> float:
         """Pull, verify, swap. Returns the seconds the swap itself took."""

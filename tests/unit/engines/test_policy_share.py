@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from r1reward.algorithm.batch import BatchSize
+from r1reward.algorithm.batch import BatchSize, RankBatch
 from r1reward.engines.deepspeed_engine import DeepSpeedRank
 from r1reward.engines.deepspeed_setup import RankAddress
 from r1reward.engines.learner_group import LearnerGroup
@@ -54,9 +54,7 @@ class TableRank:
     recipe: Recipe
     table: torch.Tensor
 
-    def share(
-        self, micro_batches: Sequence[Sequence[TrainingSample]], num_rounds: int, size: BatchSize
-    ) -> tuple[float, Metrics]:
+    def share(self, batch: RankBatch[TrainingSample]) -> tuple[float, Metrics]:
         """What ``update`` does up to the optimizer: loss and metrics, gradients in the table."""
         rank = DeepSpeedRank.__new__(DeepSpeedRank)
         rank.settings = training_learner(self.recipe)
@@ -82,9 +80,7 @@ class TableRank:
         table = self.table
         parts: Any = rank
         parts.builder, parts.engine = SimpleNamespace(build=build), Engine()
-        return rank.run_rounds(
-            micro_batches, num_rounds, lambda s: rank.policy_share(s, size), backward=True
-        )
+        return rank.run_rounds(batch, rank.policy_share, backward=True)
 
 
 def make_table() -> torch.Tensor:
@@ -98,7 +94,8 @@ def shares(recipe: Recipe, ranks: list[list[list[TrainingSample]]]) -> tuple[flo
     size = BatchSize(len(everything), sum(len(s.response_token_ids) for s in everything))
     num_rounds = max(len(cuts) for cuts in ranks)
     table = make_table()
-    results = [TableRank(recipe, table).share(cuts, num_rounds, size) for cuts in ranks]
+    batches = [RankBatch(cuts, num_rounds, size) for cuts in ranks]
+    results = [TableRank(recipe, table).share(batch) for batch in batches]
     assert table.grad is not None
     return sum(loss for loss, _ in results), table.grad, merge(m for _, m in results)
 
@@ -188,8 +185,8 @@ def test_the_group_tells_every_rank_the_size_of_the_whole_batch() -> None:
 
     async def call(method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         assert method == "update"
-        for cuts, rounds, size in arguments:
-            told.append((sum(len(cut) for cut in cuts), rounds, size))
+        for (batch,) in arguments:
+            told.append((sum(map(len, batch.micro_batches)), batch.num_rounds, batch.size))
         return [{} for _ in arguments]
 
     learner = LearnerGroup(call, make_recipe(learner__num_ranks=2).learner, FakeSync())
