@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.evaluation import Conditions, Evaluation
-from r1reward.evaluation.tables import percent, points, signed_points
+from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.recipe.derive import ModelName
 
@@ -28,12 +28,12 @@ def title(bench: str, conditions: Conditions) -> str:
     return f"{conditions.num_rows} pairs of {bench}, {orders}"
 
 
-def lines(found: Mapping[ModelName, Evaluation], num_bootstrap: int) -> list[Line]:
+def lines(found: Mapping[ModelName, Evaluation]) -> list[Line]:
     """What the paper's tables show, and what shows that it was learned for the right reason."""
     every = list(found.values())
     votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
     table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
-    table.append(Line("gain over the column before, points", gains(every, num_bootstrap)))
+    table.append(Line("gain over the column before, points", gains(every)))
     table += [
         Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
         for k in votes
@@ -58,11 +58,9 @@ def voting_points(every: Sequence[Evaluation], num_votes: int) -> list[VotingPoi
     return [point for one in every for point in one.voting if point.num_votes == num_votes]
 
 
-def gains(every: Sequence[Evaluation], num_bootstrap: int) -> list[str]:
+def gains(every: Sequence[Evaluation]) -> list[str]:
     """Paired by row."""
-    compared = [
-        compare_evaluations(old, new, num_bootstrap).accuracy for old, new in pairwise(every)
-    ]
+    compared = [compare_evaluations(old, new).accuracy for old, new in pairwise(every)]
     return ["", *(signed_points(interval) for interval in compared)]
 
 

@@ -13,27 +13,10 @@ from r1reward.evaluation.benchmarks.recombine import recombine_under_each
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
 from r1reward.evaluation.compare import Comparison
 from r1reward.evaluation.evaluation import Conditions, Evaluation, MappingScores
-from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.number_format import bare_points, percent, points, signed_points
 
 # R1-Reward (arXiv 2505.02835), table of VL-RewardBench; its overall accuracy there is 71.92.
 R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64.78}
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def points(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def bare_points(interval: Interval) -> str:
-    """Without the unit, where a heading says it."""
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def signed_points(interval: Interval) -> str:
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 def describe(conditions: Conditions) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from r1reward.evaluation.shown_pairs import thumbnail
+from r1reward.report.embed import data_uri
 from r1reward.types import PreferencePair
 
 MAX_TERMINAL_CHARS = 1500
@@ -106,8 +106,3 @@ def page_row(pair: PreferencePair) -> PageRow:
         ),
         images=tuple(data_uri(thumbnail(image)) for image in pair.images),
     )
-
-
-def data_uri(image: bytes) -> str:
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

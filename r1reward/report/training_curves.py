@@ -264,7 +264,7 @@ def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
     return any(name.startswith("supervised/") for step in metrics for name in step)
 
 
-def loss_words(metrics: Sequence[StepMetrics]) -> str:
+def loss_text(metrics: Sequence[StepMetrics]) -> str:
     """From the first to the last held-out loss, in words; empty where none was measured."""
     losses = [
         (int(step["step"]), value)
