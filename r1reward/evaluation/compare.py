@@ -22,9 +22,18 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
-    """McNemar's exact test on items that are right (True) or wrong, in the same order in both."""
-    changes = [int(new) - int(old) for old, new in zip(before, after, strict=True)]
+def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNemar | None:
+    """McNemar's exact test on items that are right (True), wrong or not asked (None).
+
+    Both sequences have the same items in the same order. Returns None if both asked none of them.
+    """
+    changes = [
+        int(new) - int(old)
+        for old, new in zip(before, after, strict=True)
+        if old is not None and new is not None
+    ]
+    if not changes:
+        return None
     num_gained, num_lost = changes.count(1), changes.count(-1)
     return McNemar(num_gained, num_lost, sign_test(num_gained, num_lost))
 
@@ -53,20 +62,9 @@ def mcnemar_by_order(
     """
     check_same_rows(before, after)
     return {
-        "stored": mcnemar_asked([r.first_stored for r in before], [r.first_stored for r in after]),
-        "swapped": mcnemar_asked(
-            [r.first_swapped for r in before], [r.first_swapped for r in after]
-        ),
+        "stored": mcnemar([r.first_stored for r in before], [r.first_stored for r in after]),
+        "swapped": mcnemar([r.first_swapped for r in before], [r.first_swapped for r in after]),
     }
-
-
-def mcnemar_asked(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNemar | None:
-    asked = [
-        (old, new)
-        for old, new in zip(before, after, strict=True)
-        if old is not None and new is not None
-    ]
-    return mcnemar([old for old, _ in asked], [new for _, new in asked]) if asked else None
 
 
 @dataclass(frozen=True)

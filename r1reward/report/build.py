@@ -73,6 +73,7 @@ def build_report(root: Path, out: Path | None) -> Path:
 
 
 def run_content(root: Path) -> Content:
+    """A run, and its newest evaluation where there is one."""
     evaluation, evaluation_of = newest_evaluation(root)
     return Content(run_view(root, "train"), evaluation, evaluation_of)
 
@@ -108,11 +109,12 @@ def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
 def page(content: Content) -> str:
     """The whole file. At least a run, an evaluation or a pipeline is there."""
     run, evaluation = content.run, content.evaluation
+    samples = evaluation.samples if evaluation else Samples()
     charts = list(charts_of(content))
     cold_start = content.pipeline.cold_start if content.pipeline else None
     data = {
         "charts": [chart.spec() for chart in charts],
-        "samples": (evaluation.samples if evaluation else Samples()).to_json(),
+        "samples": {"rows": samples.rows, "images": samples.images},
         "rollouts": run.rollouts if run else [],
         "attempts": cold_start.attempts if cold_start else [],
     }

@@ -31,10 +31,12 @@ class Chart:
     size: Literal["small", "medium", "large", "square"] = "small"
 
     def spec(self) -> Spec:
+        """Returns what the page's script draws."""
         return {"name": self.name, "data": self.traces, "layout": self.layout}
 
 
 def line(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> Spec:
+    """A line in one of the page's colours, numbered from 1. A value of None leaves a gap."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -74,6 +76,7 @@ def marked_line(name: str, x: Sequence[float], intervals: Sequence[Interval], co
 def banded_line(
     name: str, x: Sequence[float], intervals: Sequence[Interval], colour: int
 ) -> list[Spec]:
+    """A line of estimates with their intervals behind it."""
     return [band(x, intervals, colour), marked_line(name, x, intervals, colour)]
 
 
@@ -82,11 +85,12 @@ def level(value: float, label: str) -> Spec:
     at: Spec = {"xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
     ink: Spec = {"line": {"color": "--muted", "width": 1, "dash": "dash"}}
     text: Spec = {"text": label, "font": {"size": 11, "color": "--muted"}}
-    place: Spec = {"textposition": "start", "yanchor": "bottom"}
-    return {"type": "line", "layer": "below", **at, **ink, "label": {**text, **place}}
+    position: Spec = {"textposition": "start", "yanchor": "bottom"}
+    return {"type": "line", "layer": "below", **at, **ink, "label": {**text, **position}}
 
 
 def accuracy_over_steps(steps: Sequence[int], curves: Mapping[str, Sequence[Interval]]) -> Chart:
+    """Evaluations of a run by step; each curve has one estimate for each step."""
     traces = [
         trace
         for colour, (name, intervals) in enumerate(curves.items(), start=1)
@@ -107,6 +111,7 @@ def accuracy_over_steps(steps: Sequence[int], curves: Mapping[str, Sequence[Inte
 
 
 def voting_chart(points: Sequence[VotingPoint]) -> Chart:
+    """Accuracy of the vote by the number of votes, beside what a coin would reach."""
     counts = [point.num_votes for point in points]
     traces = banded_line("voting@K", counts, [p.accuracy for p in points], 1)
     weighted = [(p.num_votes, p.weighted) for p in points if p.weighted is not None]
@@ -161,6 +166,7 @@ def calibration_chart(curves: Mapping[str, Reliability]) -> Chart:
 
 
 def calibration_line(name: str, curve: Reliability, colour: int) -> Spec:
+    """One mark for each bin: how sure the answers were, and how often right."""
     return {
         **line(name, [b.confidence for b in curve.bins], [b.accuracy for b in curve.bins], colour),
         "mode": "lines+markers",

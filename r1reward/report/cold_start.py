@@ -51,17 +51,19 @@ def attempt_facts(annotations: Sequence[Annotation]) -> Facts:
 
 
 def of_all(count: int, num_all: int) -> str:
+    """Returns a count and its share of all."""
     share = f" ({100 * count / num_all:.1f}\u00a0%)" if num_all else ""
     return f"{whole(count)}{share}"
 
 
 def total(values: Sequence[int | float | None], nothing: str = "not told by the teacher") -> str:
+    """Returns the sum of what is known, and how many answers it is of unless it is of all."""
     known = [value for value in values if value is not None]
     if not known:
         return nothing
-    found = sum(known)
-    words = f"{found:.2f}" if isinstance(found, float) else whole(found)
-    return words if len(known) == len(values) else f"{words}, of {len(known)} answers"
+    amount = sum(known)
+    text = f"{amount:.2f}" if isinstance(amount, float) else whole(amount)
+    return text if len(known) == len(values) else f"{text}, of {len(known)} answers"
 
 
 def samples(annotations: Sequence[Annotation]) -> list[tuple[Annotation, Attempt]]:
@@ -71,12 +73,12 @@ def samples(annotations: Sequence[Annotation]) -> list[tuple[Annotation, Attempt
         if annotation.difficulty is not None:
             first.setdefault(annotation.difficulty, annotation)
     levels = sorted(first)
-    found: list[tuple[Annotation, Attempt]] = []
+    chosen: list[tuple[Annotation, Attempt]] = []
     for level in [*levels[:4], *levels[4:][-1:]]:
         pair = first[level]
         attempts = pair.attempts[:level]
-        found += [(pair, attempt) for attempt in attempts[-2 if level == 2 else -1 :]]
-    return found
+        chosen += [(pair, attempt) for attempt in attempts[-2 if level == 2 else -1 :]]
+    return chosen
 
 
 def attempt_json(pair: Annotation, attempt: Attempt, max_attempts: int) -> dict[str, object]:

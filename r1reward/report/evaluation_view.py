@@ -107,6 +107,7 @@ def known(value: float | str | None) -> str:
 
 
 def answer_facts(parts: JudgedParts) -> Facts:
+    """Means over the answers that were judged and rewarded."""
     return {
         "answer follows the analysis, of those judged": share(parts.consistency),
         "mean reward": decimal(parts.reward),
@@ -116,6 +117,7 @@ def answer_facts(parts: JudgedParts) -> Facts:
 
 
 def audit_facts(audit: Audit) -> Facts:
+    """Every number of the audit."""
     lengths = audit.by_length
     longer, shorter = lengths.accuracy_preferred_longer, lengths.accuracy_preferred_shorter
     return {
@@ -140,6 +142,7 @@ def audit_facts(audit: Audit) -> Facts:
 
 
 def adaptive_facts(summary: AdaptiveSummary) -> Facts:
+    """What adaptive voting saved, or would have saved."""
     changed = summary.num_changed
     return {
         "rows": whole(summary.num_rows),

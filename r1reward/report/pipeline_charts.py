@@ -17,14 +17,15 @@ COLOURS: Mapping[ModelName, int] = {"base": 4, "sft": 2, "rl": 1}
 
 def accuracy_of_models(index: int, results: Mapping[ModelName, Evaluation]) -> Chart:
     """``index`` is the benchmark's in the recipe: a chart's name stands once on the page."""
-    every = list(results.values())
-    traces = [intervals("one sample", results, [one.accuracy for one in every], "circle")]
-    num_samples = every[0].conditions.num_samples
+    evaluations = list(results.values())
+    singles = [one.accuracy for one in evaluations]
+    voted = [one.voted for one in evaluations]
+    traces = [intervals("one sample", results, singles, "circle")]
+    num_samples = evaluations[0].conditions.num_samples
     if num_samples > 1:
-        voted = [one.voted for one in every]
         traces.append(intervals(f"voting@{num_samples}", results, voted, "diamond-open"))
     # Marks, not bars: from chance to the best, not from zero.
-    lowest = min(0.5, *(value.low for one in every for value in (one.accuracy, one.voted)))
+    lowest = min(0.5, *(interval.low for interval in singles + voted))
     return Chart(
         f"models-{index}",
         "Accuracy by model",

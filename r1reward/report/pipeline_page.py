@@ -34,6 +34,8 @@ TITLES: Mapping[StageName, str] = {
 
 @dataclass(frozen=True)
 class StageState:
+    """How far a stage is, and what the page calls it."""
+
     title: str
     state: Literal["complete", "unfinished", "not started"]
 

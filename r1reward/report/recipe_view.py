@@ -97,6 +97,7 @@ def recipe_of_folders(root: Path, text: str) -> PipelineRecipe | None:
 
 
 def rl_facts(recipe: Recipe) -> Facts:
+    """The settings that tell one run of RL from another."""
     return {
         "Model": recipe.model.path,
         "Trained on": section_text(recipe.data.train),
@@ -110,6 +111,7 @@ def rl_facts(recipe: Recipe) -> Facts:
 
 
 def supervised_facts(recipe: Recipe) -> Facts:
+    """The settings that tell one run of fine-tuning on traces from another."""
     return {
         "Model": recipe.model.path,
         "Traces for": section_text(recipe.data.train),
@@ -148,6 +150,7 @@ def teacher_text(teacher: Teacher) -> str:
 
 
 def selection_text(section: SelectSection) -> str:
+    """Which pairs are selected, in words."""
     match section:
         case AttemptsSelection(levels=levels):
             tried = ", ".join(str(level) for level in levels if level != "failed")

@@ -34,9 +34,6 @@ class Samples:
     num_rows: int = 0
     num_unknown: int = 0
 
-    def to_json(self) -> dict[str, object]:
-        return {"rows": self.rows, "images": self.images, "numRows": self.num_rows}
-
 
 def collect_samples(
     pairs: Sequence[ShownPair], answers: Sequence[Answer], max_bytes: int, max_rows: int
@@ -72,6 +69,7 @@ def collect_samples(
 
 
 def importance(flags: Sequence[str]) -> int:
+    """Returns 0 for the rows that are kept first, 2 for those that are left out first."""
     if "error" in flags or "flip" in flags:
         return 0
     return 1 if flags else 2
@@ -95,6 +93,7 @@ def row_flags(pair: ShownPair, answers: Sequence[Answer]) -> list[str]:
 
 
 def majority(answers: Sequence[Answer], order: Order) -> Slot | None:
+    """The response that most answers of one order are for; None for a tie."""
     return winner([answer.response for answer in answers if answer.order == order])
 
 
@@ -133,6 +132,7 @@ def training_rollouts(folder: Path) -> list[dict[str, object]]:
 
 
 def step_rollouts(path: Path) -> list[dict[str, object]]:
+    """A few rollouts of one saved step."""
     table = pq.read_table(path, columns=ROLLOUT_COLUMNS)
     # From the first row to the last, so that an even stride cannot pick one order only.
     ends = ROLLOUTS_A_STEP - 1
