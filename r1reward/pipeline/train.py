@@ -212,7 +212,7 @@ def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
     before = read_run_evaluation(folder, 0)
     after = read_run_evaluation(folder, recipe.train.num_steps)
     if before is not None and after is not None:
-        comparison = compare_evaluations(before, after, recipe.evaluate.bootstrap_samples)
+        comparison = compare_evaluations(before, after)
         console.print(comparison_table(("before", "after"), before, after, comparison))
     copy = [] if recipe.run_url is None else [("copy", recipe.run_url)]
     for what, path in (

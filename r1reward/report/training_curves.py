@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 from r1reward.metrics import Name, alert_name
@@ -174,6 +176,8 @@ class AlertSpan:
 
 @dataclass(frozen=True)
 class MetricSummary:
+    """First, last, least and greatest value of one metric over the steps."""
+
     name: str
     first: float
     last: float
@@ -194,6 +198,7 @@ def training_charts(metrics: Sequence[StepMetrics], prefix: str = "train") -> li
 def panel_chart(
     panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[AlertSpan], prefix: str
 ) -> Chart:
+    """A panel of which the run has at least one metric, with its alerts' steps shaded."""
     traces: list[Spec] = []
     for colour, (key, name) in enumerate(panel.lines.items(), start=1):
         measured = [step for step in metrics if key in step or key not in panel.seldom]
@@ -224,10 +229,12 @@ def panel_chart(
 
 
 def finite(value: float | None) -> float | None:
+    """Returns None for a value that no chart can show: NaN or infinity."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def alert_shape(span: AlertSpan) -> Spec:
+    """The shaded area behind the steps of an alert."""
     at: Spec = {"x0": span.first_step - 0.5, "x1": span.last_step + 0.5, "y0": 0, "y1": 1}
     ink: Spec = {"fillcolor": "--alert-band", "line": {"width": 0}, "layer": "below"}
     return {"type": "rect", "yref": "paper", **at, **ink}
@@ -237,27 +244,23 @@ def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
     """Runs of neighbouring steps with the alert on, by alert."""
     spans = []
     for alert in ALERTS:
-        flags = [step.get(alert_name(alert.name), 0) > 0 for step in metrics]
-        steps = [int(step["step"]) for step in metrics]
-        began: int | None = None
-        for number, is_on in enumerate([*flags, False]):
-            if is_on and began is None:
-                began = number
-            elif not is_on and began is not None:
-                spans.append(AlertSpan(alert.name, alert.advice, steps[began], steps[number - 1]))
-                began = None
+        steps = [(int(step["step"]), step.get(alert_name(alert.name), 0) > 0) for step in metrics]
+        for is_on, neighbours in groupby(steps, key=itemgetter(1)):
+            numbers = [number for number, _ in neighbours]
+            if is_on:
+                spans.append(AlertSpan(alert.name, alert.advice, numbers[0], numbers[-1]))
     return spans
 
 
 def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
     """First, last, least and greatest of everything that was logged."""
     names = sorted({name for step in metrics for name in step} - {"step"})
-    found = []
+    summaries = []
     for name in names:
         values = [v for step in metrics if (v := finite(step.get(name))) is not None]
         if values:
-            found.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
-    return found
+            summaries.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
+    return summaries
 
 
 def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
@@ -265,7 +268,7 @@ def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
     return any(name.startswith("supervised/") for step in metrics for name in step)
 
 
-def loss_words(metrics: Sequence[StepMetrics]) -> str:
+def loss_text(metrics: Sequence[StepMetrics]) -> str:
     """From the first to the last held-out loss, in words; empty where none was measured."""
     losses = [
         (int(step["step"]), value)
@@ -274,5 +277,5 @@ def loss_words(metrics: Sequence[StepMetrics]) -> str:
     ]
     if not losses:
         return ""
-    shown = [f"{value:.3g} at step {step}" for step, value in losses]
-    return f"held-out loss {shown[0]}" + (f", {shown[-1]}" if len(losses) > 1 else "")
+    texts = [f"{value:.3g} at step {step}" for step, value in losses]
+    return f"held-out loss {texts[0]}" + (f", {texts[-1]}" if len(texts) > 1 else "")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.tables import bare_points, signed_points
+from r1reward.evaluation.number_format import bare_points, signed_points
 from r1reward.metrics import Name
 from studies.stability.outcome import Outcome
 
@@ -77,7 +77,7 @@ def number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def contributions_table(outcomes: Sequence[Outcome], num_bootstrap: int) -> str:
+def contributions_table(outcomes: Sequence[Outcome]) -> str:
     """StableReinforce minus each variant on the same held-out pairs and seed, in points."""
     seeds = sorted({outcome.cell.seed for outcome in outcomes})
     found = {(o.cell.variant, o.cell.seed): o for o in outcomes if not o.cell.full_stack}
@@ -97,7 +97,7 @@ def contributions_table(outcomes: Sequence[Outcome], num_bootstrap: int) -> str:
             if other is None or full is None:
                 cells.append("-")
             else:
-                compared = compare_evaluations(other, full, num_bootstrap)
+                compared = compare_evaluations(other, full)
                 cells.append(signed_points(compared.accuracy))
         rows.append(cells)
     return markdown(rows)

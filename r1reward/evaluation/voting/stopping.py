@@ -110,8 +110,8 @@ def shares_at_stop(stop: Tally, num_samples: int, error: float) -> tuple[float, 
     """Unbiased estimates of a row's shares (for 1, for 2, unreadable) from where its vote stopped.
 
     The shares of the samples drawn are biased towards the winner, whose vote ended the draw. Unbiased
-    is the share of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage 1946).
-    Without an error and unreadable samples that is (r - 1) / (n - 1) for the winner, after n
+    is the share of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage
+    1946). Without an error and unreadable samples that is (r - 1) / (n - 1) for the winner, after n
     samples and r = K // 2 + 1 votes for it.
     """
     begun = num_sequences(stop, num_samples, error)
