@@ -15,7 +15,7 @@ from r1reward import loop
 from r1reward.actors.launch import running_system
 from r1reward.data.requests import Encode, PromptSet, build_prompt_set, training_requests
 from r1reward.data.stores.pair_store import PairsById
-from r1reward.data.stores.rollout_store import read_rollouts, rollout_path
+from r1reward.data.stores.rollout_store import check_rollouts, read_rollouts, rollout_path
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.compare import compare_evaluations
@@ -30,7 +30,7 @@ from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
 from r1reward.rollouts import LiveSource, rollout_metrics
-from r1reward.runs.checkpoint import resume
+from r1reward.runs.checkpoint import num_steps_done, resume
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
 from r1reward.runs.signals import stop_on_signal
@@ -108,9 +108,11 @@ async def run_training(
     ``change_source`` puts another source of rollouts in front of the engines, as studies do.
     """
     folder = RunFolder.of(recipe)
+    replay = recipe.train.from_rollouts
+    if replay is not None:
+        check_rollouts(replay, range(num_steps_done(folder.checkpoints), recipe.train.num_steps))
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
-    replay = recipe.train.from_rollouts
     roles: tuple[Role, ...] = ROLES if replay is None else ("learner",)
     started = time.monotonic()
     logger.info(
