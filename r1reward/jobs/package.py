@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from pydantic import BaseModel
@@ -19,10 +19,11 @@ from r1reward.recipe.recipe import Recipe
 # Where the recipe lies in the archive, wherever it came from: bases and overrides are resolved already.
 JOB_RECIPE = ".r1reward/recipe.yaml"
 
-# Never shipped, by the name of any part of the path. What holds secrets by custom is among them: a
-# package stays on the cluster's disks.
+# Never shipped: shell patterns of a name anywhere in the path, or after a slash of a path from the top
+# (the package has a folder r1reward/runs). What holds secrets by custom is among them: a package stays
+# on the cluster's disks.
 LEFT_OUT = (
-    *(".git", ".venv", "venv", "runs", "wandb", "node_modules", "__pycache__", "build", "dist"),
+    *(".git", ".venv", "venv", "/runs", "wandb", "node_modules", "__pycache__", "build", "dist"),
     *("*.egg-info", "*.pyc", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"),
     *(".env", ".env.*", ".netrc", "*.pem", ".r1reward"),
 )
@@ -63,9 +64,11 @@ def walked_files(root: Path, patterns: Sequence[str]) -> Iterator[str]:
 
 
 def left_out(name: str, patterns: Sequence[str]) -> bool:
-    parts = Path(name).parts
-    above = ["/".join(parts[: length + 1]) for length in range(len(parts))]
-    return any(fnmatch(part, pattern) for part in (*parts, *above) for pattern in patterns)
+    """Whether a pattern matches the file or a folder above it, by its name or by its whole path."""
+    path = PurePosixPath(name)
+    paths = [path, *path.parents][:-1]  # without the folder "." at the end
+    candidates = [text for each in paths for text in (each.name, str(each), f"/{each}")]
+    return any(fnmatch(text, pattern) for text in candidates for pattern in patterns)
 
 
 def write_package(root: Path, files: Sequence[str], recipe: Recipe, target: Path) -> None:
