@@ -80,9 +80,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[Verb[Any], Any]:
 
 def set_up(verb: Verb[Any]) -> None:
     """Signals, warnings and logging, before any library that reads their settings is imported."""
-    from r1reward.runs.signals import sigterm_is_ctrl_c
-
     if verb.sigterm_is_ctrl_c:
+        from r1reward.runs.signals import sigterm_is_ctrl_c
+
         sigterm_is_ctrl_c()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")

@@ -56,7 +56,7 @@ def run_checks(request: DoctorRequest) -> Iterator[Finding]:
 
 def num_gpus(recipe: Recipe) -> int:
     """Returns the GPUs that the recipe's actors ask Ray for."""
-    # Imported late, here and below: what a machine lacks is told before it is needed.
+    # Imported late, here and below: missing packages are reported before these need them.
     from r1reward.sizing.bundles import plan_bundles
 
     by_role = plan_bundles(recipe).values()
