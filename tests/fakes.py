@@ -14,10 +14,8 @@ import numpy as np
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
 from r1reward.metrics import Metrics, Name, mean
-from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.storage import fetched, forget, written_to
-from r1reward.sizing.bundles import Bundle, Role, plan_bundles
 from r1reward.types import (
     JudgeWord,
     Location,
@@ -60,13 +58,6 @@ def make_recipe(**changes: object) -> Recipe:
         assert isinstance(target, dict)
         target[name] = value
     return Recipe.model_validate(settings)
-
-
-def bundles_of(recipe: Recipe) -> dict[Role, list[Bundle]]:
-    """What the actors of a training run ask for."""
-    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
-    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    return plan_bundles(recipe.placement, rollout, judge, recipe.learner)
 
 
 def make_pair(number: int, preferred: Slot = 1) -> PreferencePair:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1reward.cli.compare import compare
+from r1reward.evaluation.compare_folders import compare_folders
 from r1reward.pipeline.train import print_closing
 from r1reward.report.build import build_report
 from r1reward.runs.folder import RunFolder
@@ -51,7 +51,7 @@ def test_the_difference_of_a_run(run: Path, num_bootstrap: int) -> None:
     recipe = make_recipe(train__num_steps=NUM_STEPS, evaluate__bootstrap_samples=num_bootstrap)
     closing = printed(lambda console: print_closing(recipe, RunFolder(run), console))
     first, last = (run / "eval" / f"step-{step:06d}" for step in (0, NUM_STEPS))
-    compared = printed(lambda console: compare(first, last, console))
+    compared = printed(lambda console: compare_folders(first, last, console))
     label = "paired difference, one sample:"
     assert numbers_after(label, closing) == numbers_after(label, compared)
     assert numbers_after("Since step 0", page_text(run)) == numbers_after(label, closing)
@@ -60,6 +60,6 @@ def test_the_difference_of_a_run(run: Path, num_bootstrap: int) -> None:
 def test_the_difference_of_a_pipeline(tmp_path: Path) -> None:
     root = write_pipeline(tmp_path / "whole", make_rows(60))
     bench = root / "eval" / "shapes"
-    compared = printed(lambda console: compare(bench / "base", bench / "rl", console))
+    compared = printed(lambda console: compare_folders(bench / "base", bench / "rl", console))
     expected = numbers_after("paired difference, one sample:", compared)
     assert numbers_after("RL over base", page_text(root)) == expected
