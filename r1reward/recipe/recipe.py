@@ -55,12 +55,17 @@ class EngineRecipe(Section):
     """What sampling and judging depend on, whether or not anything is trained."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; trackers and reports show it."""
+
     seed: int = 0
+    """Seed of everything that is drawn: data order, sampling, bootstrap."""
+
     run_dir: Path
-    run_url: str | None = Field(
-        default=None,
-        description="object storage (an fsspec URL) that run_dir is copied to and comes back from",
-    )
+    """Folder of the run: a path, or an fsspec URL for a run in object storage."""
+
+    run_url: str | None = None
+    """Object storage (an fsspec URL) that run_dir is copied to and comes back from; None: no copy."""
+
     model: ModelSection
     prompt: PromptSection = PromptSection()
     rollout: RolloutSection = RolloutSection()
@@ -141,6 +146,7 @@ class EvalRecipe(EngineRecipe):
     evaluate: EvaluateSection = EvaluateSection()
     endpoint: PolicyEndpoint | None = None
     predictions: Path | None = None
+    """File of answers that were made elsewhere, scored instead of asking a model; None: ask."""
 
 
 class Recipe(EngineRecipe):
