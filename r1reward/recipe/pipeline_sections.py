@@ -76,6 +76,8 @@ class AnnotateSection(Section):
     """
 
     teacher: Teacher
+    """Who writes the analyses that the cold start learns from."""
+
     prompt: PromptSection | None = None
     """How the teacher is asked; None: as the policy is."""
 

@@ -70,6 +70,8 @@ class EngineRecipe(Section):
     prompt: PromptSection = PromptSection()
     rollout: RolloutSection = RolloutSection()
     judge: JudgeSection | None = None
+    """Who says whether an answer follows from its analysis; None: nobody, and nothing is judged."""
+
     reward: RewardSection = RewardSection()
     placement: PlacementSection = PlacementSection()
 
@@ -158,6 +160,8 @@ class Recipe(EngineRecipe):
 
     data: DataSection
     judge: JudgeSection
+    """Who says whether an answer follows from its analysis."""
+
     algorithm: AlgorithmSection = AlgorithmSection()
     learner: LearnerSection = LearnerSection()
     train: TrainSection
@@ -167,6 +171,8 @@ class Recipe(EngineRecipe):
     annotate: AnnotateSection | None = None
     sft: SftSection | None = None
     select: SelectSection | None = None
+    """Which of the training pairs RL learns from; None: all of them."""
+
     final: FinalSection | None = None
 
     @property
