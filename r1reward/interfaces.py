@@ -57,7 +57,25 @@ class Judge(Protocol):
         ...
 
 
+class WeightSync(Protocol):
+    """Publishes the learner's weights in two steps, so that other work can lie between them.
+
+    Every ``begin`` is followed by its ``finish`` before the next one.
+    """
+
+    async def begin(self, version: int) -> None:
+        """Start to publish the weights of this moment: what the learner does next changes nothing."""
+        ...
+
+    async def finish(self) -> WeightsHandle:
+        """Wait until the bundle that was begun is complete."""
+        ...
+
+
 class Learner(Protocol):
+    @property
+    def weight_sync(self) -> WeightSync: ...
+
     async def logprobs(
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
     ) -> list[np.ndarray]:
@@ -75,8 +93,6 @@ class Learner(Protocol):
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         """The loss that ``fit`` would lower, and its metrics; nothing is changed."""
         ...
-
-    async def publish(self, version: int) -> WeightsHandle: ...
 
     async def save(self, folder: Location) -> None:
         """Write model, optimizer and schedule state into an existing folder, or a remote one."""

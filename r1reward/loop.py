@@ -1,8 +1,14 @@
 """The RL loop: one producer, one consumer, a bounded buffer between them.
 
-The producer samples the batch of step s with weights that are at most ``max_policy_lag`` steps old;
-the consumer trains on batches in order and publishes new weights after each. Lag 0 is synchronous:
-the batch of step s waits for the weights of step s. Nothing here knows Ray, vLLM or DeepSpeed.
+    producer                                buffer          consumer
+    pairs -> prompts -> rollouts              |    old and reference log-probs  (learner)
+      -> verdicts -> judge -> rewards  ----> |_| ----> advantages -> train batches -> updates
+    with weights at most max_policy_lag       |    publish the new weights, record the step
+    steps old  <------------------------- weights ---------------------------------'
+
+Lag 0 is synchronous: the batch of step s waits for the weights of step s. Where rewards are made is
+``rollouts.py``, how a reward becomes an advantage ``algorithm/step.py``. Nothing here knows Ray, vLLM or
+DeepSpeed.
 """
 
 from __future__ import annotations
@@ -11,19 +17,28 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
-from r1reward.algorithm.baseline import relative_rewards
-from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
+from r1reward.algorithm.step import batch_advantages
 from r1reward.errors import StoppedError
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
-from r1reward.metrics import Metrics, last, mean, merge, plain, total
-from r1reward.recipe.recipe import Recipe
+from r1reward.metrics import Metrics, Name, last, mean, merge, numbers, total
+from r1reward.recipe.learner_sections import AlgorithmSection
+from r1reward.recipe.sections import TrainSection
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop depends on. ``train_batch_size`` counts sequences of one optimizer step."""
+
+    train: TrainSection
+    algorithm: AlgorithmSection
+    train_batch_size: int
 
 
 class NewestWeights:
@@ -45,7 +60,7 @@ class NewestWeights:
 
 
 async def run(
-    recipe: Recipe,
+    settings: LoopSettings,
     source: RolloutSource,
     learner: Learner,
     recorder: Recorder,
@@ -53,7 +68,7 @@ async def run(
     evaluator: Evaluator | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Train from ``start_step`` to the recipe's last step. An error on either side ends both.
+    """Train from ``start_step`` to the last step. An error on either side ends both.
 
     Once ``stop`` is set, the step that is being trained ends, a checkpoint of it is written and
     ``StoppedError`` raised (in a group); what was being sampled is dropped.
@@ -61,21 +76,23 @@ async def run(
     An evaluation after s steps is made by the producer, once the weights of step s are there and before
     it samples with them: at any lag it sees exactly these weights, and nobody else uses the engines.
     """
-    if recipe.algorithm.filter_rule == "authors":
+    if settings.algorithm.filter_rule == "authors":
         logger.warning(
             "algorithm.filter_rule authors repeats a fault of the released code, for comparison: from "
             "about 68 % right on no wrong answer is learned from"
         )
-    newest = NewestWeights(await learner.publish(start_step))
-    buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=recipe.train.max_policy_lag + 1)
-    steps = range(start_step, recipe.train.num_steps)
+    train = settings.train
+    await learner.weight_sync.begin(start_step)
+    newest = NewestWeights(await learner.weight_sync.finish())
+    buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=train.max_policy_lag + 1)
+    steps = range(start_step, train.num_steps)
 
     async def produce() -> None:
-        for step in (*steps, recipe.train.num_steps):
+        for step in (*steps, train.num_steps):
             if evaluator is not None and evaluator.due(step):
                 await evaluator.evaluate(await newest.at_least(step))
             if step in steps:
-                weights = await newest.at_least(step - recipe.train.max_policy_lag)
+                weights = await newest.at_least(step - train.max_policy_lag)
                 await buffer.put(await source.collect(step, weights))
 
     async def consume() -> None:
@@ -83,26 +100,27 @@ async def run(
             started = time.monotonic()
             batch = await next_batch(buffer, stop)
             if batch is None:
-                if step > start_step and step % recipe.train.checkpoint_every:
+                if step > start_step and step % train.checkpoint_every:
                     await recorder.record_checkpoint(learner, step)
                 raise StoppedError(f"stopped after step {step}")
             waited = time.monotonic()
             recorder.record_rollouts(batch)
-            trained = await train_step(recipe, batch, learner)
+            trained = await train_step(settings, batch, learner)
             updated = time.monotonic()
-            handle = await learner.publish(step + 1)
+            await learner.weight_sync.begin(step + 1)
+            handle = await learner.weight_sync.finish()
             await newest.put(handle)
             published = time.monotonic()
             timing: Metrics = {
-                "sync/published_bytes": total(handle.num_bytes),
-                "time/wait_for_rollouts_s": last(waited - started),
-                "time/train_s": last(updated - waited),
-                "time/publish_s": last(published - updated),
-                "time/step_s": last(published - started),
+                Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),
+                Name.TIME_WAIT_FOR_ROLLOUTS_S: last(waited - started),
+                Name.TIME_TRAIN_S: last(updated - waited),
+                Name.TIME_PUBLISH_S: last(published - updated),
+                Name.TIME_STEP_S: last(published - started),
             }
             done = step + 1
-            recorder.record_step(StepReport(done, plain(merge([batch.metrics, trained, timing]))))
-            if done % recipe.train.checkpoint_every == 0 or done == recipe.train.num_steps:
+            recorder.record_step(StepReport(done, numbers(merge([batch.metrics, trained, timing]))))
+            if done % train.checkpoint_every == 0 or done == train.num_steps:
                 await recorder.record_checkpoint(learner, done)
 
     async with asyncio.TaskGroup() as tasks:
@@ -126,35 +144,33 @@ async def next_batch(
         asked.cancel()
 
 
-async def train_step(recipe: Recipe, batch: RolloutBatch, learner: Learner) -> Metrics:
+async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learner) -> Metrics:
     """Returns, advantages and filter over the whole batch, then one update a train batch."""
     rollouts = batch.rollouts
     blank = [training_sample(scored, None, np.zeros(0), None) for scored in rollouts]
-    old = await old_logprobs(recipe, rollouts, blank, learner)
-    reference = await reference_logprobs(recipe, blank, learner)
-    advantages, metrics = batch_advantages(recipe, rollouts, old, reference)
+    old = await old_logprobs(settings, rollouts, blank, learner)
+    reference = await reference_logprobs(settings.algorithm, blank, learner)
+    advantages, metrics = batch_advantages(settings.algorithm, rollouts, old, reference)
     samples = [
         training_sample(*parts)
         for parts in zip(rollouts, old, advantages.values, reference, strict=True)
     ]
-    size = recipe.learner.train_batch_size
+    size = settings.train_batch_size
     updates = [
         await learner.update(samples[start : start + size])
         for start in range(0, len(samples), size)
     ]
     lags = [float(batch.step - r.rollout.policy_versions.min()) for r in rollouts]
-    right = [scored.reward.result > 0 for scored in rollouts]
     return {
         **metrics,
-        **advantage_metrics(advantages, right),
         **merge(updates),
-        "rollout/policy_lag": mean(lags),
-        "learner/num_updates": total(len(updates)),
+        Name.ROLLOUT_POLICY_LAG: mean(lags),
+        Name.LEARNER_NUM_UPDATES: total(len(updates)),
     }
 
 
 async def old_logprobs(
-    recipe: Recipe,
+    settings: LoopSettings,
     rollouts: Sequence[ScoredRollout],
     blank: Sequence[TrainingSample],
     learner: Learner,
@@ -164,61 +180,20 @@ async def old_logprobs(
     None means: take them from the update's own forward pass. That is exact for the first train batch,
     which sees unchanged weights, and saves its pass.
     """
-    if recipe.algorithm.old_logprobs == "rollout":
+    if settings.algorithm.old_logprobs == "rollout":
         return [scored.rollout.logprobs for scored in rollouts]
-    skip = 0 if recipe.algorithm.needs_reference else recipe.learner.train_batch_size
+    skip = 0 if settings.algorithm.needs_reference else settings.train_batch_size
     computed = await learner.logprobs(blank[skip:], "policy") if blank[skip:] else []
     return [None] * min(skip, len(blank)) + list(computed)
 
 
 async def reference_logprobs(
-    recipe: Recipe, blank: Sequence[TrainingSample], learner: Learner
+    algorithm: AlgorithmSection, blank: Sequence[TrainingSample], learner: Learner
 ) -> Sequence[np.ndarray | None]:
     """Log-probs of the base model, one array [R] a rollout; None where the run has none."""
-    if not recipe.algorithm.needs_reference:
+    if not algorithm.needs_reference:
         return [None] * len(blank)
     return await learner.logprobs(blank, "reference")
-
-
-def batch_advantages(
-    recipe: Recipe,
-    rollouts: Sequence[ScoredRollout],
-    old: Sequence[np.ndarray | None],
-    reference: Sequence[np.ndarray | None],
-) -> tuple[Advantages, Metrics]:
-    """Per-token returns from rewards and reference KL, normalised and filtered."""
-    algorithm = recipe.algorithm
-    metrics: Metrics = {}
-    if algorithm.needs_reference:
-        estimate = ESTIMATORS[algorithm.kl_estimator]
-        kls = []
-        for old_R, reference_R in zip(old, reference, strict=True):
-            assert old_R is not None, "a reference run computes every old log-prob"
-            assert reference_R is not None
-            kls.append(estimate(old_R, reference_R))
-        metrics["policy/reference_kl"] = mean([float(x) for kl_R in kls for x in kl_R])
-    else:
-        kls = [np.zeros(len(s.rollout.response_token_ids)) for s in rollouts]
-    beta = algorithm.kl_beta if algorithm.kl_placement == "reward" else 0.0
-    counted = [True] * len(rollouts)
-    if algorithm.mask_truncated:  # DAPO's overlong filtering, arXiv 2503.14476
-        counted = [scored.rollout.finish_reason != "length" for scored in rollouts]
-        metrics["advantage/num_masked"] = total(counted.count(False))
-    groups = [scored.rollout.request.prompt.prompt_id for scored in rollouts]
-    totals = [scored.reward.total for scored in rollouts]
-    rewards = relative_rewards(totals, groups, counted, algorithm)
-    returns = [
-        returns_to_go(token_rewards(reward, kl_R, beta))
-        for reward, kl_R in zip(rewards, kls, strict=True)
-    ]
-    advantages = advantages_from_returns(
-        returns,
-        normalize=algorithm.normalizes_batch,
-        filter_sigma=algorithm.filter_sigma,
-        filter_rule=algorithm.filter_rule,
-        counted=counted,
-    )
-    return advantages, metrics
 
 
 def training_sample(

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from r1reward.algorithm.reward import is_right, reward_positions, score
@@ -17,13 +18,26 @@ from r1reward.data.order import derive_seed
 from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
 from r1reward.interfaces import Generator, Judge, RolloutBatch, Sampling
-from r1reward.metrics import Metrics, last, maximum, mean, total
-from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.metrics import Metrics, Name, last, maximum, mean, total
+from r1reward.recipe.engine_sections import RolloutSection
+from r1reward.recipe.sections import PromptSection, RewardSection
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, ScoredRollout, Verdict, WeightsHandle
 
 
 class JudgeUnavailableError(RuntimeError):
     """Too many judge calls failed: training on would be training without the consistency term."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a trace is read, and what it earns."""
+
+    prompt: PromptSection
+    reward: RewardSection
+
+    @property
+    def tags(self) -> Tags:
+        return Tags(self.prompt.think_tag, self.prompt.answer_tag)
 
 
 class StepRequests(Protocol):
@@ -37,12 +51,16 @@ class LiveSource:
 
     def __init__(
         self,
-        recipe: Recipe,
+        rollout: RolloutSection,
+        scoring: Scoring,
+        max_new_tokens: int,
         generator: Generator,
-        judge: Judge,
+        judge: Judge | None,
         requests_for_step: StepRequests,
     ) -> None:
-        self.recipe = recipe
+        self.rollout = rollout
+        self.scoring = scoring
+        self.sampling = Sampling(rollout.temperature, max_new_tokens)
         self.generator = generator
         self.judge = judge
         self.requests_for_step = requests_for_step
@@ -67,55 +85,60 @@ class LiveSource:
         loaded = time.monotonic()
         requests = self.requests_for_step(step)
         rollouts = await self.sample(requests)
-        if self.recipe.rollout.dynamic_sampling is not None:
+        if self.rollout.dynamic_sampling is not None:
             rollouts, resampled = await self.resample(step, rollouts)
             metrics |= resampled
         seconds = time.monotonic() - loaded
-        check_judge(rollouts, self.recipe.reward.max_abstain_share)
+        check_judge(rollouts, self.scoring.reward.max_abstain_share)
         num_tokens = sum(len(scored.rollout.response_token_ids) for scored in rollouts)
         metrics |= rollout_metrics(rollouts) | {
-            "time/load_weights_s": last(loaded - started),
-            "time/rollout_s": last(seconds),
-            "time/rollout_tokens_per_s": last(num_tokens / seconds),
+            Name.TIME_LOAD_WEIGHTS_S: last(loaded - started),
+            Name.TIME_ROLLOUT_S: last(seconds),
+            Name.TIME_ROLLOUT_TOKENS_PER_S: last(num_tokens / seconds),
         }
         return RolloutBatch(step, rollouts, metrics)
 
     async def sample(self, requests: Sequence[RolloutRequest]) -> list[ScoredRollout]:
-        sampling = Sampling(self.recipe.rollout.temperature, self.recipe.model.max_new_tokens)
-        return await score_rollouts(self.recipe, self.generator, self.judge, requests, sampling)
+        """One scored rollout a request, in the order of the requests."""
+        scored = await score_rollouts(
+            self.scoring, self.generator, self.judge, requests, self.sampling
+        )
+        if self.rollout.both_orders:
+            return reward_positions(scored, self.scoring.reward.position_weight)
+        return scored
 
     async def resample(
         self, step: int, rollouts: Sequence[ScoredRollout]
     ) -> tuple[list[ScoredRollout], Metrics]:
         """Replace prompts whose samples all came out alike (dynamic sampling: DAPO, arXiv 2503.14476).
 
-        They have no advantage within their group. Each round asks for as many new prompts as places are
+        They have no advantage within their group. Each round asks for as many new prompts as groups are
         left, from the round's own order; what is still alike after the last round stays. With both
-        orders a place is a pair, and it stays if either order's samples differ.
+        orders a group is a pair, and it stays if either order's samples differ.
         """
-        settings = self.recipe.rollout
+        settings = self.rollout
         assert settings.dynamic_sampling is not None
         size = settings.samples_per_prompt * (2 if settings.both_orders else 1)
-        places = chunks(rollouts, size)
+        groups = chunks(rollouts, size)
         tried = {scored.rollout.request.prompt.prompt_id for scored in rollouts}
         num_resampled = 0
         for sampling_round in range(1, settings.dynamic_sampling.max_rounds + 1):
-            alike = [i for i, place in enumerate(places) if all_alike(place)]
-            if not alike:
+            uniform = [index for index, group in enumerate(groups) if all_alike(group)]
+            if not uniform:
                 break
             further = self.requests_for_step(step, sampling_round)
             new = [request for request in further if request.prompt.prompt_id not in tried]
-            requests = new[: size * len(alike)]
+            requests = new[: size * len(uniform)]
             if not requests:
                 continue
             tried |= {request.prompt.prompt_id for request in requests}
-            found = chunks(await self.sample(requests), size)
+            sampled = chunks(await self.sample(requests), size)
             num_resampled += len(requests) // settings.samples_per_prompt
-            mixed = [place for place in found if not all_alike(place)]
-            for i, place in zip(alike, mixed, strict=False):
-                places[i] = place
-        batch = [scored for place in places for scored in place]
-        return batch, {"rollout/num_resampled": total(num_resampled)}
+            mixed = [group for group in sampled if not all_alike(group)]
+            for index, group in zip(uniform, mixed, strict=False):
+                groups[index] = group
+        batch = [scored for group in groups for scored in group]
+        return batch, {Name.ROLLOUT_NUM_RESAMPLED: total(num_resampled)}
 
 
 def chunks(rollouts: Sequence[ScoredRollout], size: int) -> list[list[ScoredRollout]]:
@@ -129,34 +152,29 @@ def all_alike(rollouts: Sequence[ScoredRollout]) -> bool:
 
 
 async def score_rollouts(
-    recipe: Recipe,
+    scoring: Scoring,
     generator: Generator,
-    judge: Judge,
+    judge: Judge | None,
     requests: Sequence[RolloutRequest],
     sampling: Sampling,
 ) -> list[ScoredRollout]:
-    """One scored rollout a request, in the order of the requests.
-
-    With ``rollout.both_orders`` every request's partner in the other order is among them.
-    """
-    place = {(r.prompt.prompt_id, r.sample_index): i for i, r in enumerate(requests)}
-    assert len(place) == len(requests), "every request is a different sample"
+    """One scored rollout a request, in the order of the requests, which are all different samples."""
+    index_of = {(r.prompt.prompt_id, r.sample_index): i for i, r in enumerate(requests)}
+    assert len(index_of) == len(requests), "every request is a different sample"
     scored: list[ScoredRollout | None] = [None] * len(requests)
 
     def keep(item: ScoredRollout) -> None:
         request = item.rollout.request
-        scored[place[request.prompt.prompt_id, request.sample_index]] = item
+        scored[index_of[request.prompt.prompt_id, request.sample_index]] = item
 
-    await score_each(recipe, generator, judge, requests, sampling, keep)
+    await score_each(scoring, generator, judge, requests, sampling, keep)
     finished = [item for item in scored if item is not None]
     assert len(finished) == len(requests), "the generator answered every request"
-    if recipe.rollout.both_orders:
-        return reward_positions(finished, recipe.reward.position_weight)
     return finished
 
 
 async def score_each(
-    recipe: EngineRecipe,
+    scoring: Scoring,
     generator: Generator,
     judge: Judge | None,
     requests: Sequence[RolloutRequest],
@@ -164,12 +182,11 @@ async def score_each(
     keep: Callable[[ScoredRollout], None],
 ) -> None:
     """Generate, parse, judge and reward; ``keep`` is called with each rollout the moment it is done."""
-    tags = Tags(recipe.prompt.think_tag, recipe.prompt.answer_tag)
 
     async def finish(rollout: Rollout) -> None:
-        verdict = parse_verdict(rollout.text, tags, recipe.prompt.format_mode)
-        word = await judge_word(recipe, judge, rollout, verdict)
-        reward = score(verdict, rollout.request.prompt.label, word, recipe.reward)
+        verdict = parse_verdict(rollout.text, scoring.tags, scoring.prompt.format_mode)
+        word = await judge_word(scoring.reward.judged_wrong_share, judge, rollout, verdict)
+        reward = score(verdict, rollout.request.prompt.label, word, scoring.reward)
         keep(ScoredRollout(rollout, verdict, reward))
 
     async with asyncio.TaskGroup() as tasks:
@@ -178,7 +195,7 @@ async def score_each(
 
 
 async def judge_word(
-    recipe: EngineRecipe, judge: Judge | None, rollout: Rollout, verdict: Verdict
+    judged_wrong_share: float, judge: Judge | None, rollout: Rollout, verdict: Verdict
 ) -> JudgeWord:
     """Ask only where the word can matter, and for a sampled share of the wrong answers.
 
@@ -189,7 +206,7 @@ async def judge_word(
         return "skipped"
     if not is_right(verdict, rollout.request.prompt.label):
         draw = derive_seed("judge", rollout.request.seed) / 2**48
-        if draw >= recipe.reward.judged_wrong_share:
+        if draw >= judged_wrong_share:
             return "skipped"
     if verdict.analysis is None:
         return "mismatch"
@@ -220,25 +237,25 @@ def rollout_metrics(rollouts: Sequence[ScoredRollout]) -> Metrics:
     centre = sum(totals) / len(totals)
     spread = (sum((value - centre) ** 2 for value in totals) / len(totals)) ** 0.5
     return {
-        "reward/total": mean(totals),
-        "reward/std": last(spread),
-        "reward/result": mean([reward.result for reward in rewards]),
-        "reward/format": mean([reward.format for reward in rewards]),
-        "reward/consistency": mean(consistency),
-        "reward/position": mean([r.position for r in rewards if r.position is not None]),
-        "judge/match_share": mean([float(value == 1.0) for value in consistency]),
-        "judge/num_asked": total(len(rewards) - words["skipped"]),
-        "judge/num_abstained": total(words["abstain"]),
-        "judge/num_undecided": total(words["undecided"]),
-        "rollout/length_mean": mean(lengths),
-        "rollout/length_max": maximum(max(lengths)),
-        "rollout/num_tokens": total(sum(lengths)),
-        "rollout/truncated_share": mean(
+        Name.REWARD_TOTAL: mean(totals),
+        Name.REWARD_STD: last(spread),
+        Name.REWARD_RESULT: mean([reward.result for reward in rewards]),
+        Name.REWARD_FORMAT: mean([reward.format for reward in rewards]),
+        Name.REWARD_CONSISTENCY: mean(consistency),
+        Name.REWARD_POSITION: mean([r.position for r in rewards if r.position is not None]),
+        Name.JUDGE_MATCH_SHARE: mean([float(value == 1.0) for value in consistency]),
+        Name.JUDGE_NUM_ASKED: total(len(rewards) - words["skipped"]),
+        Name.JUDGE_NUM_ABSTAINED: total(words["abstain"]),
+        Name.JUDGE_NUM_UNDECIDED: total(words["undecided"]),
+        Name.ROLLOUT_LENGTH_MEAN: mean(lengths),
+        Name.ROLLOUT_LENGTH_MAX: maximum(max(lengths)),
+        Name.ROLLOUT_NUM_TOKENS: total(sum(lengths)),
+        Name.ROLLOUT_TRUNCATED_SHARE: mean(
             [float(scored.rollout.finish_reason == "length") for scored in rollouts]
         ),
-        "rollout/uniform_group_share": mean(
+        Name.ROLLOUT_UNIFORM_GROUP_SHARE: mean(
             [float(all_alike(group)) for group in groups.values() if len(group) > 1]
         ),
-        "rollout/unparsed_share": mean([float(choice is None) for choice in choices]),
-        "rollout/slot_1_share": mean([float(c == 1) for c in choices if c is not None]),
+        Name.ROLLOUT_UNPARSED_SHARE: mean([float(choice is None) for choice in choices]),
+        Name.ROLLOUT_SLOT_1_SHARE: mean([float(c == 1) for c in choices if c is not None]),
     }

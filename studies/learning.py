@@ -21,21 +21,22 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from r1reward.actors.launch import running_system
-from r1reward.data.prompt import Tags
+from r1reward.actors.launch import sampling_system
 from r1reward.data.verdict import parse_verdict
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.compare import compare_evaluations, mcnemar_by_order
+from r1reward.evaluation.conditions import build_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Conditions, Evaluation, read_evaluation
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.sampler import Asker, ask
+from r1reward.evaluation.sampler import EvaluationSampler, sample_answers, scoring_of_answers
 from r1reward.evaluation.tables import percent, points, signed_points
 from r1reward.evaluation.transplant import Trace, build_transplants, follow_rate
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.train import Inputs, load_inputs, train
-from r1reward.recipe.engine_sections import VllmJudge
+from r1reward.recipe.components import judge_settings, rollout_settings
+from r1reward.recipe.derive import with_model, with_settings
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.folder import RunFolder
@@ -71,68 +72,68 @@ async def probe(recipe: Recipe, model: str, sampled: EvalFolder) -> Probe:
 
     ``sampled`` is for the model's judged answers at temperature 1, from which analyses are borrowed.
     """
-    changes: dict[str, object] = {"model": recipe.model.model_copy(update={"path": model})}
-    if isinstance(recipe.judge, VllmJudge) and recipe.judge.path == "policy":
-        # The judge stays the model that training started from.
-        changes["judge"] = recipe.judge.model_copy(update={"path": recipe.model.path})
-    trained = recipe.model_copy(update=changes)
+    trained = with_model(recipe, model)
     inputs = load_inputs(trained)
     heldout = inputs.heldout
     assert heldout is not None
-    async with running_system(trained, inputs.processor, ["rollout", "judge"]) as system:
-        assert system.generator is not None
-        parts = Asker(
-            trained,
+    rollout = rollout_settings(trained.model, trained.rollout, trained.placement)
+    judge = judge_settings(trained.judge, trained.model, trained.placement)
+    async with sampling_system(trained.placement, rollout, judge) as system:
+        sampler = EvaluationSampler(
             trained.evaluate,
+            trained.seed,
+            trained.model,
+            scoring_of_answers(trained.prompt, trained.reward),
             inputs.encode,
             system.generator,
             system.judge,
             inputs.processor.token_texts,
         )
         if not sampled.result.is_file():
-            await look(parts, heldout, sampled.root, temperature=1.0)
-        greedy = await look(parts, heldout, sampled.root / "greedy", temperature=0.0)
-        blind = await look(parts, heldout, sampled.root / "blind", temperature=1.0, blind=True)
+            await look(sampler, heldout, sampled.root, temperature=1.0)
+        greedy = await look(sampler, heldout, sampled.root / "greedy", temperature=0.0)
+        blind = await look(sampler, heldout, sampled.root / "blind", temperature=1.0, blind=True)
         answers = read_answers(sampled.answers)
-        share, count = await transplant_share(parts, inputs, heldout, answers)
+        share, count = await transplant_share(sampler, inputs, heldout, answers)
     return Probe(greedy, blind, share, count)
 
 
 async def look(
-    parts: Asker, heldout: Benchmark, root: Path, temperature: float, blind: bool = False
+    sampler: EvaluationSampler,
+    heldout: Benchmark,
+    root: Path,
+    temperature: float,
+    blind: bool = False,
 ) -> Evaluation:
     """Every pair once in both orders, in a folder of its own."""
     folder = EvalFolder(root)
     folder.root.mkdir(parents=True, exist_ok=True)
-    settings = parts.evaluate.model_copy(update={"temperature": temperature})
-    asker = replace(parts, evaluate=settings)
-    answers = await ask(asker, heldout.items, folder.answers, blind=blind)
-    recipe = parts.recipe
-    conditions = Conditions(
-        model=recipe.model.path,
-        benchmark=heldout.name,
-        data="data.heldout",
-        num_rows=len(heldout.items),
-        num_dropped={},
-        orders=settings.orders,
-        num_samples=settings.samples,
-        temperature=temperature,
-        top_p=settings.top_p,
-        seed=recipe.seed,
-        template=recipe.prompt.template,
-        image_off=blind,
+    settings = type(sampler.evaluate).model_validate(
+        sampler.evaluate.model_dump() | {"temperature": temperature}
     )
-    found = count_answers(heldout, answers, conditions, settings.bootstrap_samples)
-    folder.write_result(found)
-    return found
+    answers = await sample_answers(
+        replace(sampler, evaluate=settings), heldout.items, folder.answers, blind=blind
+    )
+    conditions = build_conditions(
+        sampler.model.path,
+        heldout,
+        "data.heldout",
+        settings,
+        sampler.seed,
+        sampler.scoring.prompt.template,
+    )
+    evaluation = count_answers(
+        heldout, answers, replace(conditions, image_off=blind), settings.bootstrap_samples
+    )
+    folder.write_result(evaluation)
+    return evaluation
 
 
 async def transplant_share(
-    parts: Asker, inputs: Inputs, heldout: Benchmark, answers: Sequence[Answer]
+    sampler: EvaluationSampler, inputs: Inputs, heldout: Benchmark, answers: Sequence[Answer]
 ) -> tuple[float, int]:
     """How often the answer follows another pair's analysis that argues for the other response."""
-    settings = parts.recipe.prompt
-    tags = Tags(settings.think_tag, settings.answer_tag)
+    tags, settings = sampler.scoring.tags, sampler.scoring.prompt
     pairs = {item.key: item.pair for item in heldout.items}
     traces = []
     for answer in sorted(answers, key=lambda answer: answer.place):
@@ -140,10 +141,10 @@ async def transplant_share(
         prompt = inputs.encode(pairs[answer.item], answer.order)
         consistent = answer.judge_word == "match"
         traces.append(Trace(prompt, verdict.analysis, verdict.choice, consistent))
-    transplants = build_transplants(traces, tags, inputs.processor.tokenize, parts.recipe.seed)
+    transplants = build_transplants(traces, tags, inputs.processor.tokenize, sampler.seed)
     requests = [RolloutRequest(item.prompt, 0, number) for number, item in enumerate(transplants)]
     sampling = Sampling(1.0, ANSWER_TOKENS)
-    continued = [rollout async for rollout in parts.generator.generate(requests, sampling)]
+    continued = [rollout async for rollout in sampler.generator.generate(requests, sampling)]
     rate = follow_rate(transplants, continued, tags, settings.format_mode)
     return rate.follow_share, rate.num_transplants
 
@@ -153,7 +154,7 @@ def study(recipe: Recipe, root: Path, seeds: Sequence[int], console: Console) ->
     runs = {}
     for seed in seeds:
         changes = {"seed": seed, "run_dir": root / f"seed-{seed}", "name": f"learning-{seed}"}
-        runs[seed] = recipe.model_copy(update=changes)
+        runs[seed] = with_settings(recipe, changes)
         if not RunFolder(runs[seed].run_dir).model.is_dir():
             asyncio.run(train(runs[seed], console))
     base = RunFolder(runs[seeds[0]].run_dir).evaluation(0)

@@ -29,7 +29,13 @@ from r1reward.evaluation.tables import percent, points, signed_points
 from r1reward.pipeline.evaluate import evaluate_model
 from r1reward.pipeline.final import evaluations
 from r1reward.pipeline.run import run_all, run_stage
-from r1reward.recipe.derive import ModelName, final_recipe, selected_pairs, stage_folder
+from r1reward.recipe.derive import (
+    ModelName,
+    final_recipe,
+    selected_pairs,
+    stage_folder,
+    with_settings,
+)
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.pipeline_sections import AttemptsSelection
 from r1reward.recipe.recipe import Recipe
@@ -56,7 +62,7 @@ def study(recipe: Recipe, root: Path, seeds: Sequence[int], console: Console) ->
         asyncio.run(run_all(hard, console))
         num_pairs, num_annotated = selected_and_all(hard)
         random = seeded(recipe, seed, root / f"seed-{seed}" / "random")
-        random = random.model_copy(update={"select": any_level(random, num_pairs)})
+        random = with_settings(random, {"select": any_level(random, num_pairs).model_dump()})
         asyncio.run(run_random(hard, random, console))
         bench = bench_name(recipe)
         path = stage_folder(random, "eval") / bench / "rl"
@@ -68,7 +74,7 @@ def study(recipe: Recipe, root: Path, seeds: Sequence[int], console: Console) ->
 
 def seeded(recipe: Recipe, seed: int, run_dir: Path) -> Recipe:
     changes = {"seed": seed, "run_dir": run_dir, "name": f"{recipe.name}-{seed}-{run_dir.name}"}
-    return recipe.model_copy(update=changes)
+    return with_settings(recipe, changes)
 
 
 def any_level(recipe: Recipe, num_pairs: int) -> AttemptsSelection:
@@ -93,7 +99,7 @@ async def run_random(hard: Recipe, random: Recipe, console: Console) -> None:
     await run_stage(random, "train", console)
     assert random.final is not None
     [bench] = random.final.benches
-    await evaluate_model(final_recipe(random, "rl", bench), Console(quiet=True))
+    await evaluate_model(final_recipe(random, random.final, "rl", bench), Console(quiet=True))
 
 
 def bench_name(recipe: Recipe) -> str:

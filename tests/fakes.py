@@ -13,9 +13,11 @@ import numpy as np
 
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
-from r1reward.metrics import Metrics, mean
+from r1reward.metrics import Metrics, Name, mean
+from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.storage import fetched, forget, written_to
+from r1reward.sizing.bundles import Bundle, Role, plan_bundles
 from r1reward.types import (
     JudgeWord,
     Location,
@@ -58,6 +60,13 @@ def make_recipe(**changes: object) -> Recipe:
         assert isinstance(target, dict)
         target[name] = value
     return Recipe.model_validate(settings)
+
+
+def bundles_of(recipe: Recipe) -> dict[Role, list[Bundle]]:
+    """What the actors of a training run ask for."""
+    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    return plan_bundles(recipe.placement, rollout, judge, recipe.learner)
 
 
 def make_pair(number: int, preferred: Slot = 1) -> PreferencePair:
@@ -164,6 +173,23 @@ class FakeJudge:
 
 
 @dataclass
+class FakeSync:
+    """Publishes bundles without weights and remembers their versions."""
+
+    begun: list[int] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+
+    async def begin(self, version: int) -> None:
+        assert self.begun == self.finished, "the publication before is not finished"
+        self.begun.append(version)
+
+    async def finish(self) -> WeightsHandle:
+        version = self.begun[len(self.finished)]
+        self.finished.append(version)
+        return WeightsHandle(version, (), ())
+
+
+@dataclass
 class FakeLearner:
     """A policy that is one number: every log-prob is ``level``.
 
@@ -175,7 +201,7 @@ class FakeLearner:
     updates: list[list[TrainingSample]] = field(default_factory=list)
     fitted: list[list[TraceSample]] = field(default_factory=list)
     passes: list[tuple[str, int]] = field(default_factory=list)
-    published: list[int] = field(default_factory=list)
+    weight_sync: FakeSync = field(default_factory=FakeSync)
     fails_at_update: int | None = None
     fails_at_export: bool = False
     turns_per_update: int = 1
@@ -194,7 +220,7 @@ class FakeLearner:
             raise ArithmeticError("the loss is not finite")
         self.updates.append(list(samples))
         self.level -= 0.1
-        return {"learner/loss": mean(self.level, 1.0)}
+        return {Name.LEARNER_LOSS: mean(self.level, 1.0)}
 
     async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
         metrics = await self.evaluate_loss(samples)
@@ -205,13 +231,14 @@ class FakeLearner:
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         num_tokens = sum(len(sample.response_token_ids) for sample in samples)
         return {
-            "supervised/loss": mean(-self.level, num_tokens),
-            "supervised/above_half_share": mean(float(self.level > -0.69), num_tokens),
+            Name.SUPERVISED_LOSS: mean(-self.level, num_tokens),
+            Name.SUPERVISED_ABOVE_HALF_SHARE: mean(float(self.level > -0.69), num_tokens),
         }
 
-    async def publish(self, version: int) -> WeightsHandle:
-        self.published.append(version)
-        return WeightsHandle(version, (), ())
+    @property
+    def published(self) -> list[int]:
+        """Versions, in their order."""
+        return self.weight_sync.finished
 
     async def save(self, folder: Location) -> None:
         with written_to(folder, Path(tempfile.gettempdir())) as path:

@@ -1,36 +1,20 @@
 """Sampling and learning on the same GPUs, in turn.
 
 Before a side works, the other one leaves the GPU: engines sleep with their weights in host memory and
-without their cache, the learner moves its states there. The loop knows nothing of it: these wrappers
-speak its protocols and switch when they must.
+without their cache, the learner moves its states there. The loop knows nothing of it: generator, judge
+and learner are wrapped, and switch sides when they must.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from r1reward.interfaces import Generator, Judge, Learner, Sampling
-from r1reward.metrics import Metrics
-from r1reward.types import (
-    JudgeWord,
-    Location,
-    Rollout,
-    RolloutRequest,
-    Slot,
-    TraceSample,
-    TrainingSample,
-    WeightsHandle,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any, Literal, TypeVar, cast
 
 Side = Literal["sampling", "learning"]
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -68,68 +52,41 @@ class Turns:
                 self.changed.notify_all()
 
 
-@dataclass(frozen=True)
-class GeneratorInTurn:
-    inner: Generator
-    turns: Turns
+def in_turn(part: P, side: Side, turns: Turns) -> P:
+    """The same part, but whatever it does is done while its side has the GPUs.
 
-    async def generate(
-        self, requests: Sequence[RolloutRequest], sampling: Sampling
-    ) -> AsyncIterator[Rollout]:
-        async with self.turns.work("sampling"):
-            async for rollout in self.inner.generate(requests, sampling):
-                yield rollout
-
-    async def load_weights(self, handle: WeightsHandle) -> Metrics:
-        async with self.turns.work("sampling"):
-            return await self.inner.load_weights(handle)
+    All methods of the part must be coroutines or asynchronous iterators, as those of ``interfaces.py``
+    that use a GPU are. An object that the part holds, such as the learner's ``weight_sync``, is wrapped
+    as well.
+    """
+    return cast(P, InTurn(part, side, turns))
 
 
 @dataclass(frozen=True)
-class JudgeInTurn:
-    inner: Judge
+class InTurn:
+    """Stands before a part and takes its side's turn for every call."""
+
+    part: object
+    side: Side
     turns: Turns
 
-    async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
-        async with self.turns.work("sampling"):
-            return await self.inner.judge(analysis, choice)
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self.part, name)
+        if not callable(attribute):
+            return InTurn(attribute, self.side, self.turns)
 
+        def call(*arguments: object) -> Any:
+            result = attribute(*arguments)
+            wrapper = self.iterate if isinstance(result, AsyncIterator) else self.wait_for
+            return wrapper(result)
 
-@dataclass(frozen=True)
-class LearnerInTurn:
-    inner: Learner
-    turns: Turns
+        return call
 
-    async def logprobs(
-        self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
-    ) -> list[np.ndarray]:
-        async with self.turns.work("learning"):
-            return await self.inner.logprobs(samples, model)
+    async def iterate(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async with self.turns.work(self.side):
+            async for item in items:
+                yield item
 
-    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
-        async with self.turns.work("learning"):
-            return await self.inner.update(samples)
-
-    async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
-        async with self.turns.work("learning"):
-            return await self.inner.fit(samples)
-
-    async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
-        async with self.turns.work("learning"):
-            return await self.inner.evaluate_loss(samples)
-
-    async def publish(self, version: int) -> WeightsHandle:
-        async with self.turns.work("learning"):
-            return await self.inner.publish(version)
-
-    async def save(self, folder: Location) -> None:
-        async with self.turns.work("learning"):
-            await self.inner.save(folder)
-
-    async def load(self, folder: Location) -> None:
-        async with self.turns.work("learning"):
-            await self.inner.load(folder)
-
-    async def export(self, folder: Path) -> None:
-        async with self.turns.work("learning"):
-            await self.inner.export(folder)
+    async def wait_for(self, result: Awaitable[Any]) -> Any:
+        async with self.turns.work(self.side):
+            return await result

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from r1reward.recipe.recipe import EngineRecipe
+from r1reward.recipe.components import JudgeSettings
 from r1reward.types import JudgeWord, Slot
 
 logger = logging.getLogger(__name__)
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 class JudgeActor:
     """Calls overlap: Ray runs the coroutines of one actor in one event loop."""
 
-    def __init__(self, recipe: EngineRecipe) -> None:
+    def __init__(self, settings: JudgeSettings) -> None:
         from r1reward.engines.judge import build_judge
 
-        self.engine = build_judge(recipe)
+        self.engine = build_judge(settings)
 
     async def ready(self) -> bool:
         return True

@@ -1,149 +1,215 @@
-"""Recipe to running system: the only file that knows every part."""
+"""Settings to a running system: the only file that knows every part.
+
+Each of the four systems below is typed by its parts. It starts them all at once and stops them whatever
+happens. With ``placement.mode: in_process`` the parts are built in this process and no actor is started.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import ray
 
-from r1reward.actors.colocate import GeneratorInTurn, JudgeInTurn, LearnerInTurn, Tenant, Turns
+from r1reward.actors.colocate import Side, Tenant, Turns, in_turn
 from r1reward.actors.judge import JudgeActor, JudgePool
-from r1reward.actors.learner import LearnerActor, LearnerGroup
+from r1reward.actors.learner import LearnerActor, learner_group, start_ranks
 from r1reward.actors.placement import Seats, ray_session, reserve
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.interfaces import Generator, Judge, Learner
-from r1reward.models.processor import PolicyProcessor
-from r1reward.recipe.recipe import EngineRecipe, Recipe
-from r1reward.sizing.bundles import ROLES, Role, plan_bundles
+from r1reward.recipe.components import JudgeSettings, LearnerSettings, RolloutSettings
+from r1reward.recipe.engine_sections import PlacementSection
+from r1reward.sizing.bundles import Role, plan_bundles
 
 
 @dataclass(frozen=True)
-class System:
-    """The running parts, behind the loop's protocols. What was not asked for is None."""
+class TrainingSystem:
+    """What reinforcement learning needs."""
 
-    generator: Generator | None
+    generator: Generator
+    judge: Judge
+    learner: Learner
+
+
+@dataclass(frozen=True)
+class SamplingSystem:
+    """What samples from a model, and judges if there is a judge."""
+
+    generator: Generator
     judge: Judge | None
-    learner: Learner | None
 
 
 @asynccontextmanager
-async def running_system(
-    recipe: EngineRecipe, processor: PolicyProcessor | None, roles: Sequence[Role] = ROLES
-) -> AsyncIterator[System]:
-    """Start the actors of the wanted roles, all at once, and stop them whatever happens.
+async def training_system(
+    placement: PlacementSection,
+    rollout: RolloutSettings,
+    judge: JudgeSettings,
+    learner: LearnerSettings,
+) -> AsyncIterator[TrainingSystem]:
+    """Engines, judge and learner; where they share GPUs, they take turns there."""
+    async with starter(placement, rollout, judge, learner) as start:
+        system = TrainingSystem(
+            await start.generator(rollout), await start.judge(judge), await start.learner(learner)
+        )
+        await start.ready()
+        if (turns := start.turns) is not None:
+            system = TrainingSystem(
+                in_turn(system.generator, "sampling", turns),
+                in_turn(system.judge, "sampling", turns),
+                in_turn(system.learner, "learning", turns),
+            )
+        yield system
 
-    The processor is needed where there are rollout actors. With ``placement.mode: in_process`` the
-    parts are built here instead, and no actor is started.
-    """
-    if recipe.placement.mode == "in_process":
-        yield parts_in_process(recipe, processor, roles)
+
+@asynccontextmanager
+async def sampling_system(
+    placement: PlacementSection, rollout: RolloutSettings, judge: JudgeSettings | None
+) -> AsyncIterator[SamplingSystem]:
+    """Engines, and a judge where there are settings for one."""
+    async with starter(placement, rollout, judge) as start:
+        generator = await start.generator(rollout)
+        system = SamplingSystem(generator, None if judge is None else await start.judge(judge))
+        await start.ready()
+        yield system
+
+
+@asynccontextmanager
+async def judge_system(placement: PlacementSection, judge: JudgeSettings) -> AsyncIterator[Judge]:
+    """A judge alone."""
+    async with starter(placement, judge=judge) as start:
+        running = await start.judge(judge)
+        await start.ready()
+        yield running
+
+
+@asynccontextmanager
+async def learner_system(
+    placement: PlacementSection, learner: LearnerSettings
+) -> AsyncIterator[Learner]:
+    """A learner alone."""
+    async with starter(placement, learner=learner) as start:
+        running = await start.learner(learner)
+        await start.ready()
+        yield running
+
+
+@asynccontextmanager
+async def starter(
+    placement: PlacementSection,
+    rollout: RolloutSettings | None = None,
+    judge: JudgeSettings | None = None,
+    learner: LearnerSettings | None = None,
+) -> AsyncIterator[ActorStarter | InProcessStarter]:
+    """What starts parts, with room reserved for those that have settings here."""
+    if placement.mode == "in_process":
+        yield InProcessStarter()
         return
-    with ray_session(recipe), reserve(recipe, plan_bundles(recipe, roles)) as seats:
-        actors: dict[Role, list[Any]] = {role: [] for role in ROLES}
+    ranks = None if learner is None else learner.learner
+    bundles = plan_bundles(placement, rollout, judge, ranks)
+    with ray_session(placement), reserve(placement, bundles) as seats:
+        start = ActorStarter(placement, seats)
         try:
-            for role in ROLES:
-                start_role(role, recipe, processor, seats, actors)
-                if recipe.placement.takes_turns and role != "learner":
-                    # One after the other: each engine measures what is free of the GPU they share.
-                    await asyncio.gather(*(engine.ready.remote() for engine in actors[role]))
-            engines = [*actors["rollout"], *actors["judge"]]
-            ready = [engine.ready.remote() for engine in engines]
-            learner = None
-            if isinstance(recipe, Recipe) and actors["learner"]:
-                learner = LearnerGroup(
-                    actors["learner"], recipe.learner, shares_folder=recipe.run_url is None
-                )
-                if recipe.placement.takes_turns:
-                    await asyncio.gather(*(engine.sleep.remote() for engine in engines))
-                ready.append(learner.start())
-            await asyncio.gather(*ready)
-            generator = None
-            if actors["rollout"]:
-                rollout, wait_s = recipe.rollout, recipe.placement.wait_s
-                generator = RolloutGroup(actors["rollout"], rollout.max_retries, wait_s)
-            judge = JudgePool(actors["judge"]) if actors["judge"] else None
-            if recipe.placement.takes_turns and engines and learner is not None:
-                yield in_turn(generator, judge, learner, engines)
-            else:
-                yield System(generator, judge, learner)
+            yield start
         finally:
-            for actor in (actor for role in ROLES for actor in actors[role]):
+            for actor in [*start.engines, *start.ranks]:
                 ray.kill(actor)
 
 
-def in_turn(
-    generator: Generator | None, judge: Judge | None, learner: LearnerGroup, engines: Sequence[Any]
-) -> System:
-    """Engines and learner behind wrappers that give each side the GPUs before it works."""
+@dataclass
+class ActorStarter:
+    """Starts parts as actors, the learner last, and remembers them.
 
-    async def on_engines(method: str) -> None:
-        await asyncio.gather(*(getattr(engine, method).remote() for engine in engines))
+    ``turns`` is there where engines and learner share GPUs.
+    """
 
-    turns = Turns(
-        {
-            "sampling": Tenant(partial(on_engines, "sleep"), partial(on_engines, "wake_up")),
-            "learning": Tenant(
-                partial(learner.on_all_ranks, "leave_gpu"),
-                partial(learner.on_all_ranks, "come_to_gpu"),
-            ),
-        },
-        holder="learning",
-    )
-    return System(
-        None if generator is None else GeneratorInTurn(generator, turns),
-        None if judge is None else JudgeInTurn(judge, turns),
-        LearnerInTurn(learner, turns),
-    )
+    placement: PlacementSection
+    seats: Seats
+    engines: list[Any] = field(default_factory=list)
+    ranks: list[Any] = field(default_factory=list)
+    turns: Turns | None = None
+
+    async def generator(self, settings: RolloutSettings) -> Generator:
+        restarts = settings.max_retries
+        actors = await self.start_engines("rollout", RolloutActor, settings.engine, restarts)
+        return RolloutGroup(actors, settings.max_retries, self.placement.wait_s)
+
+    async def judge(self, settings: JudgeSettings) -> Judge:
+        return JudgePool(await self.start_engines("judge", JudgeActor, settings, restarts=-1))
+
+    async def learner(self, settings: LearnerSettings) -> Learner:
+        for rank in range(len(self.seats.bundles["learner"])):
+            self.ranks.append(self.seats.start("learner", rank, LearnerActor, settings, rank))
+        group = learner_group(self.ranks, settings)
+        if self.placement.takes_turns and self.engines:
+            engines, ranks = self.on_engines, group.on_all_ranks
+            tenants: dict[Side, Tenant] = {
+                "sampling": Tenant(partial(engines, "sleep"), partial(engines, "wake_up")),
+                "learning": Tenant(partial(ranks, "leave_gpu"), partial(ranks, "come_to_gpu")),
+            }
+            self.turns = Turns(tenants, holder="learning")
+        return group
+
+    async def start_engines(
+        self, role: Role, actor_class: Any, settings: object, restarts: int
+    ) -> list[Any]:
+        """One actor a bundle. Ray restarts one that dies so often, or without end for -1."""
+        if self.placement.takes_turns:
+            # An engine that came back while the learner has the GPU would not find its memory.
+            restarts = 0
+        first = len(self.engines)
+        for index in range(len(self.seats.bundles[role])):
+            self.engines.append(
+                self.seats.start(role, index, actor_class, settings, max_restarts=restarts)
+            )
+        if self.placement.takes_turns:
+            # One role after the other: each engine measures what is free of the GPU they share.
+            await self.on_engines("ready")
+        return self.engines[first:]
+
+    async def on_engines(self, method: str) -> None:
+        await asyncio.gather(*(getattr(engine, method).remote() for engine in self.engines))
+
+    async def ready(self) -> None:
+        """Wait until everything that was started works."""
+        if self.turns is not None:
+            await self.on_engines("sleep")
+        ranks = [start_ranks(self.ranks)] if self.ranks else []
+        await asyncio.gather(self.on_engines("ready"), *ranks)
 
 
-def parts_in_process(
-    recipe: EngineRecipe, processor: PolicyProcessor | None, roles: Sequence[Role]
-) -> System:
-    # Here, because a driver of actors must load neither DeepSpeed nor a model.
-    from transformers.utils.logging import disable_progress_bar
+class InProcessStarter:
+    """Builds parts in this process, where nothing is shared and nothing has to be waited for.
 
-    from r1reward.engines.in_process import InProcessGenerator, InProcessLearner
-    from r1reward.engines.judge import build_judge
+    Imports are deferred, because a driver of actors must load neither DeepSpeed nor a model.
+    """
 
-    disable_progress_bar()  # the run has its own; an actor's would go to a log that nobody watches
-    generator = None
-    if "rollout" in roles:
-        assert processor is not None
-        generator = InProcessGenerator(recipe, processor)
-    judge = build_judge(recipe) if "judge" in roles and recipe.judge is not None else None
-    learner = None
-    if isinstance(recipe, Recipe) and "learner" in roles:
-        learner = InProcessLearner(recipe)
-    return System(generator, judge, learner)
+    turns: Turns | None = None
 
+    def __init__(self) -> None:
+        from transformers.utils.logging import disable_progress_bar
 
-def start_role(
-    role: Role,
-    recipe: EngineRecipe,
-    processor: PolicyProcessor | None,
-    seats: Seats,
-    actors: dict[Role, list[Any]],
-) -> None:
-    """One actor a bundle, entered into ``actors`` as it is started, so that none is forgotten."""
-    # An engine that came back while the learner has the GPU would not find its memory.
-    restarts = 0 if recipe.placement.takes_turns else recipe.rollout.max_retries
-    for index in range(len(seats.bundles[role])):
-        match role:
-            case "rollout":
-                assert processor is not None
-                media = processor.media_token_ids
-                actor = seats.start(role, index, RolloutActor, recipe, media, max_restarts=restarts)
-            case "judge":
-                forever = 0 if recipe.placement.takes_turns else -1
-                actor = seats.start(role, index, JudgeActor, recipe, max_restarts=forever)
-            case "learner":
-                actor = seats.start(role, index, LearnerActor, recipe, index)
-        actors[role].append(actor)
+        disable_progress_bar()  # the run has its own; an actor's would go to a log that nobody watches
+
+    async def generator(self, settings: RolloutSettings) -> Generator:
+        from r1reward.engines.in_process import InProcessGenerator
+
+        return InProcessGenerator(settings.engine)
+
+    async def judge(self, settings: JudgeSettings) -> Judge:
+        from r1reward.engines.judge import build_judge
+
+        return build_judge(settings)
+
+    async def learner(self, settings: LearnerSettings) -> Learner:
+        from r1reward.engines.in_process import in_process_learner
+
+        return in_process_learner(settings)
+
+    async def ready(self) -> None: ...
 
 
 def root_causes(error: BaseException) -> Sequence[BaseException]:

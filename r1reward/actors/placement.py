@@ -17,7 +17,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1reward.errors import ServiceError
 from r1reward.recipe.engine_sections import PlacementSection
-from r1reward.recipe.recipe import EngineRecipe
 from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles
 
 # A cluster with room answers well within this.
@@ -44,16 +43,15 @@ class Seats:
     ) -> Any:
         """Start one actor of a role in its bundle; returns Ray's handle."""
         bundle = self.bundles[role][index]
-        place = index
+        bundle_index = index
         if not self.shared:
-            for earlier in ROLES[: ROLES.index(role)]:
-                place += len(self.bundles[earlier])
+            bundle_index += sum(len(self.bundles[r]) for r in ROLES[: ROLES.index(role)])
         return actor_class.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU", 0),
             resources={k: v for k, v in bundle.items() if k not in ("CPU", "GPU")},
             scheduling_strategy=PlacementGroupSchedulingStrategy(
-                self.group, placement_group_bundle_index=place
+                self.group, placement_group_bundle_index=bundle_index
             ),
             runtime_env={"env_vars": self.environment},
             **options,
@@ -62,7 +60,7 @@ class Seats:
 
 def actor_environment(placement: PlacementSection) -> dict[str, str]:
     """What every actor process must know before it imports an engine."""
-    environment = {
+    return {
         # Ray would set it to the actor's share of a core.
         "OMP_NUM_THREADS": str(placement.threads),
         "TOKENIZERS_PARALLELISM": "false",
@@ -71,13 +69,10 @@ def actor_environment(placement: PlacementSection) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
-    if placement.device == "cpu":
-        environment["DS_ACCELERATOR"] = "cpu"
-    return environment
 
 
 @contextmanager
-def ray_session(recipe: EngineRecipe) -> Iterator[None]:
+def ray_session(placement: PlacementSection) -> Iterator[None]:
     """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine for the run's duration.
 
     A process that is connected already stays so: whoever opened the connection closes it.
@@ -90,7 +85,7 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if "RAY_ADDRESS" not in os.environ:
-        store_mb = recipe.placement.object_store_mb
+        store_mb = placement.object_store_mb
         options |= {
             "address": "local",
             "include_dashboard": False,
@@ -116,54 +111,55 @@ def ray_session(recipe: EngineRecipe) -> Iterator[None]:
 
 
 @contextmanager
-def reserve(recipe: EngineRecipe, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
+def reserve(placement: PlacementSection, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
-    shared = recipe.placement.takes_turns
+    shared = placement.takes_turns
     bundles = shared_bundles(by_role) if shared else [b for role in ROLES for b in by_role[role]]
-    wait_s = recipe.placement.wait_s
-
-    def lacking() -> str:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return what_lacks(bundles, nodes, ray.available_resources())
-
-    group = placement_group(bundles, strategy=recipe.placement.strategy.upper())
+    wait_s = placement.wait_s
+    group = placement_group(bundles, strategy=placement.strategy.upper())
     try:
         if not group.wait(timeout_seconds=min(wait_s, QUIET_WAIT_S)):
             logger.info(
                 "no place yet for the recipe's %d actors: %s; waiting up to %d s (placement.wait_s) for "
                 "other jobs to end or an autoscaler to add nodes",
                 len(bundles),
-                lacking(),
+                missing_now(bundles),
                 wait_s,
             )
             if not group.wait(timeout_seconds=max(0, wait_s - QUIET_WAIT_S)):
                 raise NotEnoughResourcesError(
                     f"no place for the recipe's {len(bundles)} actors within placement.wait_s "
-                    f"({wait_s} s): {lacking()}; shrink the recipe, grow the cluster, or "
+                    f"({wait_s} s): {missing_now(bundles)}; shrink the recipe, grow the cluster, or "
                     "raise placement.wait_s if an autoscaler needs longer"
                 )
-        yield Seats(group, by_role, actor_environment(recipe.placement), shared)
+        yield Seats(group, by_role, actor_environment(placement), shared)
     finally:
         remove_placement_group(group)
 
 
-def what_lacks(
+def missing_now(bundles: Sequence[Bundle]) -> str:
+    """``missing_resources`` of the connected cluster."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return missing_resources(bundles, nodes, ray.available_resources())
+
+
+def missing_resources(
     bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]], free: Mapping[str, float]
 ) -> str:
     """What is wanted of each scarce resource, beside what the nodes have and what is free of it now."""
-    said = []
+    reasons = []
     for kind in sorted({kind for bundle in bundles for kind in bundle}):
         wanted = sum(bundle.get(kind, 0) for bundle in bundles)
         present = sum(node.get(kind, 0) for node in nodes)
         if wanted > free.get(kind, 0):
-            said.append(
+            reasons.append(
                 f"{wanted:g} {kind} wanted, {present:g} in the cluster, {free.get(kind, 0):g} free"
             )
     for bundle in bundles:
         if not any(all(node.get(k, 0) >= v for k, v in bundle.items()) for node in nodes):
-            one = ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(bundle.items()))
-            said.append(f"no single node has {one} for one actor")
+            needs = ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(bundle.items()))
+            reasons.append(f"no single node has {needs} for one actor")
             break
-    if not said:
-        said.append("there is enough in all, but not together on the nodes that an actor needs")
-    return "; ".join([*said, f"{len(nodes)} node(s)"])
+    if not reasons:
+        reasons.append("there is enough in all, but not together on the nodes that an actor needs")
+    return "; ".join([*reasons, f"{len(nodes)} node(s)"])

@@ -14,8 +14,8 @@ import ray
 from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, last, maximum
-from r1reward.recipe.recipe import EngineRecipe
+from r1reward.metrics import Metrics, Name, last, maximum
+from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
 logger = logging.getLogger(__name__)
@@ -25,16 +25,13 @@ logger = logging.getLogger(__name__)
 class RolloutActor:
     """One vLLM engine. Requests of one call enter it together; rollouts stream out as they finish."""
 
-    def __init__(self, recipe: EngineRecipe, media_token_ids: tuple[int, ...]) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         from r1reward.engines.vllm_engine import VllmEngine
+        from r1reward.models.processor import PolicyProcessor
 
-        self.engine = VllmEngine(
-            recipe.model,
-            recipe.rollout.engine,
-            recipe.placement.device,
-            can_sleep=recipe.placement.takes_turns,
-        )
-        self.media_token_ids = media_token_ids
+        self.engine = VllmEngine(settings)
+        # They stand for images, so they are never sampled.
+        self.media_token_ids = PolicyProcessor(settings.model).media_token_ids
 
     # A repeated question is harmless, so Ray may repeat it while the actor is being restarted.
     @ray.method(max_task_retries=-1)
@@ -95,7 +92,7 @@ async def finished_rollout(request: RolloutRequest, future: Future[Any]) -> Roll
 class RolloutGroup:
     """All rollout actors as one ``Generator``.
 
-    Requests are dealt round-robin, so which engine serves a request depends on nothing but its place
+    Requests are dealt round-robin, so which engine serves a request depends on nothing but its index
     in the batch. When an actor dies, another takes over what it had not finished. Ray restarts it, on
     another node if its own is gone, and it joins again once it holds the newest weights.
     """
@@ -109,19 +106,19 @@ class RolloutGroup:
 
     @property
     def ready(self) -> list[int]:
-        """The places of the actors that can be asked now."""
-        return [place for place in range(len(self.actors)) if place not in self.returning]
+        """The indices of the actors that can be asked now."""
+        return [index for index in range(len(self.actors)) if index not in self.returning]
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling
     ) -> AsyncIterator[Rollout]:
         finished: asyncio.Queue[Rollout | BaseException] = asyncio.Queue()
-        await self.somebody()
-        places = self.ready
+        await self.wait_for_one()
+        ready = self.ready
         tasks = [
-            asyncio.create_task(self.drain(place, share, sampling, finished))
-            for i, place in enumerate(places)
-            if (share := list(requests[i :: len(places)]))
+            asyncio.create_task(self.drain(index, share, sampling, finished))
+            for first, index in enumerate(ready)
+            if (share := list(requests[first :: len(ready)]))
         ]
         try:
             for _ in requests:
@@ -135,7 +132,7 @@ class RolloutGroup:
 
     async def drain(
         self,
-        place: int,
+        index: int,
         requests: list[RolloutRequest],
         sampling: Sampling,
         finished: asyncio.Queue[Rollout | BaseException],
@@ -146,7 +143,7 @@ class RolloutGroup:
             for attempt in range(self.max_retries + 1):
                 try:
                     stream = (
-                        self.actors[place]
+                        self.actors[index]
                         .generate.options(num_returns="streaming")
                         .remote(list(left.values()), sampling)
                     )
@@ -157,41 +154,42 @@ class RolloutGroup:
                         await finished.put(rollout)
                     return
                 except ray.exceptions.RayActorError:
-                    self.lost(place, len(left))
+                    self.lost(index, len(left))
                     if not left:
                         return
                     if attempt == self.max_retries:
                         raise
-                    place = await self.somebody(after=place)
+                    index = await self.wait_for_one(after=index)
         except Exception as error:
             await finished.put(error)
 
-    def lost(self, place: int, num_left: int = 0) -> None:
-        if place not in self.returning:
+    def lost(self, index: int, num_left: int = 0) -> None:
+        """An actor died: bring it back while others go on."""
+        if index not in self.returning:
             logger.warning(
                 "rollout actor %d died with %d left; %d others go on",
-                place,
+                index,
                 num_left,
                 len(self.ready) - 1,
             )
-            self.returning[place] = asyncio.create_task(self.bring_back(place))
+            self.returning[index] = asyncio.create_task(self.bring_back(index))
 
-    async def bring_back(self, place: int) -> None:
+    async def bring_back(self, index: int) -> None:
         """Wait until Ray has restarted an actor and give it the newest weights, which may change."""
         loaded = None
-        actor = self.actors[place]
+        actor = self.actors[index]
         try:
             await actor.ready.remote()
             while loaded is not self.handle:
                 loaded = self.handle
                 await actor.load_weights.options(max_task_retries=-1).remote(loaded)
         except Exception as error:
-            logger.warning("rollout actor %d does not come back: %s", place, error)
+            logger.warning("rollout actor %d does not come back: %s", index, error)
             raise
-        del self.returning[place]
-        logger.info("rollout actor %d is back", place)
+        del self.returning[index]
+        logger.info("rollout actor %d is back", index)
 
-    async def somebody(self, after: int = -1) -> int:
+    async def wait_for_one(self, after: int = -1) -> int:
         """The next actor that is ready, or the first to come back.
 
         Raises what ended the last of them, or ``ServiceError`` if none is back in time.
@@ -211,25 +209,24 @@ class RolloutGroup:
                     )
                 if not tasks and not self.ready:
                     done.pop().result()
-        return min(self.ready, key=lambda place: (place <= after, place))
+        return min(self.ready, key=lambda index: (index <= after, index))
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         """Give the weights to every actor that is ready; the others get them as they come back."""
         self.handle = handle
-        await self.somebody()
-        swaps = [self.load_one(place, handle) for place in self.ready]
-        seconds = await asyncio.gather(*swaps)
-        await self.somebody()
+        await self.wait_for_one()
+        seconds = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
+        await self.wait_for_one()
         return {
-            "time/weight_swap_s": maximum(max(seconds)),
-            "rollout/num_engines": last(len(self.ready)),
+            Name.TIME_WEIGHT_SWAP_S: maximum(max(seconds)),
+            Name.ROLLOUT_NUM_ENGINES: last(len(self.ready)),
         }
 
-    async def load_one(self, place: int, handle: WeightsHandle) -> float:
+    async def load_one(self, index: int, handle: WeightsHandle) -> float:
         """Seconds of the swap; 0 for an actor that died over it."""
         try:
-            seconds: float = await self.actors[place].load_weights.remote(handle)
+            seconds: float = await self.actors[index].load_weights.remote(handle)
         except ray.exceptions.RayActorError:
-            self.lost(place)
+            self.lost(index)
             return 0.0
         return seconds

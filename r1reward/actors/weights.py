@@ -8,7 +8,8 @@ outlive the rank that made them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,19 +18,39 @@ import ray
 from r1reward.engines.weight_buckets import verify
 from r1reward.types import WeightBucket, WeightsHandle
 
+# A bundle's buckets in the store, each behind its header.
+Bundle = list[tuple[WeightBucket, ray.ObjectRef]]
 
-async def publish(rank_0: Any, others: list[Any], version: int) -> WeightsHandle:
-    """Stream rank 0's buckets into the object store; the other ranks take part in the gathers."""
-    waiting = [rank.join_publish.remote() for rank in others]
-    headers: list[WeightBucket] = []
-    refs: list[ray.ObjectRef] = []
-    stream = rank_0.publish.options(num_returns="streaming").remote()
-    async for header_ref in stream:
-        headers.append(await header_ref)
-        refs.append(await anext(stream))
-    for done in waiting:
-        await done
-    return WeightsHandle(version, tuple(headers), tuple(refs))
+
+class ObjectStoreSync:
+    """Rank 0 streams its buckets into the object store; the other ranks take part in the gathers."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self.actors = actors
+        self.version = 0
+        self.streams: list[Any] = []
+        # What the store keeps: the newest bundle, and the one an engine may still be pulling.
+        self.kept: deque[WeightsHandle] = deque(maxlen=2)
+
+    async def begin(self, version: int) -> None:
+        """Tell the ranks, who publish before they do anything that they are told later."""
+        self.version = version
+        self.streams = [
+            actor.stream.options(num_returns="streaming").remote("publish") for actor in self.actors
+        ]
+
+    async def finish(self) -> WeightsHandle:
+        streams, self.streams = self.streams, []
+        bundle, *_ = await asyncio.gather(*(received(stream) for stream in streams))
+        headers, refs = zip(*bundle, strict=True)
+        handle = WeightsHandle(self.version, headers, refs)
+        self.kept.append(handle)
+        return handle
+
+
+async def received(stream: Any) -> Bundle:
+    """What one rank streams: header, bytes, header, bytes and so on, or nothing."""
+    return [(await header, await anext(stream)) async for header in stream]
 
 
 async def fetch(handle: WeightsHandle) -> list[np.ndarray]:

@@ -21,8 +21,65 @@ class BatchSize:
     num_sequences: int
     num_tokens: int
 
+    @classmethod
+    def of(cls, samples: Sequence[TraceSample]) -> BatchSize:
+        return cls(len(samples), sum(len(sample.response_token_ids) for sample in samples))
+
     def denominator(self, loss_mean: Literal["sequence", "token"]) -> int:
         return self.num_tokens if loss_mean == "token" else self.num_sequences
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which samples of a batch each rank runs together.
+
+    ``by_rank`` holds a list for each rank, in it a list for each micro-batch, and in that the samples'
+    indices in the batch. Every sample stands in exactly one micro-batch.
+    """
+
+    by_rank: list[list[list[int]]]
+
+    @classmethod
+    def cut(
+        cls, lengths: Sequence[int], num_ranks: int, token_budget: int, packing: bool
+    ) -> BatchPlan:
+        """The plan for samples of these lengths in tokens; a micro-batch holds ``token_budget`` tokens.
+
+        Raises ``ValueError`` if a rank would have nothing to run, because it could not join the
+        collectives, and for a sample that is longer than the budget.
+        """
+        if len(lengths) < num_ranks:
+            raise ValueError(
+                f"{len(lengths)} sample(s) for {num_ranks} learner ranks: give at least one a rank, or "
+                "lower learner.num_ranks"
+            )
+        by_rank = []
+        for indices in split_across_ranks(lengths, num_ranks):
+            cuts = cut_micro_batches([lengths[i] for i in indices], token_budget, packing)
+            by_rank.append([[indices[i] for i in cut] for cut in cuts])
+        return cls(by_rank)
+
+    @property
+    def num_rounds(self) -> int:
+        """Micro-batches of the rank that has most of them: so many collectives every rank joins."""
+        return max(len(micro_batches) for micro_batches in self.by_rank)
+
+    def pick(self, items: Sequence[S]) -> list[list[list[S]]]:
+        """The items of the batch in the order of the plan."""
+        return [
+            [[items[i] for i in micro_batch] for micro_batch in micro_batches]
+            for micro_batches in self.by_rank
+        ]
+
+    def put_back(self, picked: Sequence[Sequence[Sequence[S]]]) -> list[S]:
+        """What ``pick`` took apart, or one result for each of its items, in the order of the batch."""
+        by_index = {
+            index: item
+            for indices_of_rank, items_of_rank in zip(self.by_rank, picked, strict=True)
+            for indices, items in zip(indices_of_rank, items_of_rank, strict=True)
+            for index, item in zip(indices, items, strict=True)
+        }
+        return [by_index[index] for index in range(len(by_index))]
 
 
 def split_across_ranks(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
@@ -66,21 +123,3 @@ def cut_micro_batches(
             batches.append([index])
             used = length
     return batches
-
-
-def pick(items: Sequence[S], cuts: Sequence[Sequence[int]]) -> list[list[S]]:
-    """The items of every micro-batch."""
-    return [[items[i] for i in cut] for cut in cuts]
-
-
-def put_back(cuts: Sequence[Sequence[int]], picked: Sequence[Sequence[S]]) -> dict[int, S]:
-    """What ``pick`` took apart, by the place it came from."""
-    return {
-        place: item
-        for cut, items in zip(cuts, picked, strict=True)
-        for place, item in zip(cut, items, strict=True)
-    }
-
-
-def num_response_tokens(samples: Sequence[TraceSample]) -> int:
-    return sum(len(sample.response_token_ids) for sample in samples)

@@ -184,7 +184,8 @@ def import_store(chosen: argparse.Namespace, console: Console) -> None:
     from r1reward.data.importers.columns import parse_columns
     from r1reward.data.importers.formats import open_source
     from r1reward.data.importers.importing import ImportOptions, import_pairs
-    from r1reward.data.media import FrameRules, ImageLimits
+    from r1reward.data.media import ImageLimits
+    from r1reward.data.video import FrameRules
     from r1reward.report.pairs_page import visible
 
     columns = None if chosen.columns is None else parse_columns(chosen.columns)

@@ -12,7 +12,7 @@ import torch
 
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.official import official_protocol
-from r1reward.models.processor import resolve_model_path
+from r1reward.models.model_folder import resolve_model_path
 from r1reward.recipe.files import build_recipe, merge
 from r1reward.recipe.model_settings import read_model_settings
 from r1reward.recipe.recipe import EvalRecipe

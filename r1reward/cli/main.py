@@ -280,10 +280,10 @@ def run_in_folder(chosen: argparse.Namespace, recipe: Recipe | None, console: Co
             assert recipe is not None
             asyncio.run(run_stage(recipe, chosen.verb, console))
         case "rollout":
-            from r1reward.pipeline.sample import rollout
+            from r1reward.pipeline.sample import sample_rollouts
 
             assert recipe is not None
-            asyncio.run(rollout(recipe, console))
+            asyncio.run(sample_rollouts(recipe, console))
         case "eval" if recipe is not None:
             from r1reward.pipeline.run import run_stage
 

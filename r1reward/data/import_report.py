@@ -28,7 +28,13 @@ class ImportReport:
     notes: Counter[str] = field(default_factory=Counter)
     missing_files: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
 
+    def keep(self, preferred: int) -> None:
+        """Counts a pair that was written, by the slot of its preferred response."""
+        self.num_written += 1
+        self.preferred[str(preferred)] += 1
+
     def drop(self, reason: str, sentence: str, missing: str | None = None) -> None:
+        """Counts a row that was left out; ``missing`` is the file for whose absence it was."""
         self.dropped[reason] += 1
         shown = self.examples.setdefault(reason, [])
         if len(shown) < NUM_EXAMPLES:

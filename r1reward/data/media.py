@@ -9,18 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
-from r1reward.errors import InputError
-
-
-class DataError(InputError):
-    """A row that cannot be used: file, row and what to do. ``reason`` is its kind, for counting."""
-
-    def __init__(
-        self, message: str, reason: str = "broken row", missing: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.missing = missing
+from r1reward.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,14 +21,6 @@ class ImageLimits:
     max_aspect: int = 200
 
 
-@dataclass(frozen=True)
-class FrameRules:
-    """How many frames of a video are shown, evenly spaced, and the pixels of each."""
-
-    num_frames: int = 32
-    max_pixels: int = 128 * 28 * 28
-
-
 def load_image(
     item: object, origin: str, image_root: Path, limits: ImageLimits | None = None
 ) -> bytes:
@@ -47,9 +28,7 @@ def load_image(
     if isinstance(item, str):
         path = inside(item, origin, image_root, "image")
         if not path.is_file():
-            raise DataError(
-                f"{origin}: image {path} is missing", "image missing", missing=str(path)
-            )
+            raise DataError(f"{origin}: image {path} is missing", "image missing", str(path))
         try:
             if limits is not None:
                 refuse_bytes(path.stat().st_size, limits, origin)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.data.stores.pair_store import ChosenPairs, distinct_pairs
 from r1reward.errors import InputError
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.engine_sections import RolloutSection
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest
 
 Encode = Callable[[PreferencePair, Order], Prompt]
@@ -32,20 +32,20 @@ def build_prompt_set(
     Raises ``InputError`` when nothing is left.
     """
     kept = [
-        place
-        for place, _, pair in distinct_pairs(pairs)
+        index
+        for index, _, pair in distinct_pairs(pairs)
         if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
     ]
     if not kept:
         raise InputError(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
-            "raise it, or lower model.max_pixels"
+            "raise it, or lower model.max_image_tokens"
         )
     return PromptSet(ChosenPairs(pairs, kept), encode, len(pairs) - len(kept))
 
 
 def training_requests(
-    recipe: Recipe, prompts: PromptSet, step: int, sampling_round: int = 0
+    rollout: RolloutSection, seed: int, prompts: PromptSet, step: int, sampling_round: int = 0
 ) -> list[RolloutRequest]:
     """The requests of one step, samples of a prompt next to each other, then its other order if shown.
 
@@ -53,21 +53,20 @@ def training_requests(
     an order of its own through the same data: a function of seed, step and round, so a resumed run
     draws the same.
     """
-    rollout = recipe.rollout
-    seed = derive_seed(recipe.seed, "round", sampling_round) if sampling_round else recipe.seed
+    walk = derive_seed(seed, "round", sampling_round) if sampling_round else seed
     return [
-        RolloutRequest(prompt, sample, derive_seed(recipe.seed, step, prompt.prompt_id, sample))
-        for index, order in step_pairs(len(prompts.pairs), rollout.pairs_per_step, seed, step)
+        RolloutRequest(prompt, sample, derive_seed(seed, step, prompt.prompt_id, sample))
+        for index, order in step_pairs(len(prompts.pairs), rollout.pairs_per_step, walk, step)
         for shown in (ORDERS if rollout.both_orders else (order,))
         for prompt in [prompts.encode(prompts.pairs[index], shown)]
         for sample in range(rollout.samples_per_prompt)
     ]
 
 
-def both_order_requests(recipe: Recipe, prompts: PromptSet) -> list[RolloutRequest]:
+def both_order_requests(seed: int, prompts: PromptSet) -> list[RolloutRequest]:
     """One sample of every pair in both orders, with seeds that do not depend on the model."""
     return [
-        RolloutRequest(prompt, 0, derive_seed(recipe.seed, "evaluate", prompt.prompt_id))
+        RolloutRequest(prompt, 0, derive_seed(seed, "evaluate", prompt.prompt_id))
         for pair in prompts.pairs
         for prompt in [prompts.encode(pair, order) for order in ORDERS]
     ]

@@ -11,12 +11,10 @@ block. ``tolerant`` allows whitespace between the blocks and reads several answe
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from r1reward.data.prompt import Tags
+from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
-
-FormatMode = Literal["strict", "tolerant"]
 
 
 def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:

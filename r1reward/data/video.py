@@ -5,47 +5,75 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from r1reward.data.images import decode_image
-from r1reward.data.media import DataError, ImageLimits, inside, load_image
+from r1reward.data.media import ImageLimits, inside, load_image
+from r1reward.errors import DataError
 
 FRAME_TYPES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 # A frame is one of dozens: at this quality 32 of them weigh what one photograph does.
 JPEG_QUALITY = 90
 
 
-def load_frames(
-    item: str,
+@dataclass(frozen=True)
+class FrameRules:
+    """How many frames of a video are shown, evenly spaced, and the pixels of each."""
+
+    num_frames: int = 32
+    max_pixels: int = 128 * 28 * 28
+
+
+def load_media(
+    images: Iterable[object],
+    video: str | None,
     origin: str,
     media_root: Path,
-    num_frames: int,
-    max_pixels: int,
+    frames: FrameRules,
     limits: ImageLimits | None = None,
 ) -> tuple[bytes, ...]:
-    """Encoded frames of the folder ``item``, in the order they are shown, none over ``max_pixels``.
+    """Returns what a pair shows: its images and then the frames of its video, as encoded image files.
 
-    Raises ``DataError`` naming ``origin`` for a folder that is missing, empty or outside the media
-    folder, and for a frame that cannot be read.
+    ``images`` are bytes or paths below ``media_root``, and ``video`` is a folder of frames below it. All
+    are proven readable. Raises ``DataError``, which names ``origin``, for those that cannot be used.
     """
-    folder = inside(item, origin, media_root, "video")
+    shown = tuple(load_image(image, origin, media_root, limits) for image in images)
+    return (
+        shown if video is None else shown + load_frames(video, origin, media_root, frames, limits)
+    )
+
+
+def load_frames(
+    video: str,
+    origin: str,
+    media_root: Path,
+    frames: FrameRules,
+    limits: ImageLimits | None = None,
+) -> tuple[bytes, ...]:
+    """Returns the encoded frames of the folder ``video`` in the order they are shown.
+
+    Raises ``DataError``, which names ``origin``, for a folder that is missing, empty or outside the media
+    root, and for a frame that cannot be read.
+    """
+    folder = inside(video, origin, media_root, "video")
     if not folder.is_dir():
         raise DataError(
             f"{origin}: video {folder} is not a folder of frames", "video missing", str(folder)
         )
     files = frame_files(folder)
     if not files:
+        types = ", ".join(sorted(FRAME_TYPES))
         raise DataError(
-            f"{origin}: video {folder} holds no frames ({', '.join(sorted(FRAME_TYPES))})",
-            "video missing",
-            str(folder),
+            f"{origin}: video {folder} holds no frames ({types})", "video missing", str(folder)
         )
     root = media_root.resolve()
     return tuple(
-        shrink(load_image(str(files[index].resolve()), origin, root, limits), max_pixels)
-        for index in even_indices(len(files), num_frames)
+        shrink(load_image(str(files[index].resolve()), origin, root, limits), frames.max_pixels)
+        for index in even_indices(len(files), frames.num_frames)
     )
 
 

@@ -61,19 +61,22 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
 
 
 def num_gpus(recipe: Recipe) -> int:
+    from r1reward.recipe.components import judge_settings, rollout_settings
     from r1reward.sizing.bundles import ROLES, plan_bundles
 
-    bundles = plan_bundles(recipe)
+    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    bundles = plan_bundles(recipe.placement, rollout, judge, recipe.learner)
     return int(sum(bundle.get("GPU", 0) for role in ROLES for bundle in bundles[role]))
 
 
 def store_size(recipe: Recipe) -> int | None:
     """Bytes of two bundles of weights; None when the model's size is not known here."""
-    from r1reward.models.dimensions import read_model_shape
+    from r1reward.models.model_shape import read_model_shape
     from r1reward.sizing.memory_plan import store_bytes
 
     try:
-        return store_bytes(recipe, read_model_shape(recipe.model.path))
+        return store_bytes(read_model_shape(recipe.model.path), recipe.model.dtype)
     except InputError:
         return None
 

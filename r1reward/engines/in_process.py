@@ -6,46 +6,30 @@ nothing overlaps: for studies of many small runs, for a debugger, for reading al
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from r1reward.algorithm.batch import (
-    BatchSize,
-    cut_micro_batches,
-    num_response_tokens,
-    pick,
-    put_back,
-)
-from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
+from r1reward.engines.deepspeed_engine import DeepSpeedRank
+from r1reward.engines.deepspeed_setup import RankAddress, free_port
+from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.torch_sampler import TorchSampler
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, maximum
+from r1reward.metrics import Metrics, Name, maximum
 from r1reward.models.processor import PolicyProcessor
-from r1reward.recipe.recipe import EngineRecipe, Recipe
-from r1reward.runs.storage import fetched, forget, written_to
-from r1reward.types import (
-    Location,
-    Rollout,
-    RolloutRequest,
-    TraceSample,
-    TrainingSample,
-    WeightsHandle,
-)
+from r1reward.recipe.components import EngineSettings, LearnerSettings
+from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
 
 class InProcessGenerator:
-    def __init__(self, recipe: EngineRecipe, processor: PolicyProcessor) -> None:
-        engine = recipe.rollout.engine
+    def __init__(self, settings: EngineSettings) -> None:
+        engine = settings.engine
         self.sampler = TorchSampler(
-            recipe.model,
-            processor,
+            settings.model,
+            PolicyProcessor(settings.model),
             engine.max_num_seqs,
-            recipe.placement.device,
+            settings.placement.device,
             int(engine.mm_processor_cache_gb * 1024),
         )
 
@@ -59,59 +43,30 @@ class InProcessGenerator:
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         started = time.monotonic()
         self.sampler.load_weights(handle)
-        return {"time/weight_swap_s": maximum(time.monotonic() - started)}
+        return {Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started)}
 
 
-class InProcessLearner:
-    """One rank, which takes all micro-batches."""
+@dataclass
+class InProcessSync:
+    """Publishes bundles whose refs are the bytes themselves."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.settings = recipe.learner
-        self.scratch = recipe.run_dir
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.rank = DeepSpeedRank(recipe, RankAddress(0, 1, "127.0.0.1", port))
+    rank: DeepSpeedRank
+    handle: WeightsHandle = field(init=False)
 
-    def cuts(self, samples: Sequence[TraceSample]) -> list[list[int]]:
-        settings = self.settings
-        lengths = [sample.num_tokens for sample in samples]
-        return cut_micro_batches(lengths, settings.micro_batch_tokens, settings.packing)
+    async def begin(self, version: int) -> None:
+        headers, buckets = zip(*self.rank.weight_buckets(), strict=True)
+        self.handle = WeightsHandle(version, headers, buckets)
 
-    async def logprobs(
-        self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
-    ) -> list[np.ndarray]:
-        cuts = self.cuts(samples)
-        found = put_back(cuts, self.rank.logprobs(pick(samples, cuts), len(cuts), model))
-        return [found[i] for i in range(len(samples))]
+    async def finish(self) -> WeightsHandle:
+        return self.handle
 
-    async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
-        cuts = self.cuts(samples)
-        size = BatchSize(len(samples), num_response_tokens(samples))
-        return self.rank.update(pick(samples, cuts), len(cuts), size)
 
-    async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
-        cuts = self.cuts(samples)
-        return self.rank.fit(pick(samples, cuts), len(cuts), num_response_tokens(samples))
+def in_process_learner(settings: LearnerSettings) -> LearnerGroup:
+    """A learner of one rank, which is in this process."""
+    host = "127.0.0.1"
+    only_rank = DeepSpeedRank(settings, RankAddress(0, 1, host, free_port(host)))
 
-    async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
-        cuts = self.cuts(samples)
-        num_tokens = num_response_tokens(samples)
-        return self.rank.evaluate_loss(pick(samples, cuts), len(cuts), num_tokens)
+    async def call(method: str, arguments: Sequence[tuple[object, ...]]) -> list[Any]:
+        return [getattr(only_rank, method)(*arguments[0])]
 
-    async def publish(self, version: int) -> WeightsHandle:
-        """The bundle's refs are the bytes themselves."""
-        buckets = [bucket for bucket in self.rank.weight_buckets() if bucket is not None]
-        headers, data = zip(*buckets, strict=True)
-        return WeightsHandle(version, headers, data)
-
-    async def save(self, folder: Location) -> None:
-        with written_to(folder, self.scratch) as path:
-            self.rank.save(path)
-
-    async def load(self, folder: Location) -> None:
-        self.rank.load(fetched(folder, self.scratch, self.rank.reads))
-        forget(folder, self.scratch)
-
-    async def export(self, folder: Path) -> None:
-        self.rank.export(folder)
+    return LearnerGroup(call, settings.learner, InProcessSync(only_rank))

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from r1reward.data.prompt import build_judge_prompt
+from r1reward.recipe.components import EngineSettings, JudgeSettings
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
-from r1reward.recipe.recipe import EngineRecipe
 from r1reward.types import JudgeWord, Slot
 
 if TYPE_CHECKING:
@@ -109,28 +109,26 @@ def question_seed(prompt: str, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def build_judge(recipe: EngineRecipe) -> RuleJudgeEngine | ConsistencyJudge:
-    """The judge the recipe asks for; for ``vllm`` this starts an engine in this process."""
-    match recipe.judge:
-        case None:
-            raise ValueError("the recipe has no judge")
-        case RuleJudge():
-            return RuleJudgeEngine()
-        case OpenAIJudge() as settings:
-            return ConsistencyJudge(settings, endpoint_ask(settings))
-        case VllmJudge() as settings:
-            return ConsistencyJudge(settings, *vllm_ask(recipe, settings))
+def build_judge(settings: JudgeSettings) -> RuleJudgeEngine | ConsistencyJudge:
+    """The judge of these settings; for ``vllm`` this starts an engine in this process."""
+    judge = settings.judge
+    if isinstance(judge, RuleJudge):
+        return RuleJudgeEngine()
+    if isinstance(judge, OpenAIJudge):
+        return ConsistencyJudge(judge, endpoint_ask(judge))
+    assert settings.engine is not None, "a judge of type vllm has an engine"
+    return ConsistencyJudge(judge, *vllm_ask(judge, settings.engine))
 
 
 class RuleJudgeEngine:
+    """Answers from the text alone. Nothing of it is on a GPU, so it has nothing to move."""
+
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
         return rule_word(analysis, choice)
 
-    async def sleep(self) -> None:
-        """Nothing of it is on a GPU."""
+    async def sleep(self) -> None: ...
 
-    async def wake_up(self) -> None:
-        """Nothing of it is on a GPU."""
+    async def wake_up(self) -> None: ...
 
 
 def endpoint_ask(settings: OpenAIJudge) -> Ask:
@@ -145,20 +143,17 @@ def endpoint_ask(settings: OpenAIJudge) -> Ask:
     return ask
 
 
-def vllm_ask(recipe: EngineRecipe, settings: VllmJudge) -> tuple[Ask, VllmEngine]:
+def vllm_ask(judge: VllmJudge, settings: EngineSettings) -> tuple[Ask, VllmEngine]:
     from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
     from r1reward.models.processor import PolicyProcessor
 
-    path = recipe.model.path if settings.path == "policy" else settings.path
-    model = recipe.model.model_copy(update={"path": path})
-    processor = PolicyProcessor(model)
-    placement = recipe.placement
-    engine = VllmEngine(model, settings.engine, placement.device, can_sleep=placement.takes_turns)
+    processor = PolicyProcessor(settings.model)
+    engine = VllmEngine(settings)
 
     async def ask(prompt: str, seed: int) -> str:
-        text = processor.render(prompt, num_images=0)
+        text = processor.render([prompt])
         request = EngineRequest(
-            processor.tokenize(text), (), seed, settings.temperature, MAX_REPLY_TOKENS
+            processor.tokenize(text), (), seed, judge.temperature, MAX_REPLY_TOKENS
         )
         (future,) = engine.submit([request])
         return (await asyncio.wrap_future(future)).text

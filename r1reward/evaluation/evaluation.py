@@ -17,10 +17,10 @@ from r1reward.evaluation.audit import Audit
 from r1reward.evaluation.benchmarks.scores import OfficialScore
 from r1reward.evaluation.calibration import Calibration
 from r1reward.evaluation.intervals import Interval
-from r1reward.evaluation.items import OrderMode
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.evaluation.voting.votes import RowVotes
+from r1reward.recipe.choices import OrderMode
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.conditions import build_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Conditions, Evaluation, read_evaluation
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.sampler import Asker, ask
+from r1reward.evaluation.sampler import EvaluationSampler, sample_answers
 from r1reward.evaluation.shown_pairs import write_shown_pairs
 from r1reward.interfaces import Learner
+from r1reward.metrics import Name
 from r1reward.recipe.model_settings import write_model_settings
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import TrainingEvaluation
 from r1reward.rollouts import LiveSource
 from r1reward.runs.atomic import write_whole
 from r1reward.runs.folder import RunFolder
@@ -28,69 +31,73 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class HeldoutEvaluator:
-    """The loop's ``Evaluator``. Evaluations that are there already are not made again."""
+class HeldoutPlan:
+    """When a run is evaluated and on what. ``name`` is the run's, for the result."""
 
-    recipe: Recipe
-    folder: RunFolder
+    name: str
+    evaluate: TrainingEvaluation
+    num_steps: int
     benchmark: Benchmark
-    parts: Asker
-    source: LiveSource
-    learner: Learner
-    trackers: list[Tracker]
 
     def due(self, num_steps_done: int) -> bool:
-        every = self.recipe.evaluate.every
-        ends = num_steps_done in (0, self.recipe.train.num_steps)
+        every = self.evaluate.every
+        ends = num_steps_done in (0, self.num_steps)
         return ends or (every > 0 and num_steps_done % every == 0)
 
+
+@dataclass(frozen=True)
+class HeldoutEvaluator:
+    """The loop's ``Evaluator``. Evaluations that are there already are not made again.
+
+    ``source`` loads the weights into the engines that ``sampler`` samples from.
+    """
+
+    plan: HeldoutPlan
+    folder: RunFolder
+    sampler: EvaluationSampler
+    source: LiveSource
+    learner: Learner
+    trackers: Sequence[Tracker]
+
+    def due(self, num_steps_done: int) -> bool:
+        return self.plan.due(num_steps_done)
+
     async def evaluate(self, weights: WeightsHandle) -> None:
-        step = weights.version
+        step, settings, benchmark = weights.version, self.plan.evaluate, self.plan.benchmark
         folder = EvalFolder(self.folder.evaluation(step))
         if folder.result.is_file():
             return
         folder.root.mkdir(parents=True, exist_ok=True)
         shared = self.folder.evaluations / folder.rows.name
         if not shared.is_file():
-            write_shown_pairs(shared, self.benchmark.items)
-        logger.info("evaluating %d held-out pairs after step %d", len(self.benchmark.items), step)
+            write_shown_pairs(shared, benchmark.items)
+        logger.info("evaluating %d held-out pairs after step %d", len(benchmark.items), step)
         await self.source.load(weights)
-        answers = await ask(self.parts, self.benchmark.items, folder.answers)
+        answers = await sample_answers(self.sampler, benchmark.items, folder.answers)
         blind: list[Answer] = []
-        if self.recipe.evaluate.image_off:
-            blind = await ask(self.parts, self.benchmark.items, folder.blind_answers, blind=True)
-        found = count_answers(
-            self.benchmark,
-            answers,
-            self.conditions(step),
-            self.recipe.evaluate.bootstrap_samples,
-            image_off=blind,
+        if settings.image_off:
+            blind = await sample_answers(
+                self.sampler, benchmark.items, folder.blind_answers, blind=True
+            )
+        conditions = build_conditions(
+            f"{self.plan.name} after step {step}",
+            benchmark,
+            "data.heldout",
+            settings,
+            self.sampler.seed,
+            self.sampler.scoring.prompt.template,
+        )
+        evaluation = count_answers(
+            benchmark, answers, conditions, settings.bootstrap_samples, image_off=blind
         )
         # The result is written last: with it, a resumed run takes all of this as done.
-        if self.recipe.evaluate.keep_best is not None:
-            await self.keep_best(step, quality(found, self.recipe.evaluate.keep_best))
-        folder.write_result(found)
+        if settings.keep_best is not None:
+            await self.keep_best(step, settings.keep_best, quality(evaluation, settings.keep_best))
+        folder.write_result(evaluation)
         for tracker in self.trackers:
-            tracker.evaluation(StepReport(step, eval_metrics(found)))
+            tracker.evaluation(StepReport(step, eval_metrics(evaluation)))
 
-    def conditions(self, num_steps_done: int) -> Conditions:
-        evaluate = self.recipe.evaluate
-        return Conditions(
-            model=f"{self.recipe.name} after step {num_steps_done}",
-            benchmark=self.benchmark.name,
-            data="data.heldout",
-            num_rows=len(self.benchmark.items),
-            num_dropped=self.benchmark.num_dropped,
-            orders=evaluate.orders,
-            num_samples=evaluate.samples,
-            temperature=evaluate.sampling_temperature,
-            top_p=evaluate.top_p,
-            seed=self.recipe.seed,
-            template=self.recipe.prompt.template,
-            adaptive=evaluate.adaptive,
-        )
-
-    async def keep_best(self, step: int, value: float) -> None:
+    async def keep_best(self, step: int, metric: str, value: float) -> None:
         """Export these weights if no evaluation was better: the earlier of two equals stays."""
         record = self.folder.best / "best.json"
         old = self.folder.best.with_name(".best.old")
@@ -101,8 +108,8 @@ class HeldoutEvaluator:
         partial = self.folder.best.with_name(".best.partial")
         shutil.rmtree(partial, ignore_errors=True)
         await self.learner.export(partial)
-        write_model_settings(partial, self.recipe)
-        kept = {"step": step, "metric": self.recipe.evaluate.keep_best, "value": value}
+        write_model_settings(partial, self.sampler.model, self.sampler.scoring.prompt)
+        kept = {"step": step, "metric": metric, "value": value}
         write_whole(partial / record.name, json.dumps(kept) + "\n")
         # Renamed away before it is removed: a kill leaves the old model or the new one.
         shutil.rmtree(old, ignore_errors=True)
@@ -128,17 +135,18 @@ def quality(evaluation: Evaluation, name: str) -> float:
 def eval_metrics(evaluation: Evaluation) -> dict[str, float]:
     """For the trackers; what has no value is left out."""
     values = {
-        "eval/accuracy": evaluation.accuracy.value,
-        "eval/voted": evaluation.voted.value if evaluation.conditions.num_samples > 1 else None,
-        "eval/both_right": evaluation.audit.both_right_share,
-        "eval/slot_1_rate": evaluation.audit.slot_1_rate,
-        "eval/flip_rate": evaluation.audit.flip_rate,
-        "eval/unparsed_share": evaluation.audit.unparsed_share,
-        "eval/consistency": evaluation.parts.consistency,
+        Name.EVAL_ACCURACY: evaluation.accuracy.value,
+        Name.EVAL_VOTED: evaluation.voted.value if evaluation.conditions.num_samples > 1 else None,
+        Name.EVAL_BOTH_RIGHT: evaluation.audit.both_right_share,
+        Name.EVAL_SLOT_1_RATE: evaluation.audit.slot_1_rate,
+        Name.EVAL_FLIP_RATE: evaluation.audit.flip_rate,
+        Name.EVAL_UNPARSED_SHARE: evaluation.audit.unparsed_share,
+        Name.EVAL_CONSISTENCY: evaluation.parts.consistency,
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
 def read_run_evaluation(folder: RunFolder, num_steps_done: int) -> Evaluation | None:
+    """The evaluation of a run after that many steps, None where there is none."""
     path: Path = EvalFolder(folder.evaluation(num_steps_done)).result
     return read_evaluation(path) if path.is_file() else None

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from r1reward.recipe.sections import OrderMode as OrderMode
 from r1reward.types import Order, PreferencePair
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
 
-from r1reward.actors.launch import running_system
+from r1reward.actors.launch import sampling_system
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.data.attempts import Annotation, count_levels, put_in_order, read_annotations
 from r1reward.engines.teachers import EndpointClient, EngineTeacher, Teacher
@@ -18,6 +18,7 @@ from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.annotation import Annotating, annotate
 from r1reward.pipeline.progress import counting_bar
 from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import attempts_file
 from r1reward.recipe.engine_sections import RolloutSection
 from r1reward.recipe.pipeline_sections import (
@@ -26,8 +27,8 @@ from r1reward.recipe.pipeline_sections import (
     ShapesTeacher,
     VllmTeacher,
 )
-from r1reward.recipe.recipe import EngineRecipe, Recipe
-from r1reward.recipe.sections import PromptSection, ShapesSource
+from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import ModelSection, PromptSection, ShapesSource
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.types import PreferencePair
 
@@ -39,13 +40,11 @@ class AnnotationStoppedError(ServiceError):
     """The stage ended before every pair was annotated; what was answered is kept."""
 
 
-async def annotate_stage(recipe: Recipe, console: Console) -> None:
+async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Console) -> None:
     """Ask until every pair has a difficulty, and print how many pairs have which.
 
     Raises ``AnnotationStoppedError`` when pairs are left, with the reason.
     """
-    section = recipe.annotate
-    assert section is not None
     pairs = load_pairs(recipe.data.train)
     pair_ids = [pair.pair_id for pair in pairs]
     record = stage_record(recipe, "annotate")
@@ -129,25 +128,20 @@ async def engine_teacher(
     recipe: Recipe, teacher: VllmTeacher, prompt: PromptSection, sampling: Sampling
 ) -> AsyncIterator[EngineTeacher]:
     """Engines of this cluster that hold the teacher's weights."""
-    changes = {"path": teacher.path, "max_new_tokens": sampling.max_new_tokens}
-    engines = EngineRecipe(
-        name=recipe.name,
-        seed=recipe.seed,
-        run_dir=recipe.run_dir,
-        model=recipe.model.model_copy(update=changes),
-        prompt=prompt,
-        rollout=RolloutSection(num_actors=teacher.num_actors, engine=teacher.engine),
-        placement=recipe.placement,
+    model = ModelSection.model_validate(
+        recipe.model.model_dump()
+        | {"path": teacher.path, "max_new_tokens": sampling.max_new_tokens}
     )
-    processor = PolicyProcessor(engines.model)
-    async with running_system(engines, processor, ["rollout"]) as system:
-        assert system.generator is not None
+    wanted = RolloutSection(num_actors=teacher.num_actors, engine=teacher.engine)
+    rollout = rollout_settings(model, wanted, recipe.placement)
+    processor = PolicyProcessor(model)
+    async with sampling_system(recipe.placement, rollout, None) as system:
         generators: list[Generator] = [system.generator]
         if isinstance(system.generator, RolloutGroup):
-            retries = engines.rollout.max_retries
-            generators = [RolloutGroup([actor], retries) for actor in system.generator.actors]
-        limit = engines.model.max_prompt_tokens
-        yield EngineTeacher(generators, processor, prompt, sampling, limit)
+            generators = [
+                RolloutGroup([actor], rollout.max_retries) for actor in system.generator.actors
+            ]
+        yield EngineTeacher(generators, processor, prompt, sampling, model.max_prompt_tokens)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.sft import model_hash
+from r1reward.pipeline.models import model_hashes
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
+from r1reward.recipe.pipeline_sections import FinalSection
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
@@ -27,10 +28,9 @@ SUMMARY = "summary.md"
 Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
 
 
-async def final_stage(recipe: Recipe, console: Console) -> None:
+async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> None:
     """Evaluate every model, write the table into the stage's folder, and print it."""
-    assert recipe.final is not None
-    benches = {bench.name: load_bench(bench) for bench in recipe.final.benches}
+    benches = {bench.name: load_bench(bench) for bench in final.benches}
     inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
     for name, bench in benches.items():
         inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
@@ -38,16 +38,18 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
     record = stage_record(recipe, "eval")
     is_complete = record.begin(recipe.model_dump(mode="json", include=used), inputs)
     if not is_complete:
-        with ray_session(recipe):
-            for bench_section in recipe.final.benches:
+        with ray_session(recipe.placement):
+            for bench_section in final.benches:
                 for model in models(recipe):
                     logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
-                    one = final_recipe(recipe, model, bench_section)
+                    one = final_recipe(recipe, final, model, bench_section)
                     await evaluate_model(one, Console(quiet=True))
-    shown = list(tables(recipe))
+    shown = list(tables(recipe, final))
     if not is_complete:
         write_whole(record.folder / SUMMARY, markdown(shown))
-        write_whole(record.folder / "summary.json", json.dumps(numbers(recipe), indent=1) + "\n")
+        write_whole(
+            record.folder / "summary.json", json.dumps(numbers(recipe, final), indent=1) + "\n"
+        )
         results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
         record.finish([SUMMARY, "summary.json", *results])
     for heads, rows in shown:
@@ -55,28 +57,18 @@ async def final_stage(recipe: Recipe, console: Console) -> None:
     console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
 
 
-def model_hashes(recipe: Recipe) -> dict[ModelName, str]:
-    """Raises ``InputError`` where a stage that makes a model is not complete."""
-    found: dict[ModelName, str] = {"base": model_hash(recipe.model.path)}
-    if recipe.sft is not None:
-        found["sft"] = stage_record(recipe, "sft").output("model")
-    found["rl"] = stage_record(recipe, "train").output("model")
-    return found
-
-
 def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
     root = stage_folder(recipe, "eval") / bench
     return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
 
 
-def tables(recipe: Recipe) -> Iterator[Headed]:
+def tables(recipe: Recipe, final: FinalSection) -> Iterator[Headed]:
     """A table for each benchmark."""
-    assert recipe.final is not None
-    for bench in recipe.final.benches:
+    for bench in final.benches:
         found = evaluations(recipe, bench.name)
         conditions = next(iter(found.values())).conditions
         heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
-        rows = lines(found, recipe.final.bootstrap_samples)
+        rows = lines(found, final.bootstrap_samples)
         yield heads, [[line.label, *line.cells] for line in rows]
 
 
@@ -100,11 +92,10 @@ def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
     return table
 
 
-def numbers(recipe: Recipe) -> dict[str, object]:
+def numbers(recipe: Recipe, final: FinalSection) -> dict[str, object]:
     """The table's numbers for other programs: by benchmark and model, intervals as [low, high]."""
-    assert recipe.final is not None
     found: dict[str, object] = {}
-    for bench in recipe.final.benches:
+    for bench in final.benches:
         found[bench.name] = {
             model: {
                 "accuracy": one.accuracy.value,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 from rich.console import Console
 
 from r1reward.errors import InputError
 from r1reward.pipeline.annotate import annotate_stage
 from r1reward.pipeline.final import final_stage
-from r1reward.pipeline.rl import rl_stage
 from r1reward.pipeline.select import select_stage
 from r1reward.pipeline.sft import sft_stage
-from r1reward.pipeline.train import train
+from r1reward.pipeline.train import train, train_stage
 from r1reward.recipe.derive import StageName, is_pipeline, planned_stages
 from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import Recipe
@@ -23,14 +21,6 @@ from r1reward.runs.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-STAGES: dict[StageName, Callable[[Recipe, Console], Awaitable[None]]] = {
-    "annotate": annotate_stage,
-    "sft": sft_stage,
-    "select": select_stage,
-    "train": rl_stage,
-    "eval": final_stage,
-}
 
 # The section that a stage needs, and what to do.
 MISSING: dict[StageName, str] = {
@@ -53,7 +43,17 @@ async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
     if stage not in planned_stages(recipe):
         raise InputError(f"the recipe has no section {MISSING[stage]}")
     claim_folder(recipe)
-    await STAGES[stage](recipe, console)
+    match stage:
+        case "annotate" if recipe.annotate is not None:
+            await annotate_stage(recipe, recipe.annotate, console)
+        case "sft" if recipe.sft is not None and recipe.annotate is not None:
+            await sft_stage(recipe, recipe.sft, recipe.annotate, console)
+        case "select" if recipe.select is not None:
+            await select_stage(recipe, recipe.select, console)
+        case "train":
+            await train_stage(recipe, console)
+        case "eval" if recipe.final is not None:
+            await final_stage(recipe, recipe.final, console)
     if stage == planned_stages(recipe)[-1]:
         console.print(f"report   {build_report(recipe.run_dir, None)}", highlight=False)
 

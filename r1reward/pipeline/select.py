@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,14 +21,19 @@ from r1reward.data.stores.store import Header, pair_row
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
-from r1reward.evaluation.sampler import ask, is_finished
-from r1reward.pipeline.evaluate import asker, progress_bar
-from r1reward.pipeline.sft import model_hash
+from r1reward.evaluation.sampler import (
+    EvaluationSampler,
+    is_finished,
+    sample_answers,
+    scoring_of_answers,
+)
+from r1reward.pipeline.evaluate import engine_sampler, progress_bar
+from r1reward.pipeline.models import starting_model_hash
 from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import (
     attempts_file,
     model_path,
-    plain,
     selected_pairs,
     stage_folder,
     starting_model,
@@ -36,9 +42,10 @@ from r1reward.recipe.pipeline_sections import (
     AttemptsSelection,
     PassRateSelection,
     RecordedSelection,
+    SelectSection,
 )
-from r1reward.recipe.recipe import EngineRecipe, Recipe
-from r1reward.recipe.sections import EvaluateSection
+from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import EvaluateSection, ModelSection, RewardSection
 from r1reward.runs.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.types import PreferencePair
@@ -49,9 +56,9 @@ UNKNOWN = "not annotated"
 
 @dataclass(frozen=True)
 class Graded:
-    """A pair, by its place in the data. ``level`` is its difficulty in words."""
+    """A pair, by its index in the data. ``level`` is its difficulty in words."""
 
-    place: int
+    pair_index: int
     pair_id: str
     source: str
     level: str
@@ -59,10 +66,8 @@ class Graded:
     difficulty: int | None = None
 
 
-async def select_stage(recipe: Recipe, console: Console) -> None:
+async def select_stage(recipe: Recipe, section: SelectSection, console: Console) -> None:
     """Grade, choose, write the chosen pairs as a store, and print counts by level and source."""
-    section = recipe.select
-    assert section is not None
     pairs = load_pairs(recipe.data.train)
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}
@@ -71,7 +76,7 @@ async def select_stage(recipe: Recipe, console: Console) -> None:
             "attempts.jsonl"
         )
     if isinstance(section, PassRateSelection):
-        inputs["model"] = policy_hash(recipe)
+        inputs["model"] = starting_model_hash(recipe)
         settings |= recipe.model_dump(mode="json", include={"prompt", "model"})
     record = stage_record(recipe, "select")
     if record.begin(settings, inputs):
@@ -97,28 +102,26 @@ async def select_stage(recipe: Recipe, console: Console) -> None:
     console.print(f"pairs    {selected_pairs(recipe)}", highlight=False)
 
 
-def policy_hash(recipe: Recipe) -> str:
-    """Of the model that RL starts from."""
-    if starting_model(recipe) == "sft":
-        return stage_record(recipe, "sft").output("model")
-    return model_hash(recipe.model.path)
-
-
 def by_attempts(
     recipe: Recipe, section: AttemptsSelection, pairs: Sequence[PreferencePair]
 ) -> list[Graded]:
     """A pair that still waits for an attempt has no level, and does not qualify."""
-    assert recipe.annotate is not None
-    most = recipe.annotate.max_attempts
+    most = max_attempts(recipe)
     annotations = read_annotations(attempts_file(recipe), most)
     levels = {most + 1 if level == "failed" else level for level in section.levels}
     graded = []
-    for place, pair_id, pair in distinct_pairs(pairs):
-        found = annotations.get(pair_id)
-        difficulty = None if found is None else found.difficulty
+    for index, pair_id, pair in distinct_pairs(pairs):
+        annotation = annotations.get(pair_id)
+        difficulty = None if annotation is None else annotation.difficulty
         level = UNKNOWN if difficulty is None else attempts_level(difficulty, most)
-        graded.append(Graded(place, pair_id, pair.source, level, difficulty in levels, difficulty))
+        graded.append(Graded(index, pair_id, pair.source, level, difficulty in levels, difficulty))
     return graded
+
+
+def max_attempts(recipe: Recipe) -> int:
+    """A recipe that selects by attempts has the section that makes them."""
+    assert recipe.annotate is not None
+    return recipe.annotate.max_attempts
 
 
 def attempts_level(difficulty: int, max_attempts: int) -> str:
@@ -130,53 +133,47 @@ def attempts_level(difficulty: int, max_attempts: int) -> str:
 def by_record(section: RecordedSelection, pairs: Sequence[PreferencePair]) -> list[Graded]:
     return [
         Graded(
-            place,
+            index,
             pair_id,
             pair.source,
             f"difficulty {pair.difficulty}",
             pair.difficulty in section.levels,
         )
-        for place, pair_id, pair in distinct_pairs(pairs)
+        for index, pair_id, pair in distinct_pairs(pairs)
     ]
 
 
 async def by_pass_rate(
     recipe: Recipe, section: PassRateSelection, pairs: Sequence[PreferencePair]
 ) -> list[Graded]:
-    """Asks the policy in both orders of every pair, as an evaluation does, and goes on after a kill."""
-    once = list(distinct_pairs(pairs))
-    benchmark = pairs_benchmark("select", [pair for _, _, pair in once], {})
-    base = plain(recipe)
-    path = model_path(recipe, starting_model(recipe))
-    # The judge's word changes no answer; the policy is asked alone.
-    engines = EngineRecipe(
-        name=f"{recipe.name}-select",
-        seed=recipe.seed,
-        run_dir=stage_folder(recipe, "select"),
-        model=base.model.model_copy(update={"path": path}),
-        prompt=base.prompt,
-        rollout=base.rollout,
-        placement=base.placement,
-    )
+    """Samples the policy in both orders of every pair, as an evaluation does; goes on after a kill."""
+    distinct = list(distinct_pairs(pairs))
+    benchmark = pairs_benchmark("select", [pair for _, _, pair in distinct], {})
     settings = EvaluateSection(samples=section.samples, orders="both", temperature=1.0)
     file = stage_folder(recipe, "select") / "answers.jsonl"
     if is_finished(settings, recipe.seed, benchmark.items, file):
         answers = read_answers(file)
     else:
-        async with asker(engines, settings) as parts:
-            with progress_bar(parts, "passing") as shown:
-                answers = await ask(shown, benchmark.items, file)
+        path = model_path(recipe, starting_model(recipe))
+        model = ModelSection.model_validate(recipe.model.model_dump() | {"path": path})
+        rollout = rollout_settings(model, recipe.rollout, recipe.placement)
+        scoring = scoring_of_answers(recipe.prompt, RewardSection())
+        build = partial(EvaluationSampler, settings, recipe.seed, model, scoring)
+        # The judge's word changes no answer; the policy is sampled alone.
+        async with engine_sampler(build, recipe.prompt, rollout, None) as sampler:
+            with progress_bar(sampler, "passing") as shown:
+                answers = await sample_answers(shown, benchmark.items, file)
     labels = {item.key: item.pair.preferred for item in benchmark.items}
     right, asked = Counter[str](), Counter[str]()
     for answer in answers:
         asked[answer.item] += 1
         right[answer.item] += answer.response == labels[answer.item]
     graded = []
-    for place, pair_id, pair in once:
+    for index, pair_id, pair in distinct:
         rate = right[pair_id] / asked[pair_id]
         level = f"right {right[pair_id]} of {asked[pair_id]}"
         fits = section.min_rate <= rate <= section.max_rate
-        graded.append(Graded(place, pair_id, pair.source, level, fits))
+        graded.append(Graded(index, pair_id, pair.source, level, fits))
     return graded
 
 
@@ -197,7 +194,7 @@ def draw(
             continue
         taken[item.source] += 1
         chosen.append(item)
-    return sorted(chosen, key=lambda item: item.place)
+    return sorted(chosen, key=lambda item: item.pair_index)
 
 
 def count(graded: Sequence[Graded], chosen: Sequence[Graded]) -> list[dict[str, object]]:
@@ -241,7 +238,7 @@ def write_selected(
     writer = PairWriter(folder, Header(), {"command": "select"})
     writer.claim(resume=False)
     for item in chosen:
-        pair = pairs[item.place]
+        pair = pairs[item.pair_index]
         difficulty = pair.difficulty if item.difficulty is None else item.difficulty
         writer.add(pair_row(replace(pair, difficulty=difficulty)))
     writer.finish({"num_pairs": len(chosen)})

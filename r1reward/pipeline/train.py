@@ -1,10 +1,10 @@
-"""The RL stage: held-out accuracy before, the loop, held-out accuracy after, the model folder."""
+"""Reinforcement learning: held-out evaluation, the loop, held-out evaluation, the model folder."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,33 +12,41 @@ from pathlib import Path
 from rich.console import Console
 
 from r1reward import loop
-from r1reward.actors.launch import running_system
+from r1reward.actors.launch import TrainingSystem, learner_system, training_system
 from r1reward.data.requests import Encode, PromptSet, build_prompt_set, training_requests
 from r1reward.data.stores.pair_store import PairsById
 from r1reward.data.stores.rollout_store import read_rollouts, rollout_path
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.heldout import HeldoutEvaluator, read_run_evaluation
+from r1reward.evaluation.heldout import HeldoutEvaluator, HeldoutPlan, read_run_evaluation
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.sampler import Asker
+from r1reward.evaluation.sampler import EvaluationSampler, scoring_of_answers
 from r1reward.evaluation.tables import comparison_table
-from r1reward.interfaces import Evaluator, RolloutBatch, RolloutSource
+from r1reward.interfaces import Evaluator, Learner, RolloutBatch, RolloutSource
 from r1reward.models.processor import PolicyProcessor
+from r1reward.pipeline.models import starting_model_hash
 from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
+from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
-from r1reward.rollouts import LiveSource, rollout_metrics
+from r1reward.rollouts import LiveSource, Scoring, rollout_metrics
 from r1reward.runs.checkpoint import resume
 from r1reward.runs.folder import RunFolder
+from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.runs.recorder import RunRecorder
 from r1reward.runs.signals import stop_on_signal
-from r1reward.runs.trackers import Trackers
-from r1reward.sizing.bundles import ROLES, Role
-from r1reward.types import Order, PreferencePair, Prompt, WeightsHandle
+from r1reward.runs.trackers import TrackedRun, Tracker, Trackers
+from r1reward.types import PreferencePair, WeightsHandle
 
 logger = logging.getLogger(__name__)
+
+# Puts another source of rollouts in front of the engines, as studies do.
+ChangeSource = Callable[[LiveSource], RolloutSource]
+# What the loop samples from and is evaluated by, once the run's trackers are there.
+BuildSource = Callable[[Sequence[Tracker]], tuple[RolloutSource, Evaluator | None]]
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,7 @@ class Inputs:
 def load_inputs(recipe: Recipe) -> Inputs:
     """Model folder, pairs and prompts, before any engine starts. Raises ``InputError``."""
     processor = PolicyProcessor(recipe.model)
-
-    def encode(pair: PreferencePair, order: Order) -> Prompt:
-        return processor.encode(pair, order, recipe.prompt)
-
+    encode = partial(processor.encode, settings=recipe.prompt)
     limit = recipe.model.max_prompt_tokens
     train = build_prompt_set(load_pairs(recipe.data.train), encode, limit, "data.train")
     if len(train.pairs) < recipe.rollout.pairs_per_step:
@@ -81,15 +86,32 @@ def load_inputs(recipe: Recipe) -> Inputs:
 class ReplaySource:
     """Batches that an earlier run saved: training without engines."""
 
-    recipe: Recipe
     folder: Path
     pairs: Mapping[str, PreferencePair]
-    prompts: PromptSet
+    encode: Encode
 
     async def collect(self, step: int, weights: WeightsHandle) -> RolloutBatch:
-        path = rollout_path(self.folder, step)
-        rollouts = read_rollouts(path, self.pairs, self.prompts.encode)
+        rollouts = read_rollouts(rollout_path(self.folder, step), self.pairs, self.encode)
         return RolloutBatch(step, rollouts, rollout_metrics(rollouts))
+
+
+async def train_stage(recipe: Recipe, console: Console) -> None:
+    """RL as a stage of a pipeline, unless its model is there already."""
+    run = rl_recipe(recipe)
+    inputs = {"model": starting_model_hash(recipe)}
+    if recipe.select is not None:
+        inputs["select/pairs"] = stage_record(recipe, "select").output("pairs")
+    else:
+        inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
+    record = stage_record(recipe, "train")
+    settings = run.model_dump(mode="json", exclude={"name", "run_dir", "run_url", *STAGE_SECTIONS})
+    # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
+    del settings["model"]["path"], settings["data"]["train"]
+    if record.begin(settings, inputs):
+        console.print(f"train is complete: {record.folder}", highlight=False)
+        return
+    await train(run, console)
+    record.finish(["model"])
 
 
 async def train(recipe: Recipe, console: Console) -> None:
@@ -99,61 +121,94 @@ async def train(recipe: Recipe, console: Console) -> None:
 
 
 async def run_training(
-    recipe: Recipe,
-    console: Console,
-    change_source: Callable[[LiveSource], RolloutSource] | None = None,
+    recipe: Recipe, console: Console, change_source: ChangeSource | None = None
 ) -> None:
-    """Run or resume the recipe to its end: evaluations, rollouts, metrics, the model's folder.
-
-    ``change_source`` puts another source of rollouts in front of the engines, as studies do.
-    """
+    """Run or resume the recipe to its end: evaluations, rollouts, metrics, the model's folder."""
     folder = RunFolder.of(recipe)
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
-    replay = recipe.train.from_rollouts
-    roles: tuple[Role, ...] = ROLES if replay is None else ("learner",)
     started = time.monotonic()
-    logger.info(
-        "starting %s in %s", "the learner" if replay else "engines and learner", folder.root
-    )
-    async with running_system(recipe, inputs.processor, roles) as system:
-        learner = system.learner
-        assert learner is not None
+    learner = training_learner(recipe)
+    saved = recipe.train.from_rollouts
+    if saved is not None:
+        logger.info("starting the learner in %s", folder.root)
+        replay = ReplaySource(saved, PairsById(inputs.train.pairs), inputs.encode)
+        async with learner_system(recipe.placement, learner) as alone:
+            logger.info("ready after %.0f s", time.monotonic() - started)
+            await run_loop(recipe, folder, console, alone, lambda trackers: (replay, None))
+        return
+    logger.info("starting engines and learner in %s", folder.root)
+    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    async with training_system(recipe.placement, rollout, judge, learner) as system:
         logger.info("ready after %.0f s", time.monotonic() - started)
-        start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
-        folder.forget_after(start_step)
-        if start_step:
-            logger.info("resuming after step %d", start_step)
-        with Trackers(recipe, folder.root, console, start_step) as trackers:
-            recorder = RunRecorder(folder, recipe, trackers.opened)
-            evaluator: Evaluator | None = None
-            if replay is not None:
-                pairs = PairsById(inputs.train.pairs)
-                source: RolloutSource = ReplaySource(recipe, replay, pairs, inputs.train)
-            else:
-                assert system.generator is not None and system.judge is not None
-                requests = partial(training_requests, recipe, inputs.train)
-                live = LiveSource(recipe, system.generator, system.judge, requests)
-                source = live if change_source is None else change_source(live)
-                if inputs.heldout is not None:
-                    parts = Asker(
-                        recipe,
-                        recipe.evaluate,
-                        inputs.encode,
-                        system.generator,
-                        system.judge,
-                        inputs.processor.token_texts,
-                    )
-                    evaluator = HeldoutEvaluator(
-                        recipe, folder, inputs.heldout, parts, live, learner, trackers.opened
-                    )
-            with stop_on_signal() as stop:
-                await loop.run(recipe, source, learner, recorder, start_step, evaluator, stop)
-        await learner.export(folder.model)
-        write_model_settings(folder.model, recipe)
+        build = partial(live_source, recipe, folder, inputs, system, change_source)
+        await run_loop(recipe, folder, console, system.learner, build)
+
+
+def live_source(
+    recipe: Recipe,
+    folder: RunFolder,
+    inputs: Inputs,
+    system: TrainingSystem,
+    change_source: ChangeSource | None,
+    trackers: Sequence[Tracker],
+) -> tuple[RolloutSource, Evaluator | None]:
+    """Rollouts from running engines, and the held-out evaluation by the same engines."""
+    live = LiveSource(
+        recipe.rollout,
+        Scoring(recipe.prompt, recipe.reward),
+        recipe.model.max_new_tokens,
+        system.generator,
+        system.judge,
+        partial(training_requests, recipe.rollout, recipe.seed, inputs.train),
+    )
+    source = live if change_source is None else change_source(live)
+    if inputs.heldout is None:
+        return source, None
+    sampler = EvaluationSampler(
+        recipe.evaluate,
+        recipe.seed,
+        recipe.model,
+        scoring_of_answers(recipe.prompt, recipe.reward),
+        inputs.encode,
+        system.generator,
+        system.judge,
+        inputs.processor.token_texts,
+    )
+    plan = HeldoutPlan(recipe.name, recipe.evaluate, recipe.train.num_steps, inputs.heldout)
+    return source, HeldoutEvaluator(plan, folder, sampler, live, system.learner, trackers)
+
+
+async def run_loop(
+    recipe: Recipe, folder: RunFolder, console: Console, learner: Learner, build: BuildSource
+) -> None:
+    """Resume the learner, run the loop to its last step, export the model."""
+    start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
+    folder.forget_after(start_step)
+    if start_step:
+        logger.info("resuming after step %d", start_step)
+    tracked = TrackedRun(recipe.name, recipe.train.num_steps, recipe.model_dump(mode="json"))
+    with Trackers(tracked, recipe.tracking, folder.root, console, start_step) as trackers:
+        recorder = RunRecorder(
+            folder,
+            recipe.train.keep_checkpoints,
+            recipe.tracking,
+            recipe.alerts,
+            trackers.opened,
+        )
+        source, evaluator = build(trackers.opened)
+        settings = loop.LoopSettings(
+            recipe.train, recipe.algorithm, recipe.learner.train_batch_size
+        )
+        with stop_on_signal() as stop:
+            await loop.run(settings, source, learner, recorder, start_step, evaluator, stop)
+    await learner.export(folder.model)
+    write_model_settings(folder.model, recipe.model, recipe.prompt)
 
 
 def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
+    """The table of before and after, and where everything is."""
     before = read_run_evaluation(folder, 0)
     after = read_run_evaluation(folder, recipe.train.num_steps)
     if before is not None and after is not None:

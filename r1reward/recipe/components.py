@@ -23,6 +23,7 @@ from r1reward.recipe.learner_sections import (
     SequenceMask,
     TokenIs,
 )
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.recipe.sections import ModelSection
 
 
@@ -92,3 +93,46 @@ def judge_settings(
     path = model.path if judge.path == "policy" else judge.path
     judged_by = type(model).model_validate(model.model_dump() | {"path": path})
     return JudgeSettings(judge, EngineSettings(judged_by, judge.engine, placement), placement)
+
+
+def training_learner(recipe: Recipe) -> LearnerSettings:
+    """The learner of a reinforcement-learning run."""
+    updates_per_step = recipe.rollout.rollouts_per_step // recipe.learner.train_batch_size
+    return LearnerSettings(
+        model=recipe.model,
+        learner=recipe.learner,
+        algorithm=recipe.algorithm,
+        rollout_correction=rollout_correction(recipe.algorithm, recipe.train.max_policy_lag),
+        num_updates=recipe.train.num_steps * updates_per_step,
+        seed=recipe.seed,
+        placement=recipe.placement,
+        scratch=recipe.run_dir,
+        shares_folder=recipe.run_url is None,
+    )
+
+
+def rollout_correction(
+    algorithm: AlgorithmSection, max_policy_lag: int
+) -> NoCorrection | TokenIs | SequenceMask:
+    """What ``auto`` means here: token_is for rollouts of older weights, nothing at lag 0."""
+    chosen = algorithm.rollout_correction
+    if chosen.type != "auto":
+        return chosen
+    if max_policy_lag > 0 and algorithm.old_logprobs == "learner":
+        return TokenIs(type="token_is")
+    return NoCorrection(type="none")
+
+
+def sft_learner(recipe: SftRecipe) -> LearnerSettings:
+    """The learner of a fine-tuning. There is no reference model: nothing to stay close to."""
+    return LearnerSettings(
+        model=recipe.model,
+        learner=recipe.learner,
+        algorithm=AlgorithmSection(),
+        rollout_correction=NoCorrection(type="none"),
+        num_updates=recipe.num_steps,
+        seed=recipe.seed,
+        placement=recipe.placement,
+        scratch=recipe.run_dir,
+        shares_folder=recipe.run_url is None,
+    )

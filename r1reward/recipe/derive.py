@@ -5,19 +5,25 @@ run_dir/sft       a training run with a model/   learned from the agreeing trace
 run_dir/select    pairs/                         the pairs that RL trains on
 run_dir/train     a training run with a model/   RL from the SFT's model
 run_dir/eval      BENCH/base, BENCH/sft, BENCH/rl
+
+Every recipe that is made here is validated as one that was read from a file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from r1reward.recipe.engine_sections import VllmJudge
-from r1reward.recipe.recipe import EvalRecipe, Recipe
-from r1reward.recipe.sections import BenchSection, FileSource, TrainSection
+from r1reward.recipe.engine_sections import JudgeSection, VllmJudge
+from r1reward.recipe.files import merge
+from r1reward.recipe.pipeline_sections import FinalSection, SftSection
+from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
+from r1reward.recipe.sections import BenchSection
 
 StageName = Literal["annotate", "sft", "select", "train", "eval"]
 ModelName = Literal["base", "sft", "rl"]
+STAGE_SECTIONS = ("annotate", "sft", "select", "final")
 
 
 def is_pipeline(recipe: Recipe) -> bool:
@@ -26,7 +32,7 @@ def is_pipeline(recipe: Recipe) -> bool:
 
 
 def planned_stages(recipe: Recipe) -> list[StageName]:
-    """In the order they run."""
+    """The stages that the recipe has sections for, in the order they run."""
     optional: list[tuple[StageName, object]] = [
         ("annotate", recipe.annotate),
         ("sft", recipe.sft),
@@ -37,25 +43,28 @@ def planned_stages(recipe: Recipe) -> list[StageName]:
 
 
 def stage_folder(recipe: Recipe, stage: StageName) -> Path:
+    """The folder that a stage writes; RL alone writes into the run folder itself."""
     if stage == "train" and not is_pipeline(recipe):
         return recipe.run_dir
     return recipe.run_dir / stage
 
 
-def place_of(recipe: Recipe, stage: StageName) -> dict[str, object]:
+def stage_location(recipe: Recipe, stage: StageName) -> dict[str, object]:
     """The stage's folder and its copy in object storage, as settings of the stage's own recipe."""
+    folder = stage_folder(recipe, stage)
     url = recipe.run_url
-    below = (
-        url if url is None or stage_folder(recipe, stage) == recipe.run_dir else f"{url}/{stage}"
-    )
-    return {"run_dir": stage_folder(recipe, stage), "run_url": below}
+    if url is not None and folder != recipe.run_dir:
+        url = f"{url}/{stage}"
+    return {"run_dir": folder, "run_url": url}
 
 
 def attempts_file(recipe: Recipe) -> Path:
+    """The ledger of the teacher's attempts."""
     return stage_folder(recipe, "annotate") / "attempts.jsonl"
 
 
 def selected_pairs(recipe: Recipe) -> Path:
+    """The store of pairs that the selection writes."""
     return stage_folder(recipe, "select") / "pairs"
 
 
@@ -67,90 +76,94 @@ def model_path(recipe: Recipe, model: ModelName) -> str:
 
 
 def models(recipe: Recipe) -> list[ModelName]:
+    """The models that the last stage compares."""
     return ["base", "sft", "rl"] if recipe.sft else ["base", "rl"]
 
 
 def starting_model(recipe: Recipe) -> ModelName:
-    """What RL starts from."""
+    """The model that RL starts from."""
     return "sft" if recipe.sft else "base"
 
 
-def plain(recipe: Recipe) -> Recipe:
-    """Without the other stages, and with the judge that the whole pipeline has.
+def pipeline_judge(judge: JudgeSection, base_path: str) -> JudgeSection:
+    """The judge of every stage: one that is the frozen policy is the pipeline's base model (paper)."""
+    if isinstance(judge, VllmJudge) and judge.path == "policy":
+        return VllmJudge.model_validate(judge.model_dump() | {"path": base_path})
+    return judge
 
-    A judge that is the frozen policy is the pipeline's base model in every stage, as in the paper.
+
+def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings, nested as in a file, validated anew."""
+    return Recipe.model_validate(merge(recipe.model_dump(), changes))
+
+
+def with_model(recipe: Recipe, path: str) -> Recipe:
+    """The recipe for another starting model. The judge stays what it was."""
+    judge = pipeline_judge(recipe.judge, recipe.model.path)
+    return with_settings(recipe, {"model": {"path": path}, "judge": judge.model_dump()})
+
+
+def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
+    """The SFT stage: the learner as in RL, but for batch and learning rate.
+
+    A step is one batch, so the learning rate's schedule is ``num_steps`` long.
     """
-    changes: dict[str, object] = dict.fromkeys(("annotate", "sft", "select", "final"))
-    if isinstance(recipe.judge, VllmJudge) and recipe.judge.path == "policy":
-        changes["judge"] = recipe.judge.model_copy(update={"path": recipe.model.path})
-    return recipe.model_copy(update=changes)
-
-
-def sft_recipe(recipe: Recipe, num_steps: int) -> Recipe:
-    """The SFT in the words of a training run: the learner as in RL, but for batch and learning rate.
-
-    A step is one batch, so the learning rate's schedule is as long as the SFT.
-    """
-    sft = recipe.sft
-    assert sft is not None
     learner = {
         "lr": sft.lr,
         "train_batch_size": sft.batch_size,
         "warmup_share": sft.warmup_share,
         "min_lr_ratio": sft.min_lr_ratio,
     }
-    rollout = {"prompts_per_step": sft.batch_size, "samples_per_prompt": 1}
-    # No reference model: there is nothing to stay close to.
-    algorithm = {"kl_beta": 0.0, "log_reference_kl": False}
-    changes = {
-        "name": f"{recipe.name}-sft",
-        **place_of(recipe, "sft"),
-        "learner": recipe.learner.model_copy(update=learner),
-        "rollout": recipe.rollout.model_copy(update=rollout),
-        "algorithm": recipe.algorithm.model_copy(update=algorithm),
-        "train": TrainSection(
-            num_steps=num_steps,
-            checkpoint_every=sft.checkpoint_every,
-            keep_checkpoints=sft.keep_checkpoints,
-        ),
-    }
-    return plain(recipe).model_copy(update=changes)
+    return SftRecipe.model_validate(
+        {
+            "name": f"{recipe.name}-sft",
+            "seed": recipe.seed,
+            **stage_location(recipe, "sft"),
+            "model": recipe.model,
+            "prompt": recipe.prompt,
+            "placement": recipe.placement,
+            "learner": recipe.learner.model_dump() | learner,
+            "sft": sft,
+            "num_steps": num_steps,
+            "tracking": recipe.tracking,
+            "alerts": recipe.alerts,
+        }
+    )
 
 
 def rl_recipe(recipe: Recipe) -> Recipe:
-    """The RL stage as a training run of its own."""
+    """The RL stage as a training run of its own: from the SFT's model, on the selected pairs."""
     if not is_pipeline(recipe):
         return recipe
-    path = model_path(recipe, starting_model(recipe))
-    changes: dict[str, object] = {
-        **place_of(recipe, "train"),
-        "model": recipe.model.model_copy(update={"path": path}),
+    changes: dict[str, Any] = {
+        **stage_location(recipe, "train"),
+        **dict.fromkeys(STAGE_SECTIONS),
     }
     if recipe.select is not None:
-        train = FileSource(type="file", path=selected_pairs(recipe))
-        changes["data"] = recipe.data.model_copy(update={"train": train})
-    return plain(recipe).model_copy(update=changes)
+        changes["data"] = {"train": {"type": "file", "path": selected_pairs(recipe)}}
+    started = with_model(recipe, model_path(recipe, starting_model(recipe)))
+    settings = started.model_dump()
+    if recipe.select is not None:
+        del settings["data"]["train"]  # of another kind, of which nothing stays
+    return Recipe.model_validate(merge(settings, changes))
 
 
-def final_recipe(recipe: Recipe, model: ModelName, bench: BenchSection) -> EvalRecipe:
+def final_recipe(
+    recipe: Recipe, final: FinalSection, model: ModelName, bench: BenchSection
+) -> EvalRecipe:
     """The evaluation of one model on one benchmark."""
-    assert recipe.final is not None
-    base = plain(recipe)
-    folder = stage_folder(recipe, "eval") / bench.name / model
-    settings = {name: getattr(recipe.final, name) for name in type(recipe.final).model_fields}
-    del settings["benches"]
     return EvalRecipe.model_validate(
         {
             "name": f"{recipe.name}-{bench.name}-{model}",
             "seed": recipe.seed,
-            "run_dir": folder,
-            "model": base.model.model_copy(update={"path": model_path(recipe, model)}),
-            "prompt": base.prompt,
-            "rollout": base.rollout,
-            "judge": base.judge,
-            "reward": base.reward,
-            "placement": base.placement,
+            "run_dir": stage_folder(recipe, "eval") / bench.name / model,
+            "model": recipe.model.model_dump() | {"path": model_path(recipe, model)},
+            "prompt": recipe.prompt,
+            "rollout": recipe.rollout,
+            "judge": pipeline_judge(recipe.judge, recipe.model.path),
+            "reward": recipe.reward,
+            "placement": recipe.placement,
             "bench": bench,
-            "evaluate": settings,
+            "evaluate": final.model_dump(exclude={"benches"}),
         }
     )

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from r1reward.recipe.recipe import EngineRecipe
+from r1reward.recipe.moved import with_new_names
+from r1reward.recipe.recipe import RunRecipe
 
 # Where a run lies, what it is given to run on and what it shows: nothing of it changes what comes out. A
 # setting or a section each.
@@ -24,7 +25,7 @@ HANDED_ON = ("sft/model", "train/model", "select/pairs")
 MOST_CHANGES_SAID = 3
 
 
-def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
+def recipe_changes(text: str, recipe: RunRecipe) -> list[str]:
     """How a recipe differs from the one that a run folder keeps, as half sentences; empty if it does not.
 
     A setting that the kept one does not know yet counts as its default; those in ``MAY_CHANGE`` do not
@@ -32,6 +33,8 @@ def recipe_changes(text: str, recipe: EngineRecipe) -> list[str]:
     """
     try:
         kept = yaml.safe_load(text)
+        if isinstance(kept, dict):
+            kept, _ = with_new_names(kept)
         kept = type(recipe).model_validate(kept).model_dump(mode="json")
     except (yaml.YAMLError, ValidationError):
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]

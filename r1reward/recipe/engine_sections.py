@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -72,6 +73,10 @@ class RolloutSection(Section):
     engine: EngineSection = EngineSection()
 
     @property
+    def rollouts_per_step(self) -> int:
+        return self.prompts_per_step * self.samples_per_prompt
+
+    @property
     def pairs_per_step(self) -> int:
         return self.prompts_per_step // 2 if self.both_orders else self.prompts_per_step
 
@@ -107,7 +112,7 @@ class VllmJudge(Section):
     """The judge's model: a Hugging Face folder or name, 'shapes', or 'policy' for the model
     that the recipe starts from, frozen."""
 
-    template: Literal["standard", "short"] = "standard"
+    template: JudgeTemplateName = "standard"
     """Wording of the judge's prompt; short is for models of a few million parameters."""
 
     num_lines: PositiveInt = 3
@@ -166,7 +171,7 @@ class OpenAIJudge(EndpointSection):
     type: Literal["openai"]
     """A model behind any OpenAI-compatible endpoint."""
 
-    template: Literal["standard", "short"] = "standard"
+    template: JudgeTemplateName = "standard"
     """Wording of the judge's prompt; short is for models of a few million parameters."""
 
     num_lines: PositiveInt = 3

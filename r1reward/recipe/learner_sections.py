@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import FilterRule
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -66,7 +67,7 @@ class AlgorithmSection(Section):
     """Advantages further than this many standard deviations from the mean are filtered (the
     3-sigma filter); None: no filter."""
 
-    filter_rule: Literal["sigma", "authors", "keep_both_signs"] = "sigma"
+    filter_rule: FilterRule = "sigma"
     """What the filter does: sigma sets them to 0; authors has the released code's fault, for
     comparison only; keep_both_signs clips a sign that would vanish from the batch at
     filter_sigma instead."""

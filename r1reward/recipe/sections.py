@@ -12,6 +12,17 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from r1reward.recipe.choices import (
+    BenchmarkName,
+    FormatMode,
+    MissingMedia,
+    ShapesSplit,
+    TemplateName,
+)
+from r1reward.recipe.choices import (
+    OrderMode as OrderMode,
+)
+
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -38,11 +49,11 @@ class ModelSection(Section):
     dtype: Dtype = "bfloat16"
     """Number format of the weights in engines and learner."""
 
-    min_pixels: PositiveInt = 4 * 28 * 28
-    """Images with fewer pixels are enlarged to this many."""
+    min_image_tokens: PositiveInt = 4
+    """Images of fewer tokens (as the language model sees them) are enlarged to this many."""
 
-    max_pixels: PositiveInt = 640 * 28 * 28
-    """Images with more pixels are shrunk to this many; one image token stands for 28 x 28 pixels."""
+    max_image_tokens: PositiveInt = 640
+    """Images of more tokens (as the language model sees them) are shrunk to this many."""
 
     max_prompt_tokens: PositiveInt = 20480
     """Longest prompt in tokens, image tokens included; training leaves out pairs with longer
@@ -58,13 +69,18 @@ class ModelSection(Section):
     """Attention implementation of transformers in the learner; packing needs sdpa."""
 
     @model_validator(mode="after")
-    def pixel_bounds(self) -> ModelSection:
-        if self.min_pixels > self.max_pixels:
+    def image_token_bounds(self) -> ModelSection:
+        if self.min_image_tokens > self.max_image_tokens:
             raise ValueError(
-                f"model.min_pixels ({self.min_pixels}) is above model.max_pixels "
-                f"({self.max_pixels}): lower the first or raise the second"
+                f"model.min_image_tokens ({self.min_image_tokens}) is above model.max_image_tokens "
+                f"({self.max_image_tokens}): lower the first or raise the second"
             )
         return self
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Tokens of prompt and response together, at most."""
+        return self.max_prompt_tokens + self.max_new_tokens
 
 
 class ShapesSource(Section):
@@ -73,7 +89,7 @@ class ShapesSource(Section):
     type: Literal["shapes"]
     """Pairs drawn from the built-in miniature."""
 
-    split: Literal["train", "heldout", "hard_train", "hard_heldout"]
+    split: ShapesSplit
     """Which of its four sets the pairs are drawn from; the hard ones have crowded scenes,
     near colours, counting, two images or no image."""
 
@@ -116,7 +132,7 @@ class DataSection(Section):
 class PromptSection(Section):
     """How the policy is asked, and in which form it answers."""
 
-    template: Literal["standard", "authors", "short"] = "standard"
+    template: TemplateName = "standard"
     """Wording of the prompt: standard; authors: the structure that the paper's authors
     published; short: for models of a few million parameters."""
 
@@ -126,7 +142,7 @@ class PromptSection(Section):
     answer_tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w-]*$")
     """Name of the tags around the answer, without brackets."""
 
-    format_mode: Literal["strict", "tolerant"] = "strict"
+    format_mode: FormatMode = "strict"
     """How a trace is read: strict allows nothing between analysis and answer and only one
     answer; tolerant allows whitespace there and several answers that agree."""
 
@@ -183,9 +199,6 @@ class TrainSection(Section):
 
     from_rollouts: Path | None = None
     """Folder of saved rollouts (Parquet) to train on without engines; None: sample with engines."""
-
-
-OrderMode = Literal["both", "single", "stored", "authors", "random"]
 
 
 class EvaluateSection(Section):
@@ -257,14 +270,7 @@ class TrainingEvaluation(EvaluateSection):
 class BenchSection(Section):
     """Rows to evaluate on, and how they are scored."""
 
-    name: Literal[
-        "vl-rewardbench",
-        "mm-rlhf-rewardbench",
-        "multimodal-rewardbench",
-        "pairs",
-        "shapes",
-        "shapes-hard",
-    ]
+    name: BenchmarkName
     """Which benchmark; pairs is any file or store of pairs."""
 
     path: Path | None = None
@@ -273,7 +279,7 @@ class BenchSection(Section):
     images: Path | None = None
     """Folder that media paths are relative to; None: the folder of the file."""
 
-    missing: Literal["refuse", "drop"] = "refuse"
+    missing: MissingMedia = "refuse"
     """What happens to rows whose image or video is not there: refuse to start, or drop and count them."""
 
     num_rows: PositiveInt | None = None

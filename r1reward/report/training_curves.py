@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from r1reward.metrics import Name, alert_name
 from r1reward.report.charts import Chart, Spec, level, line
 from r1reward.runs.alerts import ALERTS
 
@@ -39,8 +40,8 @@ PANELS = (
         "supervised",
         "Loss on the teacher's traces",
         "Nats a token; at step 0 before any training.",
-        {"supervised/loss": "learned", "supervised/heldout_loss": "held out"},
-        seldom=("supervised/heldout_loss",),
+        {Name.SUPERVISED_LOSS: "learned", Name.SUPERVISED_HELDOUT_LOSS: "held out"},
+        seldom=(Name.SUPERVISED_HELDOUT_LOSS,),
         is_large=True,
     ),
     Panel(
@@ -48,18 +49,18 @@ PANELS = (
         "Tokens given more than one half",
         "Share of the traces' tokens that the model finds likelier than all others together.",
         {
-            "supervised/above_half_share": "learned",
-            "supervised/heldout_above_half_share": "held out",
+            Name.SUPERVISED_ABOVE_HALF_SHARE: "learned",
+            Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE: "held out",
         },
         form=".1%",
         middle=1.0,
-        seldom=("supervised/heldout_above_half_share",),
+        seldom=(Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE,),
     ),
     Panel(
         "accuracy",
         "Right and consistent",
         "Share of answers that people agree with, and of judged ones that follow their analysis.",
-        {"reward/result": "right", "judge/match_share": "consistent"},
+        {Name.REWARD_RESULT: "right", Name.JUDGE_MATCH_SHARE: "consistent"},
         ("judge_abstaining", "consistent_but_not_better"),
         ".0%",
     ),
@@ -68,24 +69,24 @@ PANELS = (
         "Reward and its parts",
         "Means over the step's rollouts.",
         {
-            "reward/total": "total",
-            "reward/result": "result",
-            "reward/consistency": "consistency",
-            "reward/format": "format",
+            Name.REWARD_TOTAL: "total",
+            Name.REWARD_RESULT: "result",
+            Name.REWARD_CONSISTENCY: "consistency",
+            Name.REWARD_FORMAT: "format",
         },
     ),
     Panel(
         "length",
         "Response length",
         "Tokens a rollout.",
-        {"rollout/length_mean": "mean", "rollout/length_max": "longest"},
+        {Name.ROLLOUT_LENGTH_MEAN: "mean", Name.ROLLOUT_LENGTH_MAX: "longest"},
         ("length_at_cap",),
     ),
     Panel(
         "unreadable",
         "Unreadable and truncated",
         "Share of rollouts without a readable answer, or cut at the limit.",
-        {"rollout/unparsed_share": "unreadable", "rollout/truncated_share": "truncated"},
+        {Name.ROLLOUT_UNPARSED_SHARE: "unreadable", Name.ROLLOUT_TRUNCATED_SHARE: "truncated"},
         ("unparsed", "length_at_cap"),
         ".1%",
     ),
@@ -93,7 +94,7 @@ PANELS = (
         "slot",
         "Slot-1 share",
         "Labels are balanced: a habit shows as a distance from one half.",
-        {"rollout/slot_1_share": "answers naming slot 1"},
+        {Name.ROLLOUT_SLOT_1_SHARE: "answers naming slot 1"},
         ("slot_drift",),
         ".0%",
         middle=0.5,
@@ -103,8 +104,8 @@ PANELS = (
         "Filtered advantages",
         "Share of tokens outside 3 sigma, and of wrong answers that lost all of theirs.",
         {
-            "advantage/filtered_token_share": "tokens",
-            "advantage/filtered_wrong_share": "wrong answers",
+            Name.ADVANTAGE_FILTERED_TOKEN_SHARE: "tokens",
+            Name.ADVANTAGE_FILTERED_WRONG_SHARE: "wrong answers",
         },
         ("negatives_vanished",),
         ".0%",
@@ -113,14 +114,14 @@ PANELS = (
         "kl",
         "KL divergence",
         "Nats a token, from the policy that sampled and, where one is kept, from the reference.",
-        {"policy/behaviour_kl": "sampling policy", "policy/reference_kl": "reference"},
+        {Name.POLICY_BEHAVIOUR_KL: "sampling policy", Name.POLICY_REFERENCE_KL: "reference"},
         ("kl_above_bound",),
     ),
     Panel(
         "gap",
         "Engine-learner gap",
         "Difference of the two log-probs of a sampled token, in nats; rounding only, at lag 0.",
-        {"policy/logprob_gap_mean": "mean", "policy/logprob_gap_max": "largest"},
+        {Name.POLICY_LOGPROB_GAP_MEAN: "mean", Name.POLICY_LOGPROB_GAP_MAX: "largest"},
         ("logprob_gap",),
         ".0e",
         is_log=True,
@@ -129,32 +130,32 @@ PANELS = (
         "clip",
         "Clipped tokens",
         "Share of tokens at the bounds of Pre-Clip and of PPO's clip.",
-        {"policy/clip_share": "clip", "policy/pre_clip_share": "Pre-Clip"},
+        {Name.POLICY_CLIP_SHARE: "clip", Name.POLICY_PRE_CLIP_SHARE: "Pre-Clip"},
         form=".1%",
     ),
     Panel(
         "entropy",
         "Entropy",
         "Nats a token.",
-        {"policy/entropy": "policy"},
+        {Name.POLICY_ENTROPY: "policy"},
         ("entropy_collapse",),
     ),
     Panel(
         "grad",
         "Gradient norm",
         "Before clipping.",
-        {"learner/grad_norm": "gradient norm"},
+        {Name.LEARNER_GRAD_NORM: "gradient norm"},
         ("loss_spike",),
     ),
-    Panel("lr", "Learning rate", "At the step's last update.", {"learner/lr": "learning rate"}),
+    Panel("lr", "Learning rate", "At the step's last update.", {Name.LEARNER_LR: "learning rate"}),
     Panel(
         "seconds",
         "Seconds a step",
         "What the training loop spent its time on; rollouts of later steps may run beside it.",
         {
-            "time/wait_for_rollouts_s": "waiting for rollouts",
-            "time/train_s": "training",
-            "time/publish_s": "publishing weights",
+            Name.TIME_WAIT_FOR_ROLLOUTS_S: "waiting for rollouts",
+            Name.TIME_TRAIN_S: "training",
+            Name.TIME_PUBLISH_S: "publishing weights",
         },
         stacked=True,
     ),
@@ -236,7 +237,7 @@ def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
     """Runs of neighbouring steps with the alert on, by alert."""
     spans = []
     for alert in ALERTS:
-        flags = [step.get(f"alert/{alert.name}", 0) > 0 for step in metrics]
+        flags = [step.get(alert_name(alert.name), 0) > 0 for step in metrics]
         steps = [int(step["step"]) for step in metrics]
         began: int | None = None
         for number, is_on in enumerate([*flags, False]):
@@ -269,7 +270,7 @@ def loss_words(metrics: Sequence[StepMetrics]) -> str:
     losses = [
         (int(step["step"]), value)
         for step in metrics
-        if (value := finite(step.get("supervised/heldout_loss"))) is not None
+        if (value := finite(step.get(Name.SUPERVISED_HELDOUT_LOSS))) is not None
     ]
     if not losses:
         return ""

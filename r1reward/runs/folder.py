@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from r1reward.runs.alerts import AlertWatch
-from r1reward.runs.checkpoint import save_checkpoint
-from r1reward.recipe.recipe import EngineRecipe, Recipe
 from r1reward.errors import RecipeError
-from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
-from r1reward.interfaces import Learner, RolloutBatch
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
+from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs.atomic import write_whole
 from r1reward.runs.storage import RemoteFolder
-from r1reward.runs.trackers import Tracker
-from r1reward.types import StepReport
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class RunFolder:
     remote: RemoteFolder | None = None
 
     @classmethod
-    def of(cls, recipe: EngineRecipe) -> Self:
+    def of(cls, recipe: RunRecipe) -> Self:
         url = recipe.run_url
         return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
 
@@ -76,7 +70,7 @@ class RunFolder:
         results = (self.metrics, self.checkpoints, self.rollouts, self.evaluations)
         return any(path.exists() for path in results)
 
-    def prepare(self, recipe: Recipe) -> None:
+    def prepare(self, recipe: RunRecipe) -> None:
         """Create the folder, or make sure that it is this recipe's, wherever it lies now.
 
         Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.
@@ -113,13 +107,9 @@ class RunFolder:
         return [json.loads(line) for line in self.metrics.read_text().splitlines()]
 
 
-
-
 def is_step_up_to(line: str, num_steps_done: int) -> bool:
     """False also for a line that a kill cut short."""
     try:
         return int(json.loads(line)["step"]) <= num_steps_done
     except (ValueError, KeyError, TypeError):
         return False
-
-

@@ -20,10 +20,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from r1reward.errors import InputError, ServiceError
-from r1reward.runs.mirrored_files import COMPLETES, RECORD, REWRITTEN, Stamp, content, is_learner_state, is_marker, orphans, stamp_of, stamps
-from r1reward.runs.storage import RemoteFolder, claim_working_folders, local_copy
-from r1reward.runs.atomic import write_whole
 from r1reward.recipe.location import working_folders
+from r1reward.runs.atomic import write_whole
+from r1reward.runs.mirrored_files import (
+    COMPLETES,
+    RECORD,
+    REWRITTEN,
+    Stamp,
+    content,
+    is_learner_state,
+    is_marker,
+    orphans,
+    stamp_of,
+    stamps,
+)
+from r1reward.runs.storage import RemoteFolder, claim_working_folders, local_copy
 
 logger = logging.getLogger(__name__)
 

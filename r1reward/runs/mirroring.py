@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from r1reward.recipe.recipe import EngineRecipe
 from r1reward.errors import InputError, ServiceError
-from r1reward.runs.storage import RemoteFolder
+from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs.mirror import CopyTakenError, RunCopy
+from r1reward.runs.storage import RemoteFolder
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ BUSY_SHARE = 0.1
 
 
 @contextmanager
-def kept_copied(recipe: EngineRecipe | None, every_s: float = COPY_EVERY_S) -> Iterator[None]:
+def kept_copied(recipe: RunRecipe | None, every_s: float = COPY_EVERY_S) -> Iterator[None]:
     """While a verb works in its run folder, keep others out, and the copy that the recipe asks for.
 
     Raises ``InputError`` if another process works there, and ``ServiceError`` at the end if something

@@ -22,8 +22,8 @@ import fsspec
 from filelock import FileLock
 
 from r1reward.errors import InputError, ServiceError
-from r1reward.types import Location
 from r1reward.recipe.location import ON_A_DISK, working_folder, working_folders
+from r1reward.types import Location
 
 # They have real folders, which must be there before a file is.
 WITH_FOLDERS = {"file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs", "webdav"}

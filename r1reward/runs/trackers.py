@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from PIL import Image
 from rich.console import Console
@@ -21,21 +22,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from r1reward.recipe.recipe import Recipe
 from r1reward.data.images import decode_image
+from r1reward.metrics import Name
+from r1reward.recipe.sections import TrackingSection
 from r1reward.types import ScoredRollout, StepReport
 
 logger = logging.getLogger(__name__)
 
 SHOWN = (
-    ("supervised/loss", "loss {:.4f}"),
-    ("supervised/heldout_loss", "held-out loss {:.4f}"),
-    ("reward/result", "right {:.2f}"),
-    ("reward/total", "reward {:.2f}"),
-    ("judge/match_share", "consistent {:.2f}"),
-    ("rollout/length_mean", "length {:.0f}"),
-    ("policy/logprob_gap_max", "gap {:.0e}"),
-    ("time/step_s", "{:.1f} s"),
+    (Name.SUPERVISED_LOSS, "loss {:.4f}"),
+    (Name.SUPERVISED_HELDOUT_LOSS, "held-out loss {:.4f}"),
+    (Name.REWARD_RESULT, "right {:.2f}"),
+    (Name.REWARD_TOTAL, "reward {:.2f}"),
+    (Name.JUDGE_MATCH_SHARE, "consistent {:.2f}"),
+    (Name.ROLLOUT_LENGTH_MEAN, "length {:.0f}"),
+    (Name.POLICY_LOGPROB_GAP_MAX, "gap {:.0e}"),
+    (Name.TIME_STEP_S, "{:.1f} s"),
 )
 
 
@@ -180,6 +182,15 @@ def indented(value: object) -> str:
     return "\n".join(f"    {line}" for line in str(value).splitlines()) or "    "
 
 
+@dataclass(frozen=True)
+class TrackedRun:
+    """What trackers call the run, how long it is, and the settings that they keep beside it."""
+
+    name: str
+    num_steps: int
+    settings: Mapping[str, Any]
+
+
 class WandbTracker:
     """Online with a key in the environment, offline without; WANDB_MODE overrides that.
 
@@ -187,7 +198,7 @@ class WandbTracker:
     a metric named ``step``: W&B's own counter refuses the steps that a resumed run does again.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, run: TrackedRun, project: str, folder: Path) -> None:
         import wandb
 
         self.wandb = wandb
@@ -200,12 +211,12 @@ class WandbTracker:
             mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
         is_offline = (mode or os.environ["WANDB_MODE"]) == "offline"
         self.run = wandb.init(
-            project=recipe.tracking.wandb_project,
-            name=recipe.name,
+            project=project,
+            name=run.name,
             id=wandb_run_id(folder),
             resume=None if is_offline else "allow",
             dir=str(folder),
-            config=recipe.model_dump(mode="json"),
+            config=dict(run.settings),
             mode=mode,
         )
         self.run.define_metric("step")
@@ -243,13 +254,20 @@ def wandb_run_id(folder: Path) -> str:
 class Trackers:
     """Opens what the recipe asks for and closes it, whatever happens."""
 
-    def __init__(self, recipe: Recipe, root: Path, console: Console, start_step: int) -> None:
+    def __init__(
+        self,
+        run: TrackedRun,
+        tracking: TrackingSection,
+        root: Path,
+        console: Console,
+        start_step: int,
+    ) -> None:
         self.opened: list[Tracker] = []
-        if recipe.tracking.tensorboard:
+        if tracking.tensorboard:
             self.opened.append(TensorBoardTracker(root / "tensorboard"))
-        if recipe.tracking.wandb_project:
-            self.opened.append(WandbTracker(recipe, root))
-        self.opened.append(TerminalTracker(console, recipe.train.num_steps, start_step))
+        if tracking.wandb_project:
+            self.opened.append(WandbTracker(run, tracking.wandb_project, root))
+        self.opened.append(TerminalTracker(console, run.num_steps, start_step))
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from r1reward.recipe.choices import HardSplit, SceneSplit
 from r1reward.shapes.hard_cases import counting, crowded, near_colours, text_only, two_images
 from r1reward.shapes.hard_claims import Case
 from r1reward.shapes.plan import (
@@ -28,14 +29,13 @@ from r1reward.shapes.plan import (
     sample_error_counts,
     with_filler,
 )
-from r1reward.shapes.scene import Split, encode_png, seeded
+from r1reward.shapes.scene import encode_png, seeded
 from r1reward.types import PreferencePair, Slot
 
-HardSplit = Literal["hard_train", "hard_heldout"]
 Kind = Literal["crowded", "near_colours", "counting", "two_images", "text_only"]
 
-SCENE_SPLITS: dict[HardSplit, Split] = {"hard_train": "train", "hard_heldout": "heldout"}
-CASES: dict[Kind, Callable[[Split, random.Random], Case]] = {
+SCENE_SPLITS: dict[HardSplit, SceneSplit] = {"hard_train": "train", "hard_heldout": "heldout"}
+CASES: dict[Kind, Callable[[SceneSplit, random.Random], Case]] = {
     "crowded": crowded,
     "near_colours": near_colours,
     "counting": counting,

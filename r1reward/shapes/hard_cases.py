@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from r1reward.recipe.choices import SceneSplit
 from r1reward.shapes.hard_claims import (
     ABOUT_LISTS,
     ABOUT_PICTURES,
@@ -27,7 +28,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     render,
     sample_scene,
     split_of,
@@ -46,7 +46,7 @@ COMPARE_LISTS = "Which list has more of what, and what is only in one of them?"
 COUNT_BOX = "How many of each are in the box now, and how many objects in all?"
 
 
-def crowded(split: Split, rng: random.Random) -> Case:
+def crowded(split: SceneSplit, rng: random.Random) -> Case:
     """Few colours and shapes, so that looks recur; wrong is any other look made of them."""
     looks = sample_palette(rng)
     scene = grid_scene(looks, rng.randint(5, 9), split, rng)
@@ -58,7 +58,7 @@ def crowded(split: Split, rng: random.Random) -> Case:
     return Case((scene.description,), (image,), rng.choice(DESCRIBE), claims, ", ")
 
 
-def near_colours(split: Split, rng: random.Random) -> Case:
+def near_colours(split: SceneSplit, rng: random.Random) -> Case:
     """Wrong is always another colour of the same family."""
     scene = near_colours_scene(split, rng)
     claims = tuple(
@@ -72,7 +72,7 @@ def near_colours(split: Split, rng: random.Random) -> Case:
     return Case((scene.description,), (image,), rng.choice(DESCRIBE), claims, ", ")
 
 
-def counting(split: Split, rng: random.Random) -> Case:
+def counting(split: SceneSplit, rng: random.Random) -> Case:
     """Wrong is one too many or one too few."""
     num_claims = rng.randint(3, 4)
     while True:
@@ -91,7 +91,7 @@ def count_claim(sort: Sort, right: int, wrong: Iterable[int]) -> Claim:
     return Claim(said, tuple(others))
 
 
-def two_images(split: Split, rng: random.Random) -> Case:
+def two_images(split: SceneSplit, rng: random.Random) -> Case:
     scenes, claims = compared_scenes(split, ABOUT_PICTURES, rng)
     images = tuple(render(scene, rng) for scene in scenes)
     facts = tuple(scene.description for scene in scenes)
@@ -99,7 +99,7 @@ def two_images(split: Split, rng: random.Random) -> Case:
 
 
 def compared_scenes(
-    split: Split, statements: Statements, rng: random.Random
+    split: SceneSplit, statements: Statements, rng: random.Random
 ) -> tuple[tuple[Scene, Scene], tuple[Claim, ...]]:
     while True:
         first, second = sample_scene(split, rng), sample_scene(split, rng)
@@ -108,19 +108,19 @@ def compared_scenes(
             return (first, second), claims
 
 
-def text_only(split: Split, rng: random.Random) -> Case:
+def text_only(split: SceneSplit, rng: random.Random) -> Case:
     """Nothing to look at: two lists to compare, or a sum to work out."""
     return reading(split, rng) if rng.random() < 0.5 else arithmetic(split, rng)
 
 
-def reading(split: Split, rng: random.Random) -> Case:
+def reading(split: SceneSplit, rng: random.Random) -> Case:
     scenes, claims = compared_scenes(split, ABOUT_LISTS, rng)
     facts = tuple(scene.description for scene in scenes)
     question = f"List A: {facts[0]}. List B: {facts[1]}. {COMPARE_LISTS}"
     return Case(facts, (), question, claims, ". ")
 
 
-def arithmetic(split: Split, rng: random.Random) -> Case:
+def arithmetic(split: SceneSplit, rng: random.Random) -> Case:
     """Wrong is one too many, one too few, or the number from before the change."""
     while True:
         sorts = [Sort(rng.choice(list(COLOURS)), shape) for shape in rng.sample(SHAPES, 3)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, Layout, Look, Places, Scene, Split
+from r1reward.recipe.choices import SceneSplit
+from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, Layout, Look, Places, Scene
 
 # Reading order, as for the quadrants; objects are small enough never to touch.
 GRID: Places = {
@@ -60,7 +61,7 @@ def sample_palette(rng: random.Random) -> tuple[Look, ...]:
 
 
 def grid_scene(
-    looks: tuple[Look, ...], num_objects: int, split: Split, rng: random.Random
+    looks: tuple[Look, ...], num_objects: int, split: SceneSplit, rng: random.Random
 ) -> Scene:
     """Objects of the given looks in cells of the grid."""
     while True:
@@ -69,7 +70,7 @@ def grid_scene(
             return scene
 
 
-def near_colours_scene(split: Split, rng: random.Random) -> Scene:
+def near_colours_scene(split: SceneSplit, rng: random.Random) -> Scene:
     """Four objects in colours of one family, which are not all the same: there is a contrast."""
     while True:
         family = rng.choice(FAMILIES)

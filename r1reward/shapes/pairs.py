@@ -11,7 +11,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from r1reward.shapes.hard import HardSplit, make_cases_and_pairs
+from r1reward.recipe.choices import SceneSplit, ShapesSplit
+from r1reward.shapes.hard import make_cases_and_pairs
 from r1reward.shapes.plan import (
     FILLERS,
     VERBOSITY_PLAN,
@@ -26,7 +27,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     alter,
     encode_png,
     render,
@@ -59,7 +59,7 @@ class Response:
         return with_filler(listing, self.filler, self.filler_first)
 
 
-def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
+def make_pairs(split: ShapesSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
     """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``.
 
     For a multiple of ten in the hard splits.
@@ -70,7 +70,7 @@ def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[Pref
 
 
 def make_scenes_and_pairs(
-    split: Split, num_pairs: int, seed: int
+    split: SceneSplit, num_pairs: int, seed: int
 ) -> list[tuple[Scene, PreferencePair]]:
     """The pairs with what their pictures really show, for measuring what a trace got right."""
     plan = [
@@ -96,7 +96,7 @@ def content_key(pair: PreferencePair) -> tuple[str, ...]:
 
 
 def make_pair(
-    split: Split, row: int, preferred: Slot, verbosity: Verbosity, rng: random.Random
+    split: SceneSplit, row: int, preferred: Slot, verbosity: Verbosity, rng: random.Random
 ) -> tuple[Scene, PreferencePair]:
     scene = sample_scene(split, rng)
     num_wrong = sample_error_counts(len(scene.objects), rng)

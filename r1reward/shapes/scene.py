@@ -12,11 +12,10 @@ import io
 import math
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 from PIL import Image, ImageDraw
 
-Split = Literal["train", "heldout"]
+from r1reward.recipe.choices import SceneSplit
 
 IMAGE_SIZE = 112
 SUPERSAMPLING = 2
@@ -88,11 +87,11 @@ class Scene:
         return ", ".join(f"{place} {look}" for place, look in self.objects)
 
     @property
-    def split(self) -> Split:
+    def split(self) -> SceneSplit:
         return split_of(self.description)
 
 
-def split_of(description: str) -> Split:
+def split_of(description: str) -> SceneSplit:
     digest = hashlib.sha256(description.encode()).digest()
     share = int.from_bytes(digest[:4], "big") / 2**32
     return "heldout" if share < HELDOUT_SHARE else "train"
@@ -104,7 +103,7 @@ def seeded(*parts: str | int) -> random.Random:
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def sample_scene(split: Split, rng: random.Random) -> Scene:
+def sample_scene(split: SceneSplit, rng: random.Random) -> Scene:
     """Draw scenes until one falls into the split."""
     while True:
         (num_objects,) = rng.choices(

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from r1reward.data.prompt import TemplateName, build_prompt
+from r1reward.data.prompt import build_prompt
+from r1reward.recipe.choices import TemplateName
 from r1reward.shapes.pairs import read_claims
 from r1reward.shapes.scene import Scene, seeded
 from r1reward.shapes.trace import TAGS, find, write_trace

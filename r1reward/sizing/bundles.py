@@ -1,11 +1,12 @@
-"""What every actor of a recipe asks Ray for: a bundle of resources each."""
+"""What every actor of a run asks Ray for: a bundle of resources each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from r1reward.recipe.engine_sections import RoleName, VllmJudge
-from r1reward.recipe.recipe import EngineRecipe, Recipe
+from r1reward.recipe.components import JudgeSettings, RolloutSettings
+from r1reward.recipe.engine_sections import PlacementSection, RoleName
+from r1reward.recipe.learner_sections import LearnerSection
 
 # On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
 # placement.threads. Ray would otherwise wait for ever for cores that nobody is going to free.
@@ -13,42 +14,40 @@ CPU_SHARE = 0.05
 
 
 Role = RoleName
-
-
 ROLES: tuple[Role, ...] = ("rollout", "judge", "learner")
-
-
 Bundle = dict[str, float]
 
 
-def plan_bundles(recipe: EngineRecipe, roles: Sequence[Role] = ROLES) -> dict[Role, list[Bundle]]:
-    """What every actor of the wanted roles needs; a role that is not wanted has no bundles.
+def plan_bundles(
+    placement: PlacementSection,
+    rollout: RolloutSettings | None,
+    judge: JudgeSettings | None,
+    learner: LearnerSection | None,
+) -> dict[Role, list[Bundle]]:
+    """What every actor needs; a role that is None is not wanted and has no bundles.
 
     Actors that take turns on a GPU each ask for a share of it.
     """
-    cuda = recipe.placement.device == "cuda"
-    judge = recipe.judge
-    judge_gpus = judge.engine.tensor_parallel_size if isinstance(judge, VllmJudge) else 0
-    needs: dict[Role, tuple[int, int]] = {
-        "rollout": (recipe.rollout.num_actors, recipe.rollout.engine.tensor_parallel_size),
-        "judge": (recipe.placement.num_judge_actors, judge_gpus),
-        "learner": (recipe.learner.num_ranks if isinstance(recipe, Recipe) else 0, 1),
-    }
-
-    num_tenants = sum(role in roles and gpus > 0 for role, (_, gpus) in needs.items())
+    # By role: the number of actors, and the GPUs of each.
+    needs: dict[Role, tuple[int, int]] = dict.fromkeys(ROLES, (0, 0))
+    if rollout is not None:
+        needs["rollout"] = (rollout.num_actors, rollout.engine.engine.tensor_parallel_size)
+    if judge is not None:
+        judge_gpus = judge.engine.engine.tensor_parallel_size if judge.engine is not None else 0
+        needs["judge"] = (placement.num_judge_actors, judge_gpus)
+    if learner is not None:
+        needs["learner"] = (learner.num_ranks, 1)
+    num_tenants = sum(gpus > 0 for _, gpus in needs.values())
 
     def bundle(role: Role, num_gpus: int) -> Bundle:
-        custom = recipe.placement.resources.get(role, {})
-        if not cuda:
+        custom = placement.resources.get(role, {})
+        if placement.device == "cpu":
             return {"CPU": CPU_SHARE, **custom}
-        share = 1 / num_tenants if recipe.placement.takes_turns else 1.0
+        share = 1 / num_tenants if placement.takes_turns else 1.0
         gpus = {"GPU": share * num_gpus} if num_gpus else {}
         return {"CPU": 1.0, **gpus, **custom}
 
-    return {
-        role: [bundle(role, num_gpus)] * count if role in roles else []
-        for role, (count, num_gpus) in needs.items()
-    }
+    return {role: [bundle(role, gpus)] * count for role, (count, gpus) in needs.items()}
 
 
 def shared_bundles(by_role: Mapping[Role, Sequence[Bundle]]) -> list[Bundle]:

@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from r1reward.errors import InputError
-from r1reward.models.dimensions import read_model_shape
-from r1reward.models.sizes import ModelShape, longest_sequence
+from r1reward.models.model_shape import ModelShape, read_model_shape
+from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.recipe import Recipe
 from r1reward.sizing.bundles import ROLES, Bundle, Role, plan_bundles, shared_bundles
 from r1reward.sizing.engine_memory import GB
 from r1reward.sizing.memory_plan import (
     Holder,
+    LearnerCase,
     billions,
     engine_holder,
     host_holder,
@@ -64,8 +65,19 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     hardware.check()
     policy = read_model_shape(recipe.model.path)
     cuda = recipe.placement.device == "cuda"
-    roles: tuple[Role, ...] = ROLES if recipe.train.from_rollouts is None else ("learner",)
-    bundles = plan_bundles(recipe, roles)
+    rollout, judge_of_run = None, None
+    if recipe.train.from_rollouts is None:
+        rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+        judge_of_run = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    bundles = plan_bundles(recipe.placement, rollout, judge_of_run, recipe.learner)
+    learner = LearnerCase(
+        policy,
+        recipe.model,
+        recipe.learner,
+        recipe.algorithm.needs_reference,
+        recipe.placement,
+        hardware.images_per_pair,
+    )
     gpu_bytes = int(hardware.gpu_gb * GB)
     room = gpu_bytes if cuda else int((hardware.host_gb or hardware.gpu_gb) * GB)
     holders: list[tuple[Holder, int]] = []
@@ -78,8 +90,7 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         holders.append((holder, num_holders(recipe, bundles["judge"])))
     if bundles["learner"]:
         limit = gpu_bytes if cuda else None
-        holder = learner_holder(recipe, policy, hardware.images_per_pair, limit)
-        holders.append((holder, len(bundles["learner"])))
+        holders.append((learner_holder(learner, limit), len(bundles["learner"])))
     # Actors without GPUs (a judge behind an endpoint) go where there is room.
     nodes: list[dict[str, int]] = [{}]
     too_wide: list[str] = []
@@ -89,12 +100,13 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         nodes = pack_shared(bundles, hardware.gpus_per_node)
     elif cuda:
         nodes, too_wide = pack(bundles, hardware.gpus_per_node)
+    cache_gb = recipe.rollout.engine.mm_processor_cache_gb
     host_bytes = None if hardware.host_gb is None else int(hardware.host_gb * GB)
     if cuda:
-        hosts = [host_holder(recipe, policy, node, host_bytes) for node in nodes]
+        hosts = [host_holder(learner, cache_gb, node, host_bytes) for node in nodes]
         host = max(hosts, key=lambda holder: holder.peak)
     else:
-        host = shared_holder(recipe, policy, holders, host_bytes)
+        host = shared_holder(learner, cache_gb, holders, host_bytes)
     holders.append((host, len(nodes)))
     problems = [holder.problem for holder, _ in holders if holder.problem]
     problems += too_wide + divisible(recipe, policy)
@@ -177,7 +189,7 @@ def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
     console.print(
         f"[bold]{recipe.name}[/bold]: {recipe.model.path} ({policy.source}), "
         f"{billions(policy.num_parameters)} parameters in {recipe.model.dtype} ({parts}), "
-        f"sequences of up to {longest_sequence(recipe.model):,} tokens",
+        f"sequences of up to {recipe.model.max_sequence_tokens:,} tokens",
         highlight=False,
     )
     for holder, count in plan.holders:

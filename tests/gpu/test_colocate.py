@@ -28,12 +28,13 @@ NAP = """
 import torch
 from r1reward.models.processor import PolicyProcessor
 from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.files import load_recipe
 from r1reward.shapes.pairs import make_pairs
 
 recipe = load_recipe({recipe!r}, {overrides!r})
 processor = PolicyProcessor(recipe.model)
-engine = VllmEngine(recipe.model, recipe.rollout.engine, "cuda", can_sleep=True)
+engine = VllmEngine(EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement))
 prompts = [processor.encode(pair, "stored", recipe.prompt) for pair in make_pairs("heldout", 4, 0)]
 requests = [EngineRequest(p.token_ids, p.pair.images, 7, 0.0, 32) for p in prompts]
 before = [f.result().token_ids for f in engine.submit(requests)]
@@ -49,20 +50,21 @@ assert freed > 0.2 * total, f"only {{freed}} of {{total}} bytes were given back"
 
 LEAVE = """
 import torch
-from r1reward.engines.in_process import InProcessLearner
+from r1reward.engines.in_process import in_process_learner
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.files import load_recipe
 from tests.samples import made_up_samples
 import asyncio
 
 recipe = load_recipe({recipe!r}, {overrides!r})
-learner = InProcessLearner(recipe)
+learner = in_process_learner(training_learner(recipe))
 samples = made_up_samples(recipe, [9, 5, 7])
 asyncio.run(learner.update(samples))
 before = asyncio.run(learner.logprobs(samples, "policy"))
 held = torch.cuda.memory_allocated()
-learner.rank.leave_gpu()
+asyncio.run(learner.on_all_ranks("leave_gpu"))
 left = torch.cuda.memory_allocated()
-learner.rank.come_to_gpu()
+asyncio.run(learner.on_all_ranks("come_to_gpu"))
 after = asyncio.run(learner.logprobs(samples, "policy"))
 assert all((a == b).all() for a, b in zip(before, after)), "the learner came back with other weights"
 assert left < 0.2 * held, f"{{left}} of {{held}} bytes stayed"

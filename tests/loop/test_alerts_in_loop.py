@@ -10,10 +10,8 @@ import pytest
 
 from r1reward import loop
 from r1reward.recipe.recipe import Recipe
-from r1reward.rollouts import LiveSource
 from r1reward.runs.alerts import AlertError
 from r1reward.runs.folder import RunFolder
-from r1reward.runs.recorder import RunRecorder
 from r1reward.types import RolloutRequest
 from tests.fakes import (
     FakeGenerator,
@@ -23,6 +21,8 @@ from tests.fakes import (
     requests_for_step,
     right_answer,
 )
+from tests.recipes import live_source, loop_settings
+from tests.recipes import recorder as recorder_of
 
 
 def garbled(request: RolloutRequest) -> str:
@@ -33,9 +33,9 @@ def run(recipe: Recipe, root: Path, generator: FakeGenerator, start_step: int = 
     folder, learner = RunFolder(root), FakeLearner()
     folder.prepare(recipe)
     folder.forget_after(start_step)
-    recorder = RunRecorder(folder, recipe, [])
-    source = LiveSource(recipe, generator, FakeJudge(), partial(requests_for_step, recipe))
-    asyncio.run(loop.run(recipe, source, learner, recorder, start_step))
+    recorder = recorder_of(folder, recipe, [])
+    source = live_source(recipe, generator, FakeJudge(), partial(requests_for_step, recipe))
+    asyncio.run(loop.run(loop_settings(recipe), source, learner, recorder, start_step))
     return learner
 
 

@@ -11,16 +11,13 @@ import pytest
 
 from r1reward import loop
 from r1reward.actors.colocate import (
-    GeneratorInTurn,
-    JudgeInTurn,
-    LearnerInTurn,
     Side,
     Tenant,
     Turns,
+    in_turn,
 )
-from r1reward.data.requests import PromptSet, training_requests
+from r1reward.data.requests import PromptSet
 from r1reward.interfaces import Learner
-from r1reward.rollouts import LiveSource
 from tests.fakes import (
     FakeEvaluator,
     FakeGenerator,
@@ -31,6 +28,7 @@ from tests.fakes import (
     make_prompt,
     make_recipe,
 )
+from tests.recipes import live_source, loop_settings, step_requests
 
 
 @dataclass
@@ -75,21 +73,30 @@ class Recorder(MemoryRecorder):
 def test_a_run_changes_sides_twice_a_step_and_equals_one_that_does_not(tmp_path: Path) -> None:
     recipe = make_recipe(train__num_steps=3, train__checkpoint_every=1)
     pairs = [make_pair(i, preferred=1 if i % 2 else 2) for i in range(40)]
-    requests = partial(training_requests, recipe, PromptSet(pairs, make_prompt, 0))
+    requests = step_requests(recipe, PromptSet(pairs, make_prompt, 0))
     reports = []
     gpu = Gpu()
-    for in_turn in (False, True):
+    for takes_turns in (False, True):
         generator, judge, learner = FakeGenerator(), FakeJudge(), FakeLearner()
         recorder = Recorder()
-        if in_turn:
+        if takes_turns:
             turns = gpu.turns()
-            source = LiveSource(
-                recipe, GeneratorInTurn(generator, turns), JudgeInTurn(judge, turns), requests
+            source = live_source(
+                recipe,
+                in_turn(generator, "sampling", turns),
+                in_turn(judge, "sampling", turns),
+                requests,
             )
-            asyncio.run(loop.run(recipe, source, LearnerInTurn(learner, turns), recorder))
+            wrapped = in_turn(learner, "learning", turns)
+            asyncio.run(loop.run(loop_settings(recipe), source, wrapped, recorder))
         else:
             asyncio.run(
-                loop.run(recipe, LiveSource(recipe, generator, judge, requests), learner, recorder)
+                loop.run(
+                    loop_settings(recipe),
+                    live_source(recipe, generator, judge, requests),
+                    learner,
+                    recorder,
+                )
             )
         reports.append(
             [
@@ -107,15 +114,20 @@ def test_a_run_changes_sides_twice_a_step_and_equals_one_that_does_not(tmp_path:
 def test_an_evaluation_is_sampled_in_its_turn() -> None:
     recipe = make_recipe(train__num_steps=2)
     pairs = [make_pair(i) for i in range(40)]
-    requests = partial(training_requests, recipe, PromptSet(pairs, make_prompt, 0))
+    requests = step_requests(recipe, PromptSet(pairs, make_prompt, 0))
     gpu = Gpu()
     turns = gpu.turns()
-    source = LiveSource(
-        recipe, GeneratorInTurn(FakeGenerator(), turns), JudgeInTurn(FakeJudge(), turns), requests
+    source = live_source(
+        recipe,
+        in_turn(FakeGenerator(), "sampling", turns),
+        in_turn(FakeJudge(), "sampling", turns),
+        requests,
     )
     evaluator = FakeEvaluator(frozenset({0, 2}), look=lambda: None)
-    learner = LearnerInTurn(FakeLearner(), turns)
-    asyncio.run(loop.run(recipe, source, learner, MemoryRecorder(), evaluator=evaluator))
+    learner = in_turn(FakeLearner(), "learning", turns)
+    asyncio.run(
+        loop.run(loop_settings(recipe), source, learner, MemoryRecorder(), evaluator=evaluator)
+    )
     assert evaluator.versions == [0, 2]
 
 

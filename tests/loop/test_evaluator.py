@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 
 from r1reward import loop
-from r1reward.rollouts import LiveSource
 from tests.fakes import (
     FakeEvaluator,
     FakeGenerator,
@@ -18,6 +17,7 @@ from tests.fakes import (
     make_recipe,
     requests_for_step,
 )
+from tests.recipes import live_source, loop_settings
 
 
 def run_evaluated(
@@ -32,13 +32,15 @@ def run_evaluated(
     """The evaluator looks at batches sampled, updates made and versions published."""
     recipe = make_recipe(train__num_steps=num_steps, train__max_policy_lag=lag)
     generator, learner = generator or FakeGenerator(), learner or FakeLearner()
-    source = LiveSource(recipe, generator, FakeJudge(), partial(requests_for_step, recipe))
+    source = live_source(recipe, generator, FakeJudge(), partial(requests_for_step, recipe))
 
     def look() -> tuple[int, int, int]:
         return len(generator.versions_used), len(learner.updates), learner.published[-1]
 
     evaluator = FakeEvaluator(frozenset(due_after), look, fails_at)
-    asyncio.run(loop.run(recipe, source, learner, MemoryRecorder(), start_step, evaluator))
+    asyncio.run(
+        loop.run(loop_settings(recipe), source, learner, MemoryRecorder(), start_step, evaluator)
+    )
     return evaluator
 
 

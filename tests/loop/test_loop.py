@@ -12,7 +12,7 @@ import pytest
 from r1reward import loop
 from r1reward.interfaces import Sampling
 from r1reward.recipe.recipe import Recipe
-from r1reward.rollouts import JudgeUnavailableError, LiveSource
+from r1reward.rollouts import JudgeUnavailableError
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot
 from tests.fakes import (
     FakeGenerator,
@@ -26,6 +26,7 @@ from tests.fakes import (
     right_answer,
     wrong_answer,
 )
+from tests.recipes import live_source, loop_settings
 
 
 def run_loop(
@@ -37,8 +38,8 @@ def run_loop(
 ) -> tuple[FakeGenerator, FakeJudge, FakeLearner, MemoryRecorder]:
     generator, judge = generator or FakeGenerator(), judge or FakeJudge()
     learner, recorder = learner or FakeLearner(), MemoryRecorder()
-    source = LiveSource(recipe, generator, judge, partial(requests_for_step, recipe))
-    asyncio.run(loop.run(recipe, source, learner, recorder, start_step))
+    source = live_source(recipe, generator, judge, partial(requests_for_step, recipe))
+    asyncio.run(loop.run(loop_settings(recipe), source, learner, recorder, start_step))
     return generator, judge, learner, recorder
 
 

@@ -10,6 +10,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.sft_loop import fit_traces
 from r1reward.types import TraceSample
 from tests.fakes import FakeLearner, MemoryRecorder, make_recipe
+from tests.recipes import sft_settings
 
 TRACES = [TraceSample((1, 2), (10 + number,), ()) for number in range(6)]
 HELDOUT = [TraceSample((1,), (99, 98), ())] * 2
@@ -23,7 +24,7 @@ def run(
     recipe: Recipe, learner: FakeLearner, start_step: int = 0, heldout: list[TraceSample] = HELDOUT
 ) -> MemoryRecorder:
     recorder = MemoryRecorder()
-    asyncio.run(fit_traces(recipe, TRACES, heldout, 2, learner, recorder, start_step))
+    asyncio.run(fit_traces(sft_settings(recipe, 2), TRACES, heldout, learner, recorder, start_step))
     return recorder
 
 

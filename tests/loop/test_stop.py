@@ -11,7 +11,6 @@ import pytest
 from r1reward import loop
 from r1reward.errors import StoppedError
 from r1reward.metrics import Metrics
-from r1reward.rollouts import LiveSource
 from r1reward.sft_loop import fit_traces
 from r1reward.types import TraceSample, TrainingSample
 from tests.fakes import (
@@ -22,6 +21,7 @@ from tests.fakes import (
     make_recipe,
     requests_for_step,
 )
+from tests.recipes import live_source, loop_settings, sft_settings
 
 
 class StoppedLearner(FakeLearner):
@@ -51,13 +51,15 @@ def train(at_update: int, every: int, start_step: int = 0, lag: int = 0) -> Memo
         train__num_steps=8, train__checkpoint_every=every, train__max_policy_lag=lag
     )
     learner, recorder = StoppedLearner(), MemoryRecorder()
-    source = LiveSource(recipe, FakeGenerator(), FakeJudge(), partial(requests_for_step, recipe))
+    source = live_source(recipe, FakeGenerator(), FakeJudge(), partial(requests_for_step, recipe))
 
     async def run() -> None:
         learner.stop, learner.at_update = asyncio.Event(), at_update
         if at_update == 0:
             learner.stop.set()
-        await loop.run(recipe, source, learner, recorder, start_step, None, learner.stop)
+        await loop.run(
+            loop_settings(recipe), source, learner, recorder, start_step, None, learner.stop
+        )
 
     with pytest.raises(ExceptionGroup) as stopped:
         asyncio.run(run())
@@ -86,11 +88,11 @@ def test_nothing_new_is_no_checkpoint(start_step: int) -> None:
 def test_a_stop_in_the_last_step_is_its_end() -> None:
     recipe = make_recipe(train__num_steps=2, train__checkpoint_every=100)
     learner, recorder = StoppedLearner(), MemoryRecorder()
-    source = LiveSource(recipe, FakeGenerator(), FakeJudge(), partial(requests_for_step, recipe))
+    source = live_source(recipe, FakeGenerator(), FakeJudge(), partial(requests_for_step, recipe))
 
     async def run() -> None:
         learner.stop, learner.at_update = asyncio.Event(), 4
-        await loop.run(recipe, source, learner, recorder, 0, None, learner.stop)
+        await loop.run(loop_settings(recipe), source, learner, recorder, 0, None, learner.stop)
 
     asyncio.run(run())
     assert recorder.checkpoints == [2]
@@ -103,7 +105,7 @@ def test_fitting_stops_alike() -> None:
 
     async def run() -> None:
         learner.stop, learner.at_update = asyncio.Event(), 3
-        await fit_traces(recipe, traces, [], 2, learner, recorder, 0, learner.stop)
+        await fit_traces(sft_settings(recipe, 2), traces, [], learner, recorder, 0, learner.stop)
 
     with pytest.raises(StoppedError, match="stopped after step 3"):
         asyncio.run(run())

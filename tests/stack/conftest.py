@@ -11,16 +11,25 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from r1reward.actors.launch import running_system
-from r1reward.actors.learner import LearnerGroup
+from r1reward.actors.launch import training_system
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.data.requests import both_order_requests, build_prompt_set
-from r1reward.interfaces import Sampling
+from r1reward.engines.learner_group import LearnerGroup
+from r1reward.interfaces import Learner, Sampling
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
-from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, TrainingSample
+from r1reward.types import (
+    Order,
+    PreferencePair,
+    Prompt,
+    Rollout,
+    RolloutRequest,
+    TrainingSample,
+    WeightsHandle,
+)
 
 T = TypeVar("T")
 Run = Callable[[Awaitable[T]], T]
@@ -62,7 +71,7 @@ class Stack:
 
         pairs = make_pairs("heldout", num_pairs, seed)
         prompts = build_prompt_set(pairs, encode, self.recipe.model.max_prompt_tokens, "test")
-        return both_order_requests(self.recipe, prompts)
+        return both_order_requests(self.recipe.seed, prompts)
 
     def rollouts(self, requests: list[RolloutRequest], temperature: float = 1.0) -> list[Rollout]:
         """In the order of the requests."""
@@ -80,9 +89,14 @@ class Stack:
 
     def publish(self, version: int) -> None:
         async def move() -> None:
-            await self.generator.load_weights(await self.learner.publish(version))
+            await self.generator.load_weights(await published_by(self.learner, version))
 
         wait(self.run, move())
+
+
+async def published_by(learner: Learner, version: int) -> WeightsHandle:
+    await learner.weight_sync.begin(version)
+    return await learner.weight_sync.finish()
 
 
 def wait(run: Callable[[Awaitable[object]], object], awaitable: Awaitable[T]) -> T:
@@ -119,7 +133,12 @@ def stack() -> Iterator[Stack]:
     )
     processor = PolicyProcessor(recipe.model)
     with asyncio.Runner() as runner:
-        system = running_system(recipe, processor)
+        system = training_system(
+            recipe.placement,
+            rollout_settings(recipe.model, recipe.rollout, recipe.placement),
+            judge_settings(recipe.judge, recipe.model, recipe.placement),
+            training_learner(recipe),
+        )
         parts = runner.run(system.__aenter__())
         try:
             assert isinstance(parts.generator, RolloutGroup)

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from r1reward.data.video import FrameRules
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.items import Item
-from r1reward.evaluation.sampler import Asker, ask
+from r1reward.evaluation.sampler import EvaluationSampler, sample_answers, scoring_of_answers
 from r1reward.evaluation.voting.adaptive import scheduled_votes, verdict
 from r1reward.recipe.sections import EvaluateSection
 from r1reward.shapes.pairs import make_pairs
@@ -32,17 +33,26 @@ ITEMS = pairs_benchmark("shapes", make_pairs("heldout", 12, seed=7), {}).items
 START_LIMIT_S = 300
 
 
-def asker(stack: Stack, **settings: object) -> Asker:
+def sampler(stack: Stack, **settings: object) -> EvaluationSampler:
     def encode(pair: PreferencePair, order: Order) -> Prompt:
         return stack.processor.encode(pair, order, stack.recipe.prompt)
 
     evaluate = EvaluateSection.model_validate({"samples": 5, **settings})
     texts = stack.processor.token_texts
-    return Asker(stack.recipe, evaluate, encode, stack.generator, None, texts)
+    return EvaluationSampler(
+        evaluate,
+        stack.recipe.seed,
+        stack.recipe.model,
+        scoring_of_answers(stack.recipe.prompt, stack.recipe.reward),
+        encode,
+        stack.generator,
+        None,
+        texts,
+    )
 
 
 def answers(stack: Stack, items: Sequence[Item], path: Path, **settings: object) -> list[Answer]:
-    found = wait(stack.run, ask(asker(stack, **settings), items, path))
+    found = wait(stack.run, sample_answers(sampler(stack, **settings), items, path))
     return sorted(found, key=lambda answer: answer.place)
 
 
@@ -64,9 +74,8 @@ def test_two_runs_with_one_seed_agree(stack: Stack, whole: Path, tmp_path: Path)
     for one, other in zip(first, again, strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
         assert one.choice is None or one.confidence is not None
-    other_seed = asker(stack)
-    other_seed = replace(other_seed, recipe=stack.recipe.model_copy(update={"seed": 1}))
-    changed = wait(stack.run, ask(other_seed, ITEMS, tmp_path / "other.jsonl"))
+    other_seed = replace(sampler(stack), seed=1)
+    changed = wait(stack.run, sample_answers(other_seed, ITEMS, tmp_path / "other.jsonl"))
     assert {answer.text for answer in changed} != {answer.text for answer in first}
 
 
@@ -149,7 +158,9 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     tmp_path: Path,
 ) -> None:
     bench, out = video_bench(tmp_path, num_rows=24), tmp_path / "eval"
-    video = load_benchmark("mm-rlhf-rewardbench", bench, MediaOptions(num_frames=4)).items[0]
+    video = load_benchmark(
+        "mm-rlhf-rewardbench", bench, MediaOptions(frames=FrameRules(num_frames=4))
+    ).items[0]
     with subprocess.Popen(
         command(bench, out),
         stdout=subprocess.DEVNULL,

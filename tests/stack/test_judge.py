@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from r1reward.actors.launch import running_system
-from r1reward.models.processor import PolicyProcessor
+from r1reward.actors.launch import judge_system
+from r1reward.recipe.components import judge_settings
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.trace import find, write_analysis
 from r1reward.types import JudgeWord, Slot
@@ -41,9 +41,8 @@ def test_served_base_judges_at_least_97_percent_right() -> None:
     questions, wanted = balanced_questions(200)
 
     async def judge() -> tuple[list[JudgeWord], JudgeWord]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["judge"]) as system:
-            assert system.judge is not None
-            pool = system.judge
+        settings = judge_settings(recipe.judge, recipe.model, recipe.placement)
+        async with judge_system(recipe.placement, settings) as pool:
             words = await asyncio.gather(*(pool.judge(*question) for question in questions))
             return words, await pool.judge("Neither is better. " * 500, 1)
 

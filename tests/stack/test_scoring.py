@@ -11,8 +11,10 @@ import ray
 from r1reward.actors.judge import JudgeActor, JudgePool
 from r1reward.engines.judge import RuleJudgeEngine
 from r1reward.interfaces import Sampling
+from r1reward.recipe.components import judge_settings
 from r1reward.rollouts import JudgeUnavailableError, check_judge, score_rollouts
 from r1reward.types import RolloutRequest, ScoredRollout
+from tests.recipes import scoring
 from tests.stack.conftest import Stack, stack_recipe, wait
 
 DEAD_ENDPOINT = "judge={type: openai, url: 'http://127.0.0.1:9/v1', model: none, timeout_s: 1}"
@@ -22,7 +24,9 @@ def scored(
     stack: Stack, requests: list[RolloutRequest], max_new_tokens: int
 ) -> list[ScoredRollout]:
     sampling = Sampling(1.0, max_new_tokens)
-    rollouts = score_rollouts(stack.recipe, stack.generator, RuleJudgeEngine(), requests, sampling)
+    rollouts = score_rollouts(
+        scoring(stack.recipe), stack.generator, RuleJudgeEngine(), requests, sampling
+    )
     return wait(stack.run, rollouts)
 
 
@@ -53,11 +57,15 @@ def test_a_trace_cut_off_before_its_answer_earns_nothing(stack: Stack) -> None:
 def test_a_dead_judge_abstains_is_counted_and_stops_the_run(stack: Stack) -> None:
     recipe = stack_recipe(DEAD_ENDPOINT)
     judge_actor: Any = JudgeActor
-    actor = judge_actor.options(num_cpus=0).remote(recipe)
+    actor = judge_actor.options(num_cpus=0).remote(
+        judge_settings(recipe.judge, recipe.model, recipe.placement)
+    )
     try:
         sampling = Sampling(1.0, recipe.model.max_new_tokens)
         requests = stack.requests(4)
-        judged = score_rollouts(recipe, stack.generator, JudgePool([actor]), requests, sampling)
+        judged = score_rollouts(
+            scoring(recipe), stack.generator, JudgePool([actor]), requests, sampling
+        )
         results = wait(stack.run, judged)
     finally:
         ray.kill(actor)

@@ -12,6 +12,7 @@ import ray
 from r1reward.actors.placement import reserve
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.interfaces import Sampling
+from r1reward.recipe.components import rollout_settings
 from r1reward.sizing.bundles import plan_bundles
 from r1reward.types import Rollout
 from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, stack_recipe, wait
@@ -21,10 +22,11 @@ from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, stack_rec
 def wide(stack: Stack) -> Iterator[Stack]:
     """The stack, its learner included, with a tensor-parallel engine in place of its own."""
     recipe = stack_recipe("rollout.engine.tensor_parallel_size=2", "placement.threads=1")
-    media = stack.processor.media_token_ids
+    settings = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
     # In a placement group, as every engine: vLLM would by itself ask Ray for places for its workers.
-    with reserve(recipe, plan_bundles(recipe, ["rollout"])) as seats:
-        actor = seats.start("rollout", 0, RolloutActor, recipe, media, max_restarts=1)
+    bundles = plan_bundles(recipe.placement, settings, None, None)
+    with reserve(recipe.placement, bundles) as seats:
+        actor = seats.start("rollout", 0, RolloutActor, settings.engine, max_restarts=1)
         try:
             yield replace(stack, generator=RolloutGroup([actor], max_retries=1))
         finally:

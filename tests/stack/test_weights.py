@@ -10,8 +10,9 @@ import pytest
 import ray
 
 from r1reward.actors.weights import fetch
+from r1reward.metrics import Name
 from r1reward.types import WeightBucket, WeightsHandle
-from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, wait
+from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, published_by, sample_of, wait
 
 
 def step(stack: Stack) -> None:
@@ -19,7 +20,7 @@ def step(stack: Stack) -> None:
     rollouts = stack.rollouts(stack.requests(8))
     samples = [sample_of(r, 1.0 if i % 2 else -1.0) for i, r in enumerate(rollouts)]
     metrics = wait(stack.run, stack.learner.update(samples))
-    assert metrics["learner/grad_norm"].value > 0
+    assert metrics[Name.LEARNER_GRAD_NORM].value > 0
 
 
 def engine_gap(stack: Stack) -> float:
@@ -39,7 +40,7 @@ def test_after_publish_and_pull_the_engine_is_the_learner(stack: Stack) -> None:
 
 
 def test_bundle_is_complete_and_cut_into_buckets(stack: Stack) -> None:
-    handle = wait(stack.run, stack.learner.publish(8))
+    handle = wait(stack.run, published_by(stack.learner, 8))
     names = [name for bucket in handle.buckets for name in bucket.names]
     assert len(names) == len(set(names)) == 81
     assert len(handle.buckets) > 1
@@ -50,7 +51,7 @@ def test_bundle_is_complete_and_cut_into_buckets(stack: Stack) -> None:
 
 def test_damaged_bucket_is_refused_and_the_engine_goes_on(stack: Stack) -> None:
     stack.publish(9)
-    handle = wait(stack.run, stack.learner.publish(10))
+    handle = wait(stack.run, published_by(stack.learner, 10))
     header = handle.buckets[1]
     damaged = np.array(wait(stack.run, fetch(handle))[1])
     damaged[17] ^= 1
@@ -64,7 +65,7 @@ def test_damaged_bucket_is_refused_and_the_engine_goes_on(stack: Stack) -> None:
 def test_engine_that_broke_between_start_and_finish_refuses_work_until_a_full_bundle(
     stack: Stack,
 ) -> None:
-    handle = wait(stack.run, stack.learner.publish(11))
+    handle = wait(stack.run, published_by(stack.learner, 11))
     names = ("no.such.layer.weight", *handle.buckets[1].names[1:])
     wrong: tuple[WeightBucket, ...] = (
         handle.buckets[0],
@@ -99,7 +100,7 @@ async def settled_bytes() -> int:
 def test_fifty_publishes_leave_the_object_store_flat(stack: Stack) -> None:
     async def publish_and_pull(versions: range) -> tuple[WeightsHandle, int]:
         for version in versions:
-            handle = await stack.learner.publish(version)
+            handle = await published_by(stack.learner, version)
             await stack.generator.load_weights(handle)
         return handle, await settled_bytes()
 

@@ -12,22 +12,25 @@ import pytest
 import ray
 import torch
 
-from r1reward.actors.launch import running_system
-from r1reward.actors.learner import LearnerGroup
+from r1reward.actors.launch import learner_system, training_system
 from r1reward.actors.weights import fetch
 from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.algorithm.loss import policy_loss
+from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.weight_buckets import unpack
-from r1reward.metrics import Metrics
+from r1reward.interfaces import Learner
+from r1reward.metrics import Metrics, Name
 from r1reward.models.lora import add_lora, merged, with_adapters
-from r1reward.models.parts import freeze_parts, parameter_groups, part_of
+from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.qwen2_5_vl import FAMILY
+from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
 from tests.samples import made_up_samples
-from tests.stack.conftest import LOGPROB_BOUND, gap, stack_recipe
+from tests.stack.conftest import LOGPROB_BOUND, gap, published_by, stack_recipe
 
 NUM_UPDATES = 3
 SAMPLE_LENGTHS = range(3, 112, 9)
@@ -110,7 +113,7 @@ def plain_torch(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
-            rate = learning_rate(update, recipe.num_optimizer_steps, settings)
+            rate = learning_rate(update, training_learner(recipe).num_updates, settings)
             group["lr"] = rate * group["lr_scale"]
         optimizer.step()
         losses.append(loss.item())
@@ -121,14 +124,14 @@ def plain_torch(
 
 
 async def train(
-    learner: LearnerGroup, samples: list[TrainingSample], num_updates: int = NUM_UPDATES
+    learner: Learner, samples: list[TrainingSample], num_updates: int = NUM_UPDATES
 ) -> Trained:
     return await trained_by([await learner.update(samples) for _ in range(num_updates)], learner)
 
 
-async def trained_by(metrics: Sequence[Metrics], learner: LearnerGroup) -> Trained:
-    losses = [m["learner/loss"].value for m in metrics]
-    norms = [m["learner/grad_norm"].value for m in metrics]
+async def trained_by(metrics: Sequence[Metrics], learner: Learner) -> Trained:
+    losses = [m[Name.LEARNER_LOSS].value for m in metrics]
+    norms = [m[Name.LEARNER_GRAD_NORM].value for m in metrics]
     return Trained(losses, norms, await published(learner))
 
 
@@ -148,8 +151,8 @@ def initial_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in model.hf.named_parameters()}
 
 
-async def published(learner: LearnerGroup) -> dict[str, torch.Tensor]:
-    handle = await learner.publish(0)
+async def published(learner: Learner) -> dict[str, torch.Tensor]:
+    handle = await published_by(learner, 0)
     tensors: dict[str, torch.Tensor] = {}
     for header, data in zip(handle.buckets, await fetch(handle), strict=True):
         tensors |= dict(unpack(header.names, header.shapes, header.dtypes, data))
@@ -171,16 +174,16 @@ def test_two_ranks_train_like_one_plain_process(stage: int, override: str) -> No
     samples = made_up_samples(recipe, SAMPLE_LENGTHS)
 
     async def trained() -> Trained:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert isinstance(system.learner, LearnerGroup)
-            plan, num_rounds = system.learner.cut(samples)
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+            assert isinstance(learner, LearnerGroup)
+            plan = learner.plan(samples)
             # The ranks really hold different numbers of micro-batches of different sizes.
-            assert len({len(cuts) for cuts in plan}) == 2 and num_rounds > 1
-            found = await train(system.learner, samples)
+            assert len({len(cuts) for cuts in plan.by_rank}) == 2 and plan.num_rounds > 1
+            found = await train(learner, samples)
             poisoned = [replace(s, advantages=np.full(len(s.advantages), np.nan)) for s in samples]
             with pytest.raises(ray.exceptions.RayTaskError, match="loss of update 3 is not finite"):
-                await system.learner.update(poisoned)
-            after = await published(system.learner)
+                await learner.update(poisoned)
+            after = await published(learner)
             assert all(torch.equal(after[name], weight) for name, weight in found.weights.items())
             return found
 
@@ -200,16 +203,15 @@ def test_frozen_vision_a_fast_merger_and_packing_under_zero_2() -> None:
     before = initial_weights(recipe)
 
     async def trained() -> tuple[Trained, list[np.ndarray]]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            assert isinstance(system.learner, LearnerGroup)
-            logprobs = await system.learner.logprobs(samples, "policy")
-            return await train(system.learner, samples), logprobs
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+            logprobs = await learner.logprobs(samples, "policy")
+            return await train(learner, samples), logprobs
 
     found, logprobs = asyncio.run(trained())
     require_same(found, plain_torch(recipe, samples), 3 * recipe.learner.lr)
     assert gap(logprobs, plain_logprobs(recipe, samples)) < LOGPROB_BOUND
     for name, weight in found.weights.items():
-        assert torch.equal(weight, before[name]) is (part_of(name) == "vision"), name
+        assert torch.equal(weight, before[name]) is (FAMILY.part_of(name) == "vision"), name
 
 
 def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: Path) -> None:
@@ -218,8 +220,7 @@ def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: P
     before = initial_weights(recipe)
 
     async def trained() -> tuple[Trained, list[np.ndarray], list[np.ndarray], Trained, Trained]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            learner = system.learner
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
             require_lopsided_rounds(learner, samples)
             at_start = await learner.logprobs(samples, "policy")
@@ -267,19 +268,18 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
     two = [many[0], replace(one, advantages=np.zeros(60))]
 
     async def trained() -> tuple[list[np.ndarray], dict[str, torch.Tensor], float, Trained]:
-        async with running_system(recipe, PolicyProcessor(recipe.model), ["learner"]) as system:
-            learner = system.learner
+        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
-            assert [cuts[0] for cuts in learner.cut(many)[0]] == [[0], [1]]
-            assert learner.cut(many)[1] == 32
+            assert [cuts[0] for cuts in learner.plan(many).by_rank] == [[0], [1]]
+            assert learner.plan(many).num_rounds == 32
             logprobs = await learner.logprobs(samples, "policy")
             before = await published(learner)
             await learner.save(str(tmp_path))
             in_one_round = await learner.update(two)
             await learner.load(str(tmp_path))
             in_32_rounds = await learner.update(many)
-            assert in_32_rounds["policy/ratio_mean"].value == 1.0
-            norms = [m["learner/grad_norm"].value for m in (in_one_round, in_32_rounds)]
+            assert in_32_rounds[Name.POLICY_RATIO_MEAN].value == 1.0
+            norms = [m[Name.LEARNER_GRAD_NORM].value for m in (in_one_round, in_32_rounds)]
             return logprobs, before, norms[1] / norms[0], await train(learner, samples, 1)
 
     logprobs, before, norm_ratio, found = asyncio.run(trained())
@@ -304,9 +304,9 @@ def mean_gap(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 def require_lopsided_rounds(learner: LearnerGroup, samples: list[TrainingSample]) -> None:
     """In some round one rank's micro-batch has images and the other's has none."""
-    plan, num_rounds = learner.cut(samples)
-    has_image = [[any(samples[i].images for i in cut) for cut in cuts] for cuts in plan]
-    rounds = [{row[min(r, len(row) - 1)] for row in has_image} for r in range(num_rounds)]
+    plan = learner.plan(samples)
+    has_image = [[any(samples[i].images for i in cut) for cut in cuts] for cuts in plan.by_rank]
+    rounds = [{row[min(r, len(row) - 1)] for row in has_image} for r in range(plan.num_rounds)]
     assert {True, False} in rounds, has_image
 
 
@@ -343,7 +343,6 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
         requests = [RolloutRequest(p, 0, seed) for seed, p in enumerate(prompts)]
 
         async def engine_gap() -> float:
-            assert system.generator is not None and isinstance(system.learner, LearnerGroup)
             rollouts = [r async for r in system.generator.generate(requests, Sampling(1.0, 32))]
             drawn = [
                 TrainingSample(
@@ -361,11 +360,15 @@ def test_tied_embeddings_stay_tied_through_zero_3_publish_and_engine(tmp_path: P
                 [r.logprobs for r in rollouts], await system.learner.logprobs(drawn, "policy")
             )
 
-        async with running_system(recipe, processor) as system:
-            assert system.generator is not None and isinstance(system.learner, LearnerGroup)
+        async with training_system(
+            recipe.placement,
+            rollout_settings(recipe.model, recipe.rollout, recipe.placement),
+            judge_settings(recipe.judge, recipe.model, recipe.placement),
+            training_learner(recipe),
+        ) as system:
             await system.learner.update(samples)
             stale = await engine_gap()
-            handle = await system.learner.publish(1)
+            handle = await published_by(system.learner, 1)
             await system.generator.load_weights(handle)
             names = {name for bucket in handle.buckets for name in bucket.names}
             return stale, await engine_gap(), names

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import ray
 
-from r1reward.actors.weights import fetch, publish
+from r1reward.actors.weights import ObjectStoreSync, fetch
 from r1reward.engines.weight_buckets import checksum
 from r1reward.types import WeightBucket, WeightsHandle
 
 
 @ray.remote(num_cpus=0, resources={"learner": 1})
 class Publisher:
-    def publish(self) -> Iterator[object]:
+    def stream(self, method: str) -> Iterator[object]:
+        assert method == "publish"
         for number in range(4):
             data = np.full(16 * 2**20, number, dtype=np.uint8)
             yield WeightBucket(
@@ -39,7 +40,9 @@ READER: Any = Reader
 
 
 async def main(num_readers: int) -> None:
-    handle = await publish(PUBLISHER.remote(), [], 1)
+    weight_sync = ObjectStoreSync([PUBLISHER.remote()])
+    await weight_sync.begin(1)
+    handle = await weight_sync.finish()
     readers = [READER.remote() for _ in range(num_readers)]
     found = await asyncio.gather(*(reader.read.remote(handle) for reader in readers))
     assert all(size == handle.num_bytes for size, _ in found)

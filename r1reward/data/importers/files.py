@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.stores.store import DataError
+from r1reward.data.stores.store import json_row, parquet_rows
+from r1reward.errors import DataError
 
 RowReader = Callable[[Row, str], Iterable[RawPair | Broken]]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}
-PARQUET_ROWS = 32  # rows of a batch: images are inside
 MAX_CSV_FIELD = 1 << 24
 
 
@@ -76,37 +71,24 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
             yield from jsonl_rows(path)
         case ".json":
             for number, element in enumerate(json_elements(path), start=1):
-                yield number, as_row(element)
+                if isinstance(element, dict):
+                    yield number, element
+                else:
+                    yield number, FieldError("not a JSON object")
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:
             raise AssertionError(f"source_files let {suffix} pass")
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
-
-
 def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, FieldError(f"not JSON: {error}")
-            else:
-                yield number, as_row(row)
-
-
-def as_row(value: Any) -> Row | FieldError:
-    return value if isinstance(value, dict) else FieldError("not a JSON object")
+            if line.strip():
+                try:
+                    yield number, json_row(line)
+                except DataError as error:
+                    yield number, FieldError(str(error))
 
 
 def csv_rows(path: Path) -> Iterator[Row | FieldError]:

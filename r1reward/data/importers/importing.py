@@ -18,13 +18,14 @@ from PIL import Image
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.media import DataError, FrameRules, ImageLimits, inside, is_animated, load_image
+from r1reward.data.media import ImageLimits, inside, is_animated
 from r1reward.data.order import derive_seed
 from r1reward.data.prompt import CONTROL_TOKEN
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
 from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
-from r1reward.data.video import load_frames
+from r1reward.data.video import FrameRules, load_media
+from r1reward.errors import DataError
 from r1reward.types import PreferencePair, Slot
 
 # Controls but tab and line ends, and halves of surrogate pairs: they say nothing and break terminals,
@@ -54,9 +55,9 @@ class ImportOptions:
 
     def to_json(self) -> dict[str, Any]:
         """What the result depends on."""
-        found = asdict(self) | {"media_root": str(self.media_root.resolve())}
-        del found["num_threads"]
-        return found
+        options = asdict(self) | {"media_root": str(self.media_root.resolve())}
+        del options["num_threads"]
+        return options
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,6 @@ class Prepared:
 
     row: dict[str, Any]
     notes: tuple[str, ...]
-    missing: str | None = None
-
-
-@dataclass(frozen=True)
-class Dropped:
-    reason: str
-    sentence: str
     missing: str | None = None
 
 
@@ -107,14 +101,13 @@ def import_pairs(
         rest = islice(source, report.num_read, None)
         for made in in_threads(partial(prepare, options=options), rest, options.num_threads):
             report.num_read += 1
-            if isinstance(made, Dropped):
-                report.drop(made.reason, made.sentence, made.missing)
+            if isinstance(made, DataError):
+                report.drop(made.reason, str(made), made.missing)
             elif not seen.add(made.row["key"]):
                 report.drop("duplicate", f"{made.row['origin']}: the same pair came before")
             else:
                 row = preferred_in(made.row, balanced_slot(options.seed, report.num_written))
-                report.num_written += 1
-                report.preferred[str(row["preferred"])] += 1
+                report.keep(row["preferred"])
                 report.notes.update(made.notes)
                 report.miss(made.missing)
                 writer.add(row)
@@ -142,10 +135,10 @@ def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
     return {**row, **swapped, "preferred": slot}
 
 
-def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped:
-    """A pair read, cleaned and checked, in the order its source gives it."""
+def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | DataError:
+    """Returns a pair read, cleaned and checked, in its source's order, or why it is dropped."""
     if isinstance(raw, Broken):
-        return Dropped(raw.kind, f"{raw.origin}: {raw.reason}")
+        return DataError(f"{raw.origin}: {raw.reason}", raw.kind)
     try:
         if raw.preferred is None:
             raise DataError(f"{raw.origin}: neither response is preferred", "tie")
@@ -156,7 +149,17 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped
         check_row({**texts, "preferred": cleaned.preferred, "images": ()}, raw.origin)
         cleaned = where_found(cleaned, options.media_root)
         try:
-            images, missing = read_media(cleaned, options), None
+            images, missing = (
+                load_media(
+                    cleaned.images,
+                    cleaned.video,
+                    cleaned.origin,
+                    options.media_root,
+                    options.frames,
+                    options.limits,
+                ),
+                None,
+            )
         except DataError as error:
             if error.missing is None or not options.keep_missing:
                 raise
@@ -165,7 +168,7 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped
             images, missing = tuple(path.encode() for path in paths), error.missing
         return finish(cleaned, images, options, was_cleaned, missing)
     except DataError as error:
-        return Dropped(error.reason, str(error), error.missing)
+        return error
 
 
 def clean(raw: RawPair) -> RawPair:
@@ -195,30 +198,17 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
 
 def where_found(raw: RawPair, root: Path) -> RawPair:
     """With an image's other path where a file is there and none at its first."""
-    if not raw.elsewhere:
-        return raw
-
-    def found(item: bytes | str) -> bytes | str:
-        if isinstance(item, bytes) or (other := raw.elsewhere.get(item)) is None:
-            return item
+    images: list[bytes | str] = []
+    for item in raw.images:
+        other = raw.elsewhere.get(item) if isinstance(item, str) else None
         is_moved = (
-            not inside(item, raw.origin, root, "image").is_file()
+            isinstance(item, str)
+            and other is not None
+            and not inside(item, raw.origin, root, "image").is_file()
             and inside(other, raw.origin, root, "image").is_file()
         )
-        return other if is_moved else item
-
-    return replace(raw, images=tuple(map(found, raw.images)))
-
-
-def read_media(raw: RawPair, options: ImportOptions) -> tuple[bytes, ...]:
-    """The images and then the video's frames, all proven readable."""
-    root, limits, rules = options.media_root, options.limits, options.frames
-    images = tuple(load_image(item, raw.origin, root, limits) for item in raw.images)
-    if raw.video is None:
-        return images
-    return images + load_frames(
-        raw.video, raw.origin, root, rules.num_frames, rules.max_pixels, limits
-    )
+        images.append(other if is_moved and other is not None else item)
+    return replace(raw, images=tuple(images))
 
 
 def finish(
@@ -259,15 +249,15 @@ def finish(
 
 
 def in_threads(
-    work: Callable[[RawPair | Broken], Prepared | Dropped],
+    work: Callable[[RawPair | Broken], Prepared | DataError],
     items: Iterable[RawPair | Broken],
     num_threads: int,
-) -> Iterator[Prepared | Dropped]:
+) -> Iterator[Prepared | DataError]:
     """Results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
     if num_threads == 1:
         yield from map(work, items)
         return
-    waiting: deque[Future[list[Prepared | Dropped]]] = deque()
+    waiting: deque[Future[list[Prepared | DataError]]] = deque()
     iterator = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:
         while chunk := list(islice(iterator, CHUNK_ROWS)):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 
 CHUNK = 1 << 16  # characters
 MAX_ELEMENT = 1 << 28  # an element this long is taken for a broken file

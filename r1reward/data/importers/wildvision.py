@@ -25,7 +25,7 @@ from r1reward.data.importers.fields import (
 )
 from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.media import DataError
+from r1reward.errors import DataError
 from r1reward.types import Slot
 
 NAME = "wildvision"

@@ -12,7 +12,7 @@ import numpy as np
 
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
-from r1reward.data.stores.store import check_row, numbered_rows
+from r1reward.data.stores.store import all_rows, check_row
 
 QUANTILES = (0, 50, 90, 99, 100)
 # The scalars that are kept of every row: 4 bytes each.
@@ -43,7 +43,7 @@ def count_pairs(
     """Raises ``DataError`` for a file that cannot be read and a row that is no pair, media apart."""
     stats = PairStats()
     for path in paths:
-        for origin, row in numbered_rows(path):
+        for origin, row in all_rows(path):
             check_row(row, origin)
             stats.num_rows += 1
             stats.preferred[str(row.get("preferred"))] += 1

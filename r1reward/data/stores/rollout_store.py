@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 from r1reward.types import (
     Order,
     PreferencePair,

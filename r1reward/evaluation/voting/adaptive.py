@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.evaluation.voting.stopping import (
     expected_samples,
@@ -19,6 +19,7 @@ from r1reward.evaluation.voting.stopping import (
     shares_at_stop,
     tally,
 )
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, Slot
 
 Responses = dict[tuple[str, Order, int], Slot | None]

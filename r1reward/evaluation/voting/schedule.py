@@ -12,7 +12,8 @@ from itertools import islice
 from random import Random
 
 from r1reward.data.order import derive_seed
-from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.items import Item
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from r1reward.actors.placement import what_lacks
+from r1reward.actors.placement import missing_resources
 from r1reward.errors import RecipeError
 from r1reward.recipe.files import load_recipe
-from r1reward.sizing.bundles import plan_bundles
+from tests.fakes import bundles_of
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -18,7 +18,7 @@ def test_a_role_takes_custom_resources_beside_cpus_and_gpus() -> None:
     recipe = load_recipe(
         RECIPES / "r1_reward_7b.yaml", ["placement.resources={judge: {judge_node: 1}}"]
     )
-    bundles = plan_bundles(recipe)
+    bundles = bundles_of(recipe)
     assert all(bundle["judge_node"] == 1 for bundle in bundles["judge"])
     assert all("judge_node" not in bundle for bundle in bundles["learner"])
     assert all(bundle["GPU"] >= 1 for bundle in bundles["rollout"])
@@ -71,4 +71,4 @@ def test_what_the_cluster_lacks_is_named(
     free: dict[str, float],
     said: str,
 ) -> None:
-    assert what_lacks(bundles, nodes, free) == said
+    assert missing_resources(bundles, nodes, free) == said

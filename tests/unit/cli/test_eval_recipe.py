@@ -153,17 +153,17 @@ def test_the_miniature_is_asked_as_it_was_trained() -> None:
 
     own = yaml.safe_load((MODEL_DIR / FILE_NAME).read_text())
     assert recipe.prompt.template == own["prompt"]["template"]
-    assert recipe.model.max_pixels == own["model"]["max_pixels"]
+    assert recipe.model.max_image_tokens == own["model"]["max_image_tokens"]
 
 
 def test_written_settings_are_read_back(tmp_path: Path) -> None:
-    recipe = make_recipe(model__dtype="float32", model__max_pixels=5000)
-    write_model_settings(tmp_path, recipe)
+    recipe = make_recipe(model__dtype="float32", model__max_image_tokens=5000)
+    write_model_settings(tmp_path, recipe.model, recipe.prompt)
     assert read_model_settings(tmp_path) == {
         "model": {
             "dtype": "float32",
-            "min_pixels": 3136,
-            "max_pixels": 5000,
+            "min_image_tokens": 4,
+            "max_image_tokens": 5000,
             "max_prompt_tokens": 64,
             "max_new_tokens": 32,
         },
@@ -176,7 +176,7 @@ def test_written_settings_are_read_back(tmp_path: Path) -> None:
     }
     again = resolve("--model", str(tmp_path))
     assert again.prompt == recipe.prompt
-    assert again.model.max_pixels == 5000
+    assert again.model.max_image_tokens == 5000
 
 
 def test_a_folder_without_settings_has_none(tmp_path: Path) -> None:

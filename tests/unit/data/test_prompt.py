@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.data.prompt import (
-    JudgeTemplateName,
     Tags,
-    TemplateName,
     build_judge_prompt,
     build_prompt,
     sanitize,
 )
+from r1reward.recipe.choices import JudgeTemplateName, TemplateName
 from r1reward.types import PreferencePair
 
 TEMPLATES: tuple[TemplateName, ...] = get_args(TemplateName)

@@ -31,7 +31,7 @@ def test_a_step_asks_for_its_prompts_with_samples_side_by_side(tiny_recipe: Reci
     rollout = tiny_recipe.rollout.model_copy(update={"samples_per_prompt": 2})
     recipe = tiny_recipe.model_copy(update={"rollout": rollout})
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
-    requests = training_requests(recipe, prompts, step=0)
+    requests = training_requests(recipe.rollout, recipe.seed, prompts, step=0)
     assert [request.sample_index for request in requests] == [0, 1] * 4
     ids = [request.prompt.prompt_id for request in requests]
     assert ids[::2] == ids[1::2]
@@ -40,38 +40,52 @@ def test_a_step_asks_for_its_prompts_with_samples_side_by_side(tiny_recipe: Reci
 
 
 # Regression: equal rows are several pairs with one id: a step can hold the
-# same sample twice, and collect.score_rollouts stops the run with its own assertion. Of three equal
+# same sample twice, and rollouts.score_rollouts stops the run with its own assertion. Of three equal
 # rows at least two are shown in the same order.
 def test_a_pair_stored_thrice_does_not_make_the_same_sample_twice(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set([*[PAIRS[0]] * 3, PAIRS[1]], encode, 100, "data.train")
-    requests = training_requests(tiny_recipe, prompts, step=0)
+    requests = training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, step=0)
     assert len({(r.prompt.prompt_id, r.sample_index) for r in requests}) == len(requests) == 4
 
 
 def test_requests_are_a_function_of_recipe_and_step(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
-    assert training_requests(tiny_recipe, prompts, 1) == training_requests(tiny_recipe, prompts, 1)
+    assert training_requests(
+        tiny_recipe.rollout, tiny_recipe.seed, prompts, 1
+    ) == training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 1)
     other = tiny_recipe.model_copy(update={"seed": 1})
-    assert training_requests(other, prompts, 1) != training_requests(tiny_recipe, prompts, 1)
+    assert training_requests(other.rollout, other.seed, prompts, 1) != training_requests(
+        tiny_recipe.rollout, tiny_recipe.seed, prompts, 1
+    )
 
 
 def test_the_same_prompt_two_epochs_later_has_another_seed(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS[:4], encode, 100, "data.train")
-    first = {r.prompt.prompt_id: r.seed for r in training_requests(tiny_recipe, prompts, 0)}
-    third = {r.prompt.prompt_id: r.seed for r in training_requests(tiny_recipe, prompts, 2)}
+    first = {
+        r.prompt.prompt_id: r.seed
+        for r in training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 0)
+    }
+    third = {
+        r.prompt.prompt_id: r.seed
+        for r in training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 2)
+    }
     assert first.keys() == third.keys()
     assert not set(first.values()) & set(third.values())
 
 
 def test_the_label_follows_the_order(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
-    requests = [r for step in range(3) for r in training_requests(tiny_recipe, prompts, step)]
+    requests = [
+        r
+        for step in range(3)
+        for r in training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, step)
+    ]
     assert {(r.prompt.order, r.prompt.label) for r in requests} == {("stored", 1), ("swapped", 2)}
 
 
 def test_evaluation_asks_for_both_orders_of_every_pair_as_neighbours(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS, encode, 100, "data.heldout")
-    requests = both_order_requests(tiny_recipe, prompts)
+    requests = both_order_requests(tiny_recipe.seed, prompts)
     assert [(r.prompt.pair.question, r.prompt.order) for r in requests] == [
         (f"q{i}", order) for i in range(6) for order in ("stored", "swapped")
     ]
@@ -85,7 +99,7 @@ def with_rollout(recipe: Recipe, **changes: object) -> Recipe:
 def test_both_orders_of_a_pair_are_shown_next_to_each_other(tiny_recipe: Recipe) -> None:
     recipe = with_rollout(tiny_recipe, both_orders=True, samples_per_prompt=2)
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
-    requests = training_requests(recipe, prompts, step=0)
+    requests = training_requests(recipe.rollout, recipe.seed, prompts, step=0)
     assert len(requests) == 8  # four prompts of two pairs
     shown = [(r.prompt.stored_pair.question, r.prompt.order, r.sample_index) for r in requests]
     first, second = shown[0][0], shown[4][0]
@@ -96,16 +110,23 @@ def test_both_orders_of_a_pair_are_shown_next_to_each_other(tiny_recipe: Recipe)
         for order in ("stored", "swapped")
         for sample in (0, 1)
     ]
-    three = [r for step in range(3) for r in training_requests(recipe, prompts, step)]
+    three = [
+        r
+        for step in range(3)
+        for r in training_requests(recipe.rollout, recipe.seed, prompts, step)
+    ]
     assert len({r.prompt.prompt_id for r in three}) == 12  # an epoch is every pair in both orders
 
 
 def test_further_rounds_are_orders_of_their_own_that_repeat(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
-    rounds = [training_requests(tiny_recipe, prompts, 1, number) for number in range(4)]
-    assert rounds[0] == training_requests(tiny_recipe, prompts, 1)
-    assert rounds[2] == training_requests(tiny_recipe, prompts, 1, 2)
+    rounds = [
+        training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 1, number)
+        for number in range(4)
+    ]
+    assert rounds[0] == training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 1)
+    assert rounds[2] == training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, 1, 2)
     orders = [tuple(r.prompt.prompt_id for r in requests) for requests in rounds]
     assert len(set(orders)) == 4
     other = tiny_recipe.model_copy(update={"seed": 1})
-    assert training_requests(other, prompts, 1, 2) != rounds[2]
+    assert training_requests(other.rollout, other.seed, prompts, 1, 2) != rounds[2]

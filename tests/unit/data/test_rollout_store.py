@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1reward.data.stores.rollout_store import read_rollouts, rollout_path, write_rollouts
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 from r1reward.types import (
     JudgeWord,
     Order,

@@ -19,7 +19,7 @@ from r1reward.engines.chat_client import EndpointError, PromptRefusedError
 from r1reward.engines.chat_generator import MAX_FIRST_REFUSALS, ChatGenerator, chat_prompt
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import make_items
-from r1reward.evaluation.sampler import Asker, ask
+from r1reward.evaluation.sampler import sample_answers
 from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import PolicyEndpoint
 from r1reward.recipe.recipe import EvalRecipe
@@ -27,6 +27,7 @@ from r1reward.recipe.sections import PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
 from tests.chat_server import ChatServer, completion
 from tests.fakes import make_pair
+from tests.recipes import evaluation_sampler
 
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=99, top_p=0.9)
 TRACE = "<think>Response 2 is better.</think><answer>2</answer>"
@@ -212,10 +213,10 @@ def evaluate(server: ChatServer, path: Path, num_rows: int) -> list[Answer]:
 
     async def run() -> list[Answer]:
         generator = ChatGenerator(endpoint(server, max_concurrent=1))
-        parts = Asker(recipe, recipe.evaluate, encode, generator, None, lambda ids: ())
+        sampler = evaluation_sampler(recipe, encode, generator, None)
         items = make_items((pair, "row", {}) for pair in text_pairs(num_rows))
         try:
-            return await ask(parts, items, path)
+            return await sample_answers(sampler, items, path)
         finally:
             await generator.client.http.aclose()
 

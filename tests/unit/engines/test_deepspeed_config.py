@@ -2,39 +2,43 @@
 
 import pytest
 
-from r1reward.engines.deepspeed_engine import deepspeed_config
-from r1reward.recipe.recipe import Recipe
+from r1reward.engines.deepspeed_setup import deepspeed_config
+from r1reward.recipe.components import LearnerSettings, training_learner
 from tests.samples import local_recipe
 
 
-def cuda_recipe(*overrides: str) -> Recipe:
+def local_learner(*overrides: str) -> LearnerSettings:
+    return training_learner(local_recipe(*overrides))
+
+
+def cuda_learner(*overrides: str) -> LearnerSettings:
     cuda = ("placement.device=cuda", "placement.mode=split", "model.dtype=bfloat16")
-    return local_recipe(*cuda, *overrides)
+    return local_learner(*cuda, *overrides)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_optimizer_is_offloaded_when_the_recipe_says_so(stage: int) -> None:
     config = deepspeed_config(
-        cuda_recipe(f"learner.zero_stage={stage}", "learner.offload_optimizer=true")
+        cuda_learner(f"learner.zero_stage={stage}", "learner.offload_optimizer=true")
     )
     assert config["zero_optimization"] == {
         "stage": stage,
         "overlap_comm": False,
         "offload_optimizer": {"device": "cpu", "pin_memory": True},
     }
-    kept = deepspeed_config(cuda_recipe(f"learner.zero_stage={stage}"))
+    kept = deepspeed_config(cuda_learner(f"learner.zero_stage={stage}"))
     assert kept["zero_optimization"] == {"stage": stage, "overlap_comm": False}
 
 
 def test_bfloat16_accumulates_in_float32() -> None:
-    config = deepspeed_config(cuda_recipe())
+    config = deepspeed_config(cuda_learner())
     assert config["bf16"] == {"enabled": True}
     assert config["data_types"] == {"grad_accum_dtype": "fp32"}
-    assert deepspeed_config(local_recipe())["bf16"] == {"enabled": False}
+    assert deepspeed_config(local_learner())["bf16"] == {"enabled": False}
 
 
 def test_deepspeed_clips_unless_the_plain_optimizer_steps() -> None:
     limit = "learner.max_grad_norm=0.25"
-    assert deepspeed_config(local_recipe(limit))["gradient_clipping"] == 0.25
-    stage_0 = deepspeed_config(local_recipe(limit, "learner.zero_stage=0"))
+    assert deepspeed_config(local_learner(limit))["gradient_clipping"] == 0.25
+    stage_0 = deepspeed_config(local_learner(limit, "learner.zero_stage=0"))
     assert stage_0["gradient_clipping"] == 0.0

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from r1reward.actors.learner import LearnerGroup
 from r1reward.algorithm.batch import BatchSize
-from r1reward.engines.deepspeed_engine import DeepSpeedRank, RankAddress
-from r1reward.metrics import Metrics, merge
+from r1reward.engines.deepspeed_engine import DeepSpeedRank
+from r1reward.engines.deepspeed_setup import RankAddress
+from r1reward.engines.learner_group import LearnerGroup
+from r1reward.metrics import Metrics, Name, merge
 from r1reward.models.policy import MicroBatch
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.types import TraceSample, TrainingSample
-from tests.fakes import make_recipe
+from tests.fakes import FakeSync, make_recipe
 
 LENGTHS = [3, 5, 2, 4]
 
@@ -57,7 +59,7 @@ class TableRank:
     ) -> tuple[float, Metrics]:
         """What ``update`` does up to the optimizer: loss and metrics, gradients in the table."""
         rank = DeepSpeedRank.__new__(DeepSpeedRank)
-        rank.recipe = self.recipe
+        rank.settings = training_learner(self.recipe)
         rank.address = RankAddress(0, 1, "", 0)
         rank.device = torch.device("cpu")
         built: list[list[int]] = []
@@ -67,7 +69,7 @@ class TableRank:
             lengths = torch.tensor([len(s.response_token_ids) for s in samples])
             mask_BT = torch.arange(int(lengths.max()))[None] < lengths[:, None]
             none = torch.zeros(0)
-            return MicroBatch(none, none, none, None, None, none, none, mask_BT)
+            return MicroBatch(none, none, none, {}, False, none, none, mask_BT)
 
         class Engine:
             def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,11 +154,11 @@ def test_the_correction_compares_the_updates_own_pass_with_the_rollout() -> None
     gaps = [table[i, :n].numpy() - fresh[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     ratios = np.exp(np.concatenate(gaps))
     _, _, metrics = shares(make_recipe(train__max_policy_lag=1), [[fresh]])
-    assert metrics["policy/rollout_is_max"].value == pytest.approx(ratios.max(), rel=1e-5)
-    assert metrics["policy/rollout_is_mean"].value == pytest.approx(
+    assert metrics[Name.POLICY_ROLLOUT_IS_MAX].value == pytest.approx(ratios.max(), rel=1e-5)
+    assert metrics[Name.POLICY_ROLLOUT_IS_MEAN].value == pytest.approx(
         np.minimum(ratios, 2).mean(), rel=1e-5
     )
-    assert metrics["policy/rollout_is_capped_share"].value == pytest.approx((ratios > 2).mean())
+    assert metrics[Name.POLICY_ROLLOUT_IS_CAPPED_SHARE].value == pytest.approx((ratios > 2).mean())
     _, _, metrics = shares(make_recipe(), [[fresh]])
     assert not [name for name in metrics if "rollout_is" in name or "masked" in name]
 
@@ -168,9 +170,11 @@ def test_the_gap_is_between_learner_and_engine_whosever_log_probs_are_the_old_on
     gaps = [table[i, :n].numpy() - told[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     gap = np.concatenate(gaps)
     _, _, metrics = shares(make_recipe(algorithm__old_logprobs="rollout"), [[told]])
-    assert metrics["policy/logprob_gap_mean"].value == pytest.approx(np.abs(gap).mean(), rel=1e-5)
-    assert metrics["policy/logprob_gap_max"].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
-    assert metrics["policy/behaviour_kl"].value == pytest.approx(-gap.mean(), rel=1e-5)
+    assert metrics[Name.POLICY_LOGPROB_GAP_MEAN].value == pytest.approx(
+        np.abs(gap).mean(), rel=1e-5
+    )
+    assert metrics[Name.POLICY_LOGPROB_GAP_MAX].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
+    assert metrics[Name.POLICY_BEHAVIOUR_KL].value == pytest.approx(-gap.mean(), rel=1e-5)
 
 
 def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
@@ -182,13 +186,13 @@ def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
 def test_the_group_tells_every_rank_the_size_of_the_whole_batch() -> None:
     told: list[tuple[int, int, BatchSize]] = []
 
-    class Update:
-        async def remote(self, cuts: list[list[object]], rounds: int, size: BatchSize) -> Metrics:
+    async def call(method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        assert method == "update"
+        for cuts, rounds, size in arguments:
             told.append((sum(len(cut) for cut in cuts), rounds, size))
-            return {}
+        return [{} for _ in arguments]
 
-    actors = [SimpleNamespace(update=Update()) for _ in range(2)]
-    learner = LearnerGroup(actors, make_recipe(learner__num_ranks=2).learner)
+    learner = LearnerGroup(call, make_recipe(learner__num_ranks=2).learner, FakeSync())
     asyncio.run(learner.update(samples()))
     assert [count for count, _, _ in told] == [2, 2]
     assert {size for _, _, size in told} == {BatchSize(4, 14)}

@@ -14,6 +14,7 @@ from r1reward.engines.weight_buckets import pack
 from r1reward.interfaces import Sampling
 from r1reward.models.policy import MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
@@ -191,9 +192,10 @@ def test_gumbel_noise_draws_from_the_softmax() -> None:
 
 @pytest.mark.parametrize(("size_gb", "kept"), [(0, False), (0.01, True)])
 def test_in_one_process_the_recipe_says_how_many_images_the_sampler_remembers(
-    processor: PolicyProcessor, size_gb: float, kept: bool
+    size_gb: float, kept: bool
 ) -> None:
     recipe = local_recipe(f"rollout.engine.mm_processor_cache_gb={size_gb}")
-    pixels = InProcessGenerator(recipe, processor).sampler.builder.pixels
+    settings = EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement)
+    tensors = InProcessGenerator(settings).sampler.builder.image_tensors
     (image,) = next(iter(make_pairs("heldout", 1, seed=3))).images
-    assert (pixels(image)[0] is pixels(image)[0]) == kept
+    assert (tensors(image) is tensors(image)) == kept

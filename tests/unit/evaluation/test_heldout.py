@@ -13,13 +13,11 @@ import pytest
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.evaluation.heldout import HeldoutEvaluator, read_run_evaluation
+from r1reward.evaluation.heldout import HeldoutEvaluator, HeldoutPlan, read_run_evaluation
 from r1reward.evaluation.image_off import grey_image
-from r1reward.evaluation.sampler import Asker
 from r1reward.evaluation.shown_pairs import read_shown_pairs
 from r1reward.recipe.model_settings import read_model_settings
 from r1reward.recipe.recipe import Recipe
-from r1reward.rollouts import LiveSource
 from r1reward.runs.folder import RunFolder
 from r1reward.types import RolloutRequest, StepReport, WeightsHandle
 from tests.fakes import (
@@ -33,6 +31,7 @@ from tests.fakes import (
     right_answer,
     wrong_answer,
 )
+from tests.recipes import evaluation_sampler, live_source
 
 # The only picture that the small decoder needs to see: white would do as well.
 PICTURE = grey_image(4, 2)
@@ -52,11 +51,10 @@ def held_out(
     generator, learner, tracker = FakeGenerator(answer), FakeLearner(), MemoryTracker()
     judge = FakeJudge()
     evaluator = HeldoutEvaluator(
-        recipe,
+        HeldoutPlan(recipe.name, recipe.evaluate, num_steps, pairs_benchmark("heldout", PAIRS, {})),
         RunFolder(root),
-        pairs_benchmark("heldout", PAIRS, {}),
-        Asker(recipe, recipe.evaluate, make_prompt, generator, judge, lambda ids: ()),
-        LiveSource(recipe, generator, judge, lambda step, sampling_round=0: []),
+        evaluation_sampler(recipe, make_prompt, generator, judge),
+        live_source(recipe, generator, judge, lambda step, sampling_round=0: []),
         learner,
         [tracker],
     )
@@ -245,7 +243,7 @@ def test_image_off_asks_again_with_grey_images_and_tells_the_drop(tmp_path: Path
         return (right_answer if sees else right_on(0, 1))(request)
 
     generator.answer = answer
-    found = evaluate(replace(evaluator, benchmark=benchmark), 2)
+    found = evaluate(replace(evaluator, plan=replace(evaluator.plan, benchmark=benchmark)), 2)
     assert found.accuracy.value == 1.0
     assert found.image_off_drop is not None
     assert found.image_off_drop.value == 0.5

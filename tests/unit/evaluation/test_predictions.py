@@ -11,12 +11,12 @@ import pytest
 
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers
+from r1reward.evaluation.conditions import build_conditions, predicted_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.predictions import ORDERS as NAMES
 from r1reward.evaluation.predictions import read_predictions
-from r1reward.pipeline.evaluate import conditions, predicted_conditions
 from r1reward.recipe.recipe import EvalRecipe
 from r1reward.types import Slot
 from tests.rows import make_item
@@ -49,7 +49,10 @@ def scored(answers: Sequence[Answer], **evaluate: object) -> Evaluation:
             "predictions": "p.jsonl",
         }
     )
-    found = predicted_conditions(conditions(recipe, benchmark), benchmark, answers)
+    planned = build_conditions(
+        "p.jsonl", benchmark, "pairs", recipe.evaluate, recipe.seed, recipe.prompt.template
+    )
+    found = predicted_conditions(planned, benchmark, answers)
     return count_answers(benchmark, answers, found, 10, scheduled=False)
 
 

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from r1reward.data.order import derive_seed
-from r1reward.evaluation import sampler as asking
+from r1reward.evaluation import sampler as sampling
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.image_off import grey_image
-from r1reward.evaluation.items import Item, OrderMode, make_items
-from r1reward.evaluation.sampler import Asker, Place, ask
+from r1reward.evaluation.items import Item, make_items
+from r1reward.evaluation.sampler import EvaluationSampler, SampleKey, sample_answers
 from r1reward.evaluation.voting.schedule import sample_schedule
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest, Slot
 from tests.fakes import (
     FakeGenerator,
@@ -29,6 +30,7 @@ from tests.fakes import (
     right_answer,
     wrong_answer,
 )
+from tests.recipes import evaluation_sampler
 from tests.rows import make_item
 
 LIMIT = 64
@@ -54,19 +56,19 @@ def drawn_answer(request: RolloutRequest) -> str:
     return (right_answer if number < 7 else wrong_answer)(request)
 
 
-def make_asker(
+def make_sampler(
     generator: FakeGenerator,
     judge: FakeJudge | None = None,
     progress: Callable[[int, int], None] = lambda done, planned: None,
     **evaluate: object,
-) -> Asker:
+) -> EvaluationSampler:
     changes = {f"evaluate__{name}": value for name, value in evaluate.items()}
     recipe = make_recipe(**changes)
-    return Asker(recipe, recipe.evaluate, encode, generator, judge, lambda ids: (), progress)
+    return evaluation_sampler(recipe, encode, generator, judge, progress)
 
 
-def places(requests: Sequence[RolloutRequest]) -> list[Place]:
-    found: list[Place] = []
+def places(requests: Sequence[RolloutRequest]) -> list[SampleKey]:
+    found: list[SampleKey] = []
     for request in requests:
         key, _, order = request.prompt.prompt_id.rpartition("-")
         assert order == request.prompt.order
@@ -74,7 +76,7 @@ def places(requests: Sequence[RolloutRequest]) -> list[Place]:
     return found
 
 
-def by_place(answers: Sequence[Answer]) -> dict[Place, Answer]:
+def by_place(answers: Sequence[Answer]) -> dict[SampleKey, Answer]:
     found = {answer.place: answer for answer in answers}
     assert len(found) == len(answers)
     return found
@@ -101,7 +103,7 @@ def test_every_planned_sample_is_asked_exactly_once(
     generator = FakeGenerator(drawn_answer)
     path = tmp_path / "answers.jsonl"
     answers = asyncio.run(
-        ask(make_asker(generator, orders=orders, samples=num_samples), ITEMS, path)
+        sample_answers(make_sampler(generator, orders=orders, samples=num_samples), ITEMS, path)
     )
     wanted = {(item.key, order, index) for item in ITEMS for order, index in planned}
     assert Counter(places(generator.asked)) == Counter(wanted)
@@ -115,8 +117,8 @@ def test_orders_of_a_row_are_those_of_the_mode(
     orders: OrderMode, num_samples: int, tmp_path: Path
 ) -> None:
     generator = FakeGenerator(drawn_answer)
-    parts = make_asker(generator, orders=orders, samples=num_samples)
-    asyncio.run(ask(parts, ITEMS, tmp_path / "answers.jsonl"))
+    sampler = make_sampler(generator, orders=orders, samples=num_samples)
+    asyncio.run(sample_answers(sampler, ITEMS, tmp_path / "answers.jsonl"))
     assert len(generator.asked) == len(ITEMS) * num_samples
     mixed = 0
     for item in ITEMS:
@@ -138,10 +140,10 @@ def test_orders_of_a_row_are_those_of_the_mode(
 def test_seeds_depend_on_row_order_and_sample_only(tmp_path: Path) -> None:
     def seeds(
         items: Sequence[Item], name: str, samples: int, orders: OrderMode = "both"
-    ) -> dict[Place, int]:
+    ) -> dict[SampleKey, int]:
         generator = FakeGenerator(drawn_answer, backwards=name == "other")
-        parts = make_asker(generator, samples=samples, orders=orders)
-        asyncio.run(ask(parts, items, tmp_path / name))
+        sampler = make_sampler(generator, samples=samples, orders=orders)
+        asyncio.run(sample_answers(sampler, items, tmp_path / name))
         asked = generator.asked
         return dict(zip(places(asked), (request.seed for request in asked), strict=True))
 
@@ -158,14 +160,16 @@ def test_seeds_depend_on_row_order_and_sample_only(tmp_path: Path) -> None:
 def test_a_killed_evaluation_asks_only_for_what_is_missing(
     num_answered: int, adaptive: float | None, tmp_path: Path
 ) -> None:
-    def settings(generator: FakeGenerator) -> Asker:
-        return make_asker(generator, samples=5, adaptive=adaptive)
+    def settings(generator: FakeGenerator) -> EvaluationSampler:
+        return make_sampler(generator, samples=5, adaptive=adaptive)
 
-    whole = asyncio.run(ask(settings(FakeGenerator(drawn_answer)), ITEMS, tmp_path / "whole"))
+    whole = asyncio.run(
+        sample_answers(settings(FakeGenerator(drawn_answer)), ITEMS, tmp_path / "whole")
+    )
     path = tmp_path / "answers.jsonl"
     dying = FakeGenerator(drawn_answer, fails_after=num_answered)
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(ask(settings(dying), ITEMS, path))
+        asyncio.run(sample_answers(settings(dying), ITEMS, path))
     assert caught.group_contains(OSError, match="the engine died")
     # What the kill cut short: the middle of the last line.
     if path.is_file():
@@ -174,7 +178,7 @@ def test_a_killed_evaluation_asks_only_for_what_is_missing(
     kept = read_answers(path)
     assert len(kept) < max(1, num_answered)
     resumed = FakeGenerator(drawn_answer)
-    answers = asyncio.run(ask(settings(resumed), ITEMS, path))
+    answers = asyncio.run(sample_answers(settings(resumed), ITEMS, path))
     assert by_place(answers) == by_place(whole)
     assert by_place(read_answers(path)) == by_place(whole)
     missing = by_place(whole).keys() - by_place(kept).keys()
@@ -183,9 +187,9 @@ def test_a_killed_evaluation_asks_only_for_what_is_missing(
 
 def test_a_finished_evaluation_asks_nothing(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    first = asyncio.run(ask(make_asker(FakeGenerator(drawn_answer)), ITEMS, path))
+    first = asyncio.run(sample_answers(make_sampler(FakeGenerator(drawn_answer)), ITEMS, path))
     again = FakeGenerator(drawn_answer)
-    assert asyncio.run(ask(make_asker(again), ITEMS, path)) == first
+    assert asyncio.run(sample_answers(make_sampler(again), ITEMS, path)) == first
     assert again.asked == []
 
 
@@ -194,14 +198,14 @@ def test_an_evaluation_is_finished_when_nothing_would_be_asked(
     tmp_path: Path, adaptive: float | None
 ) -> None:
     path = tmp_path / "answers.jsonl"
-    asker = make_asker(FakeGenerator(drawn_answer), samples=3, adaptive=adaptive)
+    sampler = make_sampler(FakeGenerator(drawn_answer), samples=3, adaptive=adaptive)
     items = [make_item("a"), make_item("b")]
 
     def finished(rows: Sequence[Item]) -> bool:
-        return asking.is_finished(asker.evaluate, asker.recipe.seed, rows, path)
+        return sampling.is_finished(sampler.evaluate, sampler.seed, rows, path)
 
     assert not finished(items)
-    asyncio.run(ask(asker, items, path))
+    asyncio.run(sample_answers(sampler, items, path))
     assert finished(items)
     assert not finished([*items, make_item("c")])
     lines = path.read_bytes().splitlines(keepends=True)
@@ -211,8 +215,8 @@ def test_an_evaluation_is_finished_when_nothing_would_be_asked(
 
 def test_answers_about_other_rows_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    asyncio.run(ask(make_asker(FakeGenerator(drawn_answer)), ITEMS, path))
-    fewer = asyncio.run(ask(make_asker(FakeGenerator(drawn_answer)), ITEMS[:2], path))
+    asyncio.run(sample_answers(make_sampler(FakeGenerator(drawn_answer)), ITEMS, path))
+    fewer = asyncio.run(sample_answers(make_sampler(FakeGenerator(drawn_answer)), ITEMS[:2], path))
     assert {answer.item for answer in fewer} == {item.key for item in ITEMS[:2]}
 
 
@@ -223,8 +227,8 @@ def test_rows_too_long_are_unreadable_and_stall_nobody(
     long = replace(make_pair(9), question="long question 9")
     items = (*make_items([(long, "long", {})]), *ITEMS)
     generator = FakeGenerator(drawn_answer)
-    parts = make_asker(generator, samples=5, adaptive=adaptive)
-    answers = asyncio.run(ask(parts, items, tmp_path / "answers.jsonl"))
+    sampler = make_sampler(generator, samples=5, adaptive=adaptive)
+    answers = asyncio.run(sample_answers(sampler, items, tmp_path / "answers.jsonl"))
     refused = [answer for answer in answers if answer.refused]
     assert len(refused) == num_refused
     assert {answer.item for answer in refused} == {items[0].key}
@@ -233,8 +237,8 @@ def test_rows_too_long_are_unreadable_and_stall_nobody(
     assert {answer.refused for answer in refused} == {reason}
     assert items[0].key not in {key for key, _, _ in places(generator.asked)}
     alone = asyncio.run(
-        ask(
-            make_asker(FakeGenerator(drawn_answer), samples=5, adaptive=adaptive),
+        sample_answers(
+            make_sampler(FakeGenerator(drawn_answer), samples=5, adaptive=adaptive),
             ITEMS,
             tmp_path / "alone",
         )
@@ -245,7 +249,9 @@ def test_rows_too_long_are_unreadable_and_stall_nobody(
 def test_a_row_that_is_there_twice_is_asked_twice(tmp_path: Path) -> None:
     items = make_items([(make_pair(1), "a", {}), (make_pair(1), "b", {})])
     generator = FakeGenerator(drawn_answer)
-    answers = asyncio.run(ask(make_asker(generator), items, tmp_path / "answers.jsonl"))
+    answers = asyncio.run(
+        sample_answers(make_sampler(generator), items, tmp_path / "answers.jsonl")
+    )
     key = make_pair(1).pair_id
     assert Counter(answer.item for answer in answers) == {key: 2, f"{key}-2": 2}
     assert len({request.seed for request in generator.asked}) == 4
@@ -261,12 +267,14 @@ def test_adaptive_voting_has_the_verdicts_of_full_voting_for_fewer_samples(tmp_p
     items = make_items((make_pair(n, 1 if n % 2 else 2), f"row {n}", {}) for n in range(40))
     full = by_place(
         asyncio.run(
-            ask(make_asker(FakeGenerator(drawn_answer), samples=7), items, tmp_path / "full")
+            sample_answers(
+                make_sampler(FakeGenerator(drawn_answer), samples=7), items, tmp_path / "full"
+            )
         )
     )
     generator = FakeGenerator(drawn_answer)
-    parts = make_asker(generator, samples=7, adaptive=0.0)
-    found = by_place(asyncio.run(ask(parts, items, tmp_path / "adaptive")))
+    sampler = make_sampler(generator, samples=7, adaptive=0.0)
+    found = by_place(asyncio.run(sample_answers(sampler, items, tmp_path / "adaptive")))
     assert found.items() <= full.items()
     for item in items:
         schedule = [(item.key, *place) for place in sample_schedule(item, 7, "both", 0)]
@@ -299,17 +307,17 @@ def test_adaptive_voting_has_the_verdicts_of_full_voting_for_fewer_samples(tmp_p
 def test_progress_counts_up_to_what_is_planned(
     adaptive: float | None, chunk_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(sampling, "CHUNK_ROWS", chunk_rows)
     told: list[tuple[int, int]] = []
     long = replace(make_pair(9), question="long question 9")
     items = (*ITEMS, *make_items([(long, "long", {})]))
-    parts = make_asker(
+    sampler = make_sampler(
         FakeGenerator(drawn_answer),
         progress=lambda done, planned: told.append((done, planned)),
         samples=5,
         adaptive=adaptive,
     )
-    answers = asyncio.run(ask(parts, items, tmp_path / "answers.jsonl"))
+    answers = asyncio.run(sample_answers(sampler, items, tmp_path / "answers.jsonl"))
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert [planned for _, planned in told] == sorted(planned for _, planned in told)
     assert told[-1] == (len(answers), len(answers))
@@ -322,13 +330,15 @@ def test_progress_counts_up_to_what_is_planned(
 
 def test_progress_goes_on_where_a_killed_run_stopped(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    whole = asyncio.run(ask(make_asker(FakeGenerator(drawn_answer)), ITEMS, tmp_path / "whole"))
+    whole = asyncio.run(
+        sample_answers(make_sampler(FakeGenerator(drawn_answer)), ITEMS, tmp_path / "whole")
+    )
     append_answers(path, whole[:5])
     told: list[tuple[int, int]] = []
-    parts = make_asker(
+    sampler = make_sampler(
         FakeGenerator(drawn_answer), progress=lambda done, planned: told.append((done, planned))
     )
-    asyncio.run(ask(parts, ITEMS, path))
+    asyncio.run(sample_answers(sampler, ITEMS, path))
     assert told == [(done, 12) for done in range(6, 13)]
 
 
@@ -338,14 +348,14 @@ def red_png() -> bytes:
     return buffer.getvalue()
 
 
-def test_blind_asking_greys_the_images_and_files_answers_under_the_same_rows(
+def test_blind_sampling_greys_the_images_and_files_answers_under_the_same_rows(
     tmp_path: Path,
 ) -> None:
     pairs = [replace(make_pair(n), images=(red_png(),)) for n in range(2)]
     items = make_items((pair, pair.question, {}) for pair in pairs)
     seeing, blind = FakeGenerator(drawn_answer), FakeGenerator(drawn_answer)
-    seen = asyncio.run(ask(make_asker(seeing), items, tmp_path / "seen"))
-    off = asyncio.run(ask(make_asker(blind), items, tmp_path / "blind", blind=True))
+    seen = asyncio.run(sample_answers(make_sampler(seeing), items, tmp_path / "seen"))
+    off = asyncio.run(sample_answers(make_sampler(blind), items, tmp_path / "blind", blind=True))
     assert {request.prompt.pair.images for request in seeing.asked} == {(red_png(),)}
     assert {request.prompt.pair.images for request in blind.asked} == {(grey_image(6, 4),)}
     assert by_place(off).keys() == by_place(seen).keys()
@@ -357,8 +367,8 @@ def test_an_answer_keeps_what_was_said_judged_and_rewarded(tmp_path: Path) -> No
     judge = FakeJudge("mismatch")
     items = (make_item("row", label=2),)
     generator = FakeGenerator(wrong_answer)
-    parts = make_asker(generator, judge, orders="stored", samples=1, temperature=0.5, top_p=0.9)
-    (answer,) = asyncio.run(ask(parts, items, tmp_path / "answers.jsonl"))
+    sampler = make_sampler(generator, judge, orders="stored", samples=1, temperature=0.5, top_p=0.9)
+    (answer,) = asyncio.run(sample_answers(sampler, items, tmp_path / "answers.jsonl"))
     (request,) = generator.asked
     text = "<think>Response 1 is better.</think><answer>1</answer>"
     assert answer == Answer(
@@ -382,7 +392,9 @@ def test_an_answer_keeps_what_was_said_judged_and_rewarded(tmp_path: Path) -> No
 
 
 def test_without_a_judge_nothing_is_judged(tmp_path: Path) -> None:
-    answers = asyncio.run(ask(make_asker(FakeGenerator(right_answer)), ITEMS, tmp_path / "a"))
+    answers = asyncio.run(
+        sample_answers(make_sampler(FakeGenerator(right_answer)), ITEMS, tmp_path / "a")
+    )
     assert {answer.judge_word for answer in answers} == {"skipped"}
     assert {answer.consistency for answer in answers} == {None}
 
@@ -391,6 +403,6 @@ def test_half_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
     """A server's JSON may hold one. Regression: it could not be written, on every resume again."""
     generator = FakeGenerator(lambda request: "\ud83d" + right_answer(request))
     path = tmp_path / "answers.jsonl"
-    answers = asyncio.run(ask(make_asker(generator), ITEMS, path))
+    answers = asyncio.run(sample_answers(make_sampler(generator), ITEMS, path))
     assert {answer.text[0] for answer in answers} == {"\ud83d"}
     assert read_answers(path) == answers

@@ -73,7 +73,8 @@ def annotated(recipe: Recipe, pairs: list[PreferencePair]) -> None:
 
 
 def select(recipe: Recipe) -> list[PreferencePair]:
-    asyncio.run(select_stage(recipe, Console(quiet=True)))
+    assert recipe.select is not None
+    asyncio.run(select_stage(recipe, recipe.select, Console(quiet=True)))
     return list(load_pairs(FileSource(type="file", path=selected_pairs(recipe))))
 
 
@@ -178,11 +179,11 @@ def graded(number: int, source: str = "a", qualifies: bool = True) -> Graded:
 
 def test_limits_draw_by_seed_and_keep_the_order_of_the_data() -> None:
     items = [graded(number) for number in range(50)]
-    drawn = [item.place for item in draw(items, None, 10, seed=1)]
+    drawn = [item.pair_index for item in draw(items, None, 10, seed=1)]
     assert len(drawn) == 10 and drawn == sorted(drawn)
-    assert drawn != [item.place for item in draw(items, None, 10, seed=2)]
+    assert drawn != [item.pair_index for item in draw(items, None, 10, seed=2)]
     # By content: a pair's turn does not depend on what else is there.
-    fewer = [item.place for item in draw(items[:40], None, 10, seed=1)]
+    fewer = [item.pair_index for item in draw(items[:40], None, 10, seed=1)]
     assert {place for place in drawn if place < 40} <= set(fewer)
 
 
@@ -194,4 +195,4 @@ def test_quotas_hold_and_leave_other_sources_out() -> None:
 
 def test_what_does_not_qualify_is_never_drawn() -> None:
     items = [graded(n, qualifies=n % 2 == 0) for n in range(10)]
-    assert [item.place for item in draw(items, None, None, seed=0)] == [0, 2, 4, 6, 8]
+    assert [item.pair_index for item in draw(items, None, None, seed=0)] == [0, 2, 4, 6, 8]

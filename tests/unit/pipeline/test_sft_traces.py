@@ -12,7 +12,7 @@ from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.verdict import parse_verdict
 from r1reward.errors import InputError
 from r1reward.models.processor import PolicyProcessor
-from r1reward.pipeline.sft import SftInputs, load_traces
+from r1reward.pipeline.traces import SftInputs, load_traces
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_scenes_and_pairs
@@ -36,9 +36,11 @@ def trace_of(number: int) -> str:
     return answer(Known(scene, shown), seed=1, noise=NEVER_WRONG)
 
 
-def right_attempt(number: int, place: int = 1) -> Attempt:
+def right_attempt(number: int, attempt_number: int = 1) -> Attempt:
     pair_id = PAIRS[number].pair_id
-    return Attempt(pair_id, place, order_of(number), 1, trace_of(number), 1, True, well_formed=True)
+    return Attempt(
+        pair_id, attempt_number, order_of(number), 1, trace_of(number), 1, True, well_formed=True
+    )
 
 
 @pytest.fixture
@@ -58,11 +60,12 @@ def attempts(tmp_path: Path) -> Path:
 
 def load(attempts: Path, *overrides: str) -> tuple[Recipe, SftInputs]:
     recipe = load_recipe(LOCAL, ["sft.num_traces=null", "sft.batch_size=8", *overrides])
-    return recipe, load_traces(recipe, PAIRS, attempts)
+    assert recipe.sft is not None
+    return recipe, load_traces(recipe, recipe.sft, PAIRS, attempts, 3)
 
 
 def places(found: SftInputs) -> set[int]:
-    return {trace.place for trace in found.train.traces}
+    return {trace.pair_index for trace in found.train.traces}
 
 
 def test_the_agreeing_trace_is_learned_in_the_order_it_was_written_for(attempts: Path) -> None:
@@ -70,9 +73,9 @@ def test_the_agreeing_trace_is_learned_in_the_order_it_was_written_for(attempts:
     assert places(found) == set(range(2, 60))
     processor = PolicyProcessor(recipe.model)
     for trace, sample in zip(found.train.traces, found.train, strict=True):
-        assert trace.text == trace_of(trace.place), "never the attempt that disagreed"
-        pair = PAIRS[trace.place]
-        prompt = processor.encode(pair, order_of(trace.place), recipe.prompt)
+        assert trace.text == trace_of(trace.pair_index), "never the attempt that disagreed"
+        pair = PAIRS[trace.pair_index]
+        prompt = processor.encode(pair, order_of(trace.pair_index), recipe.prompt)
         assert sample.prompt_token_ids == processor.expand(prompt)
         assert sample.images == pair.images
         text = processor.tokenizer.decode(sample.response_token_ids[:-1])
@@ -82,7 +85,7 @@ def test_the_agreeing_trace_is_learned_in_the_order_it_was_written_for(attempts:
 
 def test_heldout_traces_are_others(attempts: Path) -> None:
     _, found = load(attempts, "sft.heldout_share=0.3")
-    measured = {trace.place for trace in found.heldout.traces}
+    measured = {trace.pair_index for trace in found.heldout.traces}
     assert measured and not measured & places(found)
     assert measured | places(found) == set(range(2, 60))
     _, fewer = load(attempts, "sft.heldout_share=0.3", "sft.max_heldout=2")
@@ -92,8 +95,11 @@ def test_heldout_traces_are_others(attempts: Path) -> None:
 def test_pairs_of_one_question_stay_on_one_side(attempts: Path) -> None:
     grouped = [replace(pair, group=f"g{number // 6}") for number, pair in enumerate(PAIRS)]
     recipe = load_recipe(LOCAL, ["sft.batch_size=8", "sft.heldout_share=0.3"])
-    found = load_traces(recipe, grouped, attempts)
-    sides = [{grouped[t.place].group for t in side.traces} for side in (found.train, found.heldout)]
+    assert recipe.sft is not None
+    found = load_traces(recipe, recipe.sft, grouped, attempts, 3)
+    sides = [
+        {grouped[t.pair_index].group for t in side.traces} for side in (found.train, found.heldout)
+    ]
     assert all(sides) and not sides[0] & sides[1]
 
 
@@ -108,7 +114,7 @@ def test_num_traces_draws_by_seed(attempts: Path) -> None:
 
 def test_traces_that_break_the_form_or_were_cut_off_are_left_out(attempts: Path) -> None:
     for number, change in ((0, {"well_formed": False}), (1, {"truncated": True})):
-        append_attempt(attempts, replace(right_attempt(number, place=1), **change))  # type: ignore[arg-type]
+        append_attempt(attempts, replace(right_attempt(number, attempt_number=1), **change))  # type: ignore[arg-type]
     _, found = load(attempts, "sft.heldout_share=0")
     assert 1 not in places(found)
     assert found.dropped["badly formed"] >= 1

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.errors import RecipeError
+from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import (
     final_recipe,
     is_pipeline,
@@ -20,8 +23,10 @@ from r1reward.recipe.derive import (
 )
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.files import build_recipe, dump_recipe, load_recipe
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.pipeline_sections import SftSection
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.recipe.sections import FileSource
+from r1reward.runs.folder import RunFolder
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 LOCAL = RECIPES / "pipeline_local.yaml"
@@ -76,7 +81,10 @@ def test_rl_without_sft_and_selection_starts_from_the_base_on_all_pairs() -> Non
 def test_the_judge_stays_the_base_model_in_every_stage() -> None:
     recipe = pipeline("model.path=the/base")
     assert recipe.final is not None
-    for run in (rl_recipe(recipe), final_recipe(recipe, "rl", recipe.final.benches[0])):
+    for run in (
+        rl_recipe(recipe),
+        final_recipe(recipe, recipe.final, "rl", recipe.final.benches[0]),
+    ):
         assert isinstance(run.judge, VllmJudge)
         assert run.judge.path == "the/base"
     other = rl_recipe(pipeline("judge.path=another/judge"))
@@ -85,22 +93,51 @@ def test_the_judge_stays_the_base_model_in_every_stage() -> None:
 
 def test_sft_is_the_learner_of_rl_with_its_own_batch_and_schedule() -> None:
     recipe = pipeline("sft.lr=3e-4", "sft.batch_size=16", "sft.warmup_share=0.5")
-    run = sft_recipe(recipe, num_steps=10)
-    assert run.num_optimizer_steps == 10
+    assert recipe.sft is not None
+    run = sft_recipe(recipe, recipe.sft, num_steps=10)
+    assert sft_learner(run).num_updates == 10
     assert (run.learner.lr, run.learner.train_batch_size) == (3e-4, 16)
     assert run.learner.packing == recipe.learner.packing
-    rates = [learning_rate(step, run.num_optimizer_steps, run.learner) for step in range(10)]
+    rates = [learning_rate(step, 10, run.learner) for step in range(10)]
     assert max(rates) == pytest.approx(3e-4)
     assert rates[0] < rates[4] and rates[9] < rates[5]
-    assert not sft_recipe(pipeline("algorithm.kl_beta=0.1"), 10).algorithm.needs_reference
-    assert build_recipe(Recipe, run.model_dump(mode="json"), (), "sft") == run
+    with_kl = sft_learner(sft_recipe(pipeline("algorithm.kl_beta=0.1"), recipe.sft, 10))
+    assert not with_kl.algorithm.needs_reference
+    assert build_recipe(SftRecipe, run.model_dump(mode="json"), (), "sft") == run
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm.baseline=group_mean", "rollout.samples_per_prompt=2"],
+        ["rollout.samples_per_prompt=2", "rollout.dynamic_sampling={max_rounds: 2}"],
+        ["rollout.both_orders=true", "reward.position_weight=0.5", "sft.batch_size=31"],
+        ["learner.train_batch_size=256", "sft.batch_size=24"],
+    ],
+)
+def test_a_killed_sft_goes_on_whatever_rl_samples(tmp_path: Path, overrides: list[str]) -> None:
+    recipe = pipeline(f"run_dir={tmp_path}", *overrides)
+    assert recipe.sft is not None
+    run = sft_recipe(recipe, recipe.sft, num_steps=10)
+    folder = RunFolder.of(run)
+    folder.prepare(run)
+    folder.metrics.write_text('{"step": 1}\n')
+    folder.prepare(run)
+    assert build_recipe(SftRecipe, yaml.safe_load(folder.recipe.read_text()), (), "sft") == run
+
+
+def test_every_derived_recipe_is_validated() -> None:
+    recipe = pipeline("learner.num_ranks=2")
+    with pytest.raises(ValidationError, match="below learner"):
+        sft_recipe(recipe, SftSection(batch_size=1), num_steps=10)
 
 
 def test_every_model_is_evaluated_alike_in_a_folder_of_its_own() -> None:
     recipe = pipeline("run_dir=/r", "final.samples=5", "final.adaptive=0.01")
     assert recipe.final is not None
     found = {
-        model: final_recipe(recipe, model, recipe.final.benches[0]) for model in models(recipe)
+        model: final_recipe(recipe, recipe.final, model, recipe.final.benches[0])
+        for model in models(recipe)
     }
     assert {model: run.model.path for model, run in found.items()} == {
         "base": "shapes",

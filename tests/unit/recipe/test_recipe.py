@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1reward.errors import RecipeError
+from r1reward.recipe.components import training_learner
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.recipe.files import dump_recipe, load_recipe, merge
 from r1reward.recipe.learner_sections import NoCorrection, SequenceMask, TokenIs
@@ -82,8 +83,8 @@ def test_settings_are_read_and_the_rest_are_the_papers(write: Write) -> None:
 
 def test_derived_numbers(write: Write) -> None:
     recipe = load_recipe(write(), ["rollout.samples_per_prompt=3"])
-    assert recipe.rollouts_per_step == 12
-    assert recipe.num_optimizer_steps == 18  # 3 steps of 12 sequences in batches of 2
+    assert recipe.rollout.rollouts_per_step == 12
+    assert training_learner(recipe).num_updates == 18  # 3 steps of 12 sequences in batches of 2
 
 
 @pytest.mark.parametrize(
@@ -237,8 +238,8 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             "so training needs 1.0: set it back to 1.0",
         ),
         (
-            ["model.min_pixels=1000", "model.max_pixels=500"],
-            "model.min_pixels (1000) is above model.max_pixels (500): "
+            ["model.min_image_tokens=1000", "model.max_image_tokens=500"],
+            "model.min_image_tokens (1000) is above model.max_image_tokens (500): "
             "lower the first or raise the second",
         ),
         (
@@ -343,7 +344,7 @@ def test_settings_that_do_not_fit_together_say_what_to_change(
             "rollout.engine.gpu_memory_utilization=0.75",
         ],
         ["placement.mode=in_process", "train.max_policy_lag=2"],
-        ["model.min_pixels=500", "model.max_pixels=500"],
+        ["model.min_image_tokens=500", "model.max_image_tokens=500"],
         ["placement.device=cpu", "rollout.engine.max_num_batched_tokens=64"],
         [
             "placement.device=cpu",
@@ -404,7 +405,7 @@ def test_every_switch_of_the_loss_is_off_by_default(write: Write) -> None:
     )
     assert (algorithm.kl_placement, algorithm.kl_estimator) == ("reward", "k1")
     assert not algorithm.kl_in_loss
-    assert recipe.rollout_correction == NoCorrection(type="none")
+    assert training_learner(recipe).rollout_correction == NoCorrection(type="none")
 
 
 def test_clip_higher_moves_the_upper_bound_only(write: Write) -> None:
@@ -447,8 +448,9 @@ def test_rollout_correction_is_on_for_a_lag_or_when_it_is_asked_for(
     write: Write, overrides: list[str], wanted: object
 ) -> None:
     recipe = load_recipe(write(), overrides)
-    assert recipe.rollout_correction == wanted
-    assert Recipe.model_validate(recipe.model_dump(mode="json")).rollout_correction == wanted
+    assert training_learner(recipe).rollout_correction == wanted
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert training_learner(again).rollout_correction == wanted
 
 
 @pytest.mark.parametrize("correction", ["token_is", "sequence_mask"])

@@ -5,11 +5,11 @@ from typing import get_args
 
 import pytest
 
-from r1reward.runs.alerts import ALERTS, AlertError, AlertWatch
-from r1reward.recipe.recipe import Recipe
 from r1reward.errors import RecipeError
 from r1reward.recipe.files import dump_recipe, load_recipe
+from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import AlertName, AlertsSection
+from r1reward.runs.alerts import ALERTS, AlertError, AlertWatch
 from r1reward.types import StepReport
 from tests.fakes import make_recipe
 

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from r1reward.runs.checkpoint import complete_checkpoints, resume, save_checkpoint
+from r1reward.interfaces import WeightSync
 from r1reward.metrics import Metrics
-from r1reward.types import Location
+from r1reward.runs.checkpoint import complete_checkpoints, resume, save_checkpoint
 from r1reward.runs.storage import fetched, forget, written_to
-from r1reward.types import TraceSample, TrainingSample, WeightsHandle
+from r1reward.types import Location, TraceSample, TrainingSample
 
 
 class FileLearner:
@@ -51,7 +51,8 @@ class FileLearner:
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         raise NotImplementedError
 
-    async def publish(self, version: int) -> WeightsHandle:
+    @property
+    def weight_sync(self) -> WeightSync:
         raise NotImplementedError
 
     async def export(self, folder: Path) -> None:

@@ -9,15 +9,24 @@ import numpy as np
 import pytest
 import yaml
 
-from r1reward.recipe.recipe import Recipe
 from r1reward.errors import RecipeError
 from r1reward.interfaces import RolloutBatch
 from r1reward.recipe.diff import MAY_CHANGE, recipe_changes
 from r1reward.recipe.files import dump_recipe, load_recipe, required
-from r1reward.runs.folder import RunFolder
-from r1reward.runs.recorder import RunRecorder
+from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import TrackingSection
-from r1reward.types import PreferencePair, Prompt, Reward, Rollout, RolloutRequest, ScoredRollout, StepReport, Verdict
+from r1reward.runs.folder import RunFolder
+from r1reward.types import (
+    PreferencePair,
+    Prompt,
+    Reward,
+    Rollout,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
+from tests.recipes import recorder as recorder_of
 
 
 class ListTracker:
@@ -189,7 +198,7 @@ def test_a_step_is_one_line_and_reaches_every_tracker(tiny_recipe: Recipe) -> No
     folder = RunFolder(tiny_recipe.run_dir)
     folder.prepare(tiny_recipe)
     trackers = [ListTracker(), ListTracker()]
-    recorder = RunRecorder(folder, tiny_recipe, [*trackers])
+    recorder = recorder_of(folder, tiny_recipe, [*trackers])
     reports = [StepReport(1, {"loss/x": 0.5}), StepReport(2, {"loss/x": 0.25})]
     for report in reports:
         recorder.record_step(report)
@@ -210,7 +219,7 @@ def batch_of(step: int, size: int) -> RolloutBatch:
 
 def test_rollouts_of_step_0_are_in_the_file_of_step_1(tiny_recipe: Recipe) -> None:
     folder = RunFolder(tiny_recipe.run_dir)
-    RunRecorder(folder, tiny_recipe, []).record_rollouts(batch_of(0, 1))
+    recorder_of(folder, tiny_recipe, []).record_rollouts(batch_of(0, 1))
     assert [path.name for path in folder.rollouts.iterdir()] == ["step-000001.parquet"]
 
 
@@ -221,7 +230,7 @@ def test_some_rollouts_are_shown_every_few_steps(
     tracking = TrackingSection(samples_every=3, num_samples=num_samples)
     recipe = tiny_recipe.model_copy(update={"tracking": tracking})
     tracker = ListTracker()
-    recorder = RunRecorder(RunFolder(recipe.run_dir), recipe, [tracker])
+    recorder = recorder_of(RunFolder(recipe.run_dir), recipe, [tracker])
     for step in range(5):
         recorder.record_rollouts(batch_of(step, size=3))
     assert tracker.shown == shown
@@ -230,5 +239,5 @@ def test_some_rollouts_are_shown_every_few_steps(
 def test_no_samples_asked_for_means_none_shown(tiny_recipe: Recipe) -> None:
     recipe = tiny_recipe.model_copy(update={"tracking": TrackingSection(num_samples=0)})
     tracker = ListTracker()
-    RunRecorder(RunFolder(recipe.run_dir), recipe, [tracker]).record_rollouts(batch_of(0, 3))
+    recorder_of(RunFolder(recipe.run_dir), recipe, [tracker]).record_rollouts(batch_of(0, 3))
     assert tracker.shown == []

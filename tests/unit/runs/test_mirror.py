@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from r1reward.runs.checkpoint import resume, save_checkpoint
 from r1reward.errors import InputError, RecipeError, ServiceError
+from r1reward.recipe.files import dump_recipe, load_recipe
+from r1reward.recipe.location import working_folder, working_folders
 from r1reward.recipe.recipe import Recipe
+from r1reward.runs.checkpoint import resume, save_checkpoint
+from r1reward.runs.mirror import CopyTakenError, RunCopy, look_at
 from r1reward.runs.mirrored_files import RECORD, stamps
 from r1reward.runs.mirroring import kept_copied, pause
-from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.runs.storage import RemoteFolder
-from r1reward.runs.mirror import CopyTakenError, RunCopy, look_at
-from r1reward.recipe.location import working_folder, working_folders
 from tests.fakes import FakeLearner, make_recipe
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import boto3
 import pytest
 
-from r1reward.errors import InputError, ServiceError
 from r1reward.doctor.places import check_run_url
-from r1reward.models.dimensions import read_model_shape
-from r1reward.models.processor import PolicyProcessor, resolve_model_path
-from r1reward.runs.storage import RemoteFolder, fetched, forget, landing, local_copy, written_to
+from r1reward.errors import InputError, ServiceError
+from r1reward.models.model_folder import resolve_model_path
+from r1reward.models.model_shape import read_model_shape
+from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
+from r1reward.runs.storage import RemoteFolder, fetched, forget, landing, local_copy, written_to
 from r1reward.shapes import MODEL_DIR
 from tests.s3_server import BUCKET, s3_server
 

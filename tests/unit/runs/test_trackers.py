@@ -9,14 +9,30 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from r1reward.recipe.recipe import Recipe
-from r1reward.errors import RecipeError
 from r1reward.data.images import decode_image
+from r1reward.errors import RecipeError
 from r1reward.recipe.files import dump_recipe, load_recipe
+from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import TrackingSection
-from r1reward.runs.trackers import SAMPLE_COLUMNS, TensorBoardTracker, Trackers, WandbTracker, headline, image_strip, sample_row
-from r1reward.types import PreferencePair, Reward, RolloutRequest, ScoredRollout, StepReport, Verdict
+from r1reward.runs.trackers import (
+    SAMPLE_COLUMNS,
+    TensorBoardTracker,
+    Trackers,
+    WandbTracker,
+    headline,
+    image_strip,
+    sample_row,
+)
+from r1reward.types import (
+    PreferencePair,
+    Reward,
+    RolloutRequest,
+    ScoredRollout,
+    StepReport,
+    Verdict,
+)
 from tests.fakes import make_prompt, make_rollout
+from tests.recipes import tracked_run
 
 
 def encoded(width: int, height: int, colour: str) -> bytes:
@@ -97,10 +113,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wandb_keeps_numbers_a_sample_table_and_its_run_id(
     tmp_path: Path, tiny_recipe: Recipe
 ) -> None:
-    recipe = tiny_recipe.model_copy(update={"tracking": TrackingSection(wandb_project="p")})
     images = encoded(30, 20, "red"), encoded(30, 20, "blue")
     for step in (1, 1):  # interrupted after its first step, and resumed
-        tracker = WandbTracker(recipe, tmp_path)
+        tracker = WandbTracker(tracked_run(tiny_recipe), "p", tmp_path)
         tracker.samples(step, [scored(*images), scored()])
         tracker.step(StepReport(step, {"reward/total": 0.5}))
         assert tracker.run.summary["reward/total"] == 0.5
@@ -142,8 +157,8 @@ def test_a_judge_address_with_a_secret_is_refused_without_repeating_it(
 
 def test_trackers_open_what_the_recipe_asks_for(tmp_path: Path, tiny_recipe: Recipe) -> None:
     tracking = TrackingSection(tensorboard=True)
-    recipe = tiny_recipe.model_copy(update={"tracking": tracking})
-    with Trackers(recipe, tmp_path, Console(file=io.StringIO()), 0) as trackers:
+    console = Console(file=io.StringIO())
+    with Trackers(tracked_run(tiny_recipe), tracking, tmp_path, console, 0) as trackers:
         for tracker in trackers.opened:
             tracker.samples(1, [scored()])
             tracker.step(StepReport(1, {"reward/total": 0.5}))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from r1reward.data.prompt import build_judge_prompt
 from r1reward.data.verdict import parse_verdict
+from r1reward.recipe.choices import SceneSplit
 from r1reward.shapes.pairs import is_verbose, make_pairs, make_scenes_and_pairs, read_claims
 from r1reward.shapes.plan import difficulty
 from r1reward.shapes.scene import (
@@ -20,7 +21,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     alter,
     render,
     sample_scene,
@@ -60,7 +60,7 @@ def test_pairs_repeat_from_the_same_seed_only() -> None:
     ],
 )
 def test_pairs_are_the_ones_the_weights_were_made_for(
-    split: Split, seed: int, expected: str
+    split: SceneSplit, seed: int, expected: str
 ) -> None:
     ids = []
     for pair in make_pairs(split, 24, seed):
@@ -116,8 +116,8 @@ def test_verbose_responses_are_the_longer_ones(made: Made) -> None:
 
 
 def test_splits_share_no_scene_and_hold_no_duplicates() -> None:
-    scenes: dict[Split, set[str]] = {}
-    splits: tuple[Split, ...] = ("train", "heldout")
+    scenes: dict[SceneSplit, set[str]] = {}
+    splits: tuple[SceneSplit, ...] = ("train", "heldout")
     for split in splits:
         made = make_scenes_and_pairs(split, NUM_PAIRS, seed=3)
         scenes[split] = {scene.description for scene, _ in made}

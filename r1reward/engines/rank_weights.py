@@ -1,0 +1,69 @@
+"""Whole weights of a rank's model, and its exported files in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from r1reward.engines.weight_buckets import group_by_bytes, pack
+from r1reward.models.lora import merged, with_adapters
+from r1reward.models.policy import DTYPES
+from r1reward.recipe.components import LearnerSettings
+from r1reward.types import WeightBucket
+
+PIECE_BYTES = 64 * 2**20
+
+
+def weight_buckets(
+    model: torch.nn.Module, names: Sequence[str], settings: LearnerSettings, rank: int
+) -> Iterator[tuple[WeightBucket, np.ndarray]]:
+    """The named weights in the rollout dtype, bucket by bucket, on rank 0; the other ranks take part.
+
+    Adapters are merged into the weights that they change.
+    """
+    dtype = DTYPES[settings.model.dtype]
+    learner = settings.learner
+    parameters = dict(model.named_parameters())
+    sizes = [(name, full_numel(parameters[name]) * dtype.itemsize) for name in names]
+    for group in group_by_bytes(sizes, learner.bucket_mb * 2**20):
+        weights = [with_adapters(name, parameters) for name in group]
+        with gathered([p for weight in weights for p in weight], learner.zero_stage):
+            if rank > 0:
+                continue
+            whole = [merged(weight, learner.lora).to(dtype) for weight in weights]
+            bucket = pack(list(zip(group, whole, strict=True)))
+        yield bucket
+
+
+def gathered(
+    parameters: list[torch.nn.Parameter], zero_stage: int
+) -> AbstractContextManager[object]:
+    """Whole tensors on every rank for a moment (ZeRO-3), or nothing to do."""
+    if zero_stage < 3:
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters
+
+    context: AbstractContextManager[object] = GatheredParameters(parameters)
+    return context
+
+
+def full_numel(parameter: torch.nn.Parameter) -> int:
+    """Elements of the whole tensor; a ZeRO-3 parameter is an empty shard between uses."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def file_pieces(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder, each as its name and a piece of its content, in order.
+
+    The first piece of every file is empty, so that an empty file is a file, too.
+    """
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        with path.open("rb") as content:
+            yield name, b""
+            while piece := content.read(PIECE_BYTES):
+                yield name, piece

@@ -1,0 +1,78 @@
+"""The conditions of an evaluation, from the settings that it was sampled with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.evaluation import Conditions
+from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import OrderMode
+from r1reward.recipe.sections import EvaluateSection
+
+
+def build_conditions(
+    model: str,
+    benchmark: Benchmark,
+    data: str,
+    evaluate: EvaluateSection,
+    seed: int,
+    template: str,
+) -> Conditions:
+    """The conditions under which ``evaluate`` asks ``model`` about the rows of ``benchmark``.
+
+    ``model`` and ``data`` are names for readers of the result: which model was asked, and where the rows
+    come from. ``template`` is the recipe's ``prompt.template``.
+    """
+    return Conditions(
+        model=model,
+        benchmark=benchmark.name,
+        data=data,
+        num_rows=len(benchmark.items),
+        num_dropped=benchmark.num_dropped,
+        orders=evaluate.orders,
+        num_samples=evaluate.samples,
+        temperature=evaluate.sampling_temperature,
+        top_p=evaluate.top_p,
+        seed=seed,
+        template=template,
+        adaptive=evaluate.adaptive,
+    )
+
+
+def predicted_conditions(
+    planned: Conditions, benchmark: Benchmark, answers: Sequence[Answer]
+) -> Conditions:
+    """What a file of predictions shows of how it was made: orders and samples, nothing else."""
+    planned = replace(planned, temperature=None, top_p=None, template=None, adaptive=None)
+    asked = {(answer.item, answer.order) for answer in answers}
+    per_order = Counter((answer.item, answer.order) for answer in answers)
+    splits = [(per_order[i.key, "stored"], per_order[i.key, "swapped"]) for i in benchmark.items]
+    orders: OrderMode = "single"
+    if tossed_orders(splits):
+        return replace(planned, orders="random", num_samples=sum(splits[0]))
+    if len(asked) == 2 * len(benchmark.items):
+        orders = "both"
+    elif all(answer.order == "stored" for answer in answers):
+        orders = "stored"
+    elif asked == {(item.key, item.preferred_first) for item in benchmark.items}:
+        orders = "authors"
+    # The odd K that two pools of this size are the full plan of, as for a model that is asked.
+    smallest = min(count for split in splits for count in split if count)
+    return replace(
+        planned,
+        orders=orders,
+        num_samples=2 * smallest - 1 if orders == "both" else smallest,
+    )
+
+
+def tossed_orders(splits: Sequence[tuple[int, int]]) -> bool:
+    """Whether each sample's order was a coin's: as many samples a row, in halves of all sizes."""
+    return (
+        len({stored + swapped for stored, swapped in splits}) == 1
+        and len(set(splits)) > 1
+        and any(stored and swapped for stored, swapped in splits)
+        and any(abs(stored - swapped) > 1 for stored, swapped in splits)
+    )
