@@ -40,8 +40,9 @@ check:          ## lint, format, types, import layers, documents
 	$(BIN)/mypy
 	$(BIN)/pytest tests/unit/test_layers.py tests/unit/test_documents.py tests/unit/tools
 
-docs:           ## pages that are made from the code: docs/settings.md
+docs:           ## pages that are made from the code: docs/settings.md, docs/metrics.md
 	$(BIN)/python -m tools.settings_page
+	$(BIN)/python -m tools.metrics_page
 
 study-learning: ## three seeds of the RL run and what each learned; fills docs/learning.md
 	$(BIN)/python -m studies.learning recipes/local.yaml --out docs/learning.md
