@@ -36,9 +36,12 @@ fi
 
 echo "installing the $extra stack into $venv (about 4 GB on a CPU, 12 GB with CUDA)"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-# The versions that the tests passed with, of every package; what CUDA needs beside them pyproject.toml pins.
+# The versions that the tests passed with. vLLM's CUDA build pins another version of these than its CPU build.
+constraints=$venv/constraints.txt
+if [ "$extra" = gpu ]; then other='^apache-tvm-ffi=='; else other='^$'; fi
+grep -v "$other" constraints/cpu.txt >"$constraints"
 install=("$venv/bin/python" -m pip install --disable-pip-version-check --quiet
-    --constraint constraints/cpu.txt --editable ".[$extras]")
+    --constraint "$constraints" --editable ".[$extras]")
 if [ "$extra" = cpu ]; then
     # torch's CPU build lives on PyTorch's own index for most of the world.
     "${install[@]}" || {
