@@ -150,12 +150,11 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
     from r1reward.algorithm.batch import BatchSize
     from r1reward.engines.deepspeed_engine import DeepSpeedRank
     from r1reward.engines.deepspeed_setup import RankAddress, free_port
-    from r1reward.models.dimensions import read_model_shape
-    from r1reward.models.sizes import trained
+    from r1reward.models.model_shape import read_model_shape
     from r1reward.recipe.components import training_learner
     from r1reward.recipe.files import load_recipe
     from r1reward.sizing.activations import activations
-    from r1reward.sizing.learner_memory import learner_states
+    from r1reward.sizing.learner_memory import learner_states, trained
     from tests.samples import made_up_samples
 
     dtype, *settings = CASES[case]
@@ -200,8 +199,9 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
     rank.optimizer.param_groups[0]["lr"] = 1e-4
     rank.engine.step()
     moments = storages(value for state in base.state.values() for value in state.values())
-    held = learner_states(recipe, trained(model, recipe.learner))
-    found = activations(recipe, model, batch)
+    dtype, reference = recipe.model.dtype, recipe.algorithm.needs_reference
+    held = learner_states(recipe.learner, dtype, reference, trained(model, recipe.learner))
+    found = activations(recipe.learner, dtype, model, batch)
     return {
         "parameters": (held.parameters, sum(own.values())),
         "master weights": (
@@ -216,7 +216,7 @@ def measure_learner(size: str, case: str) -> dict[str, tuple[float, float]]:
 
 
 def batch_shape(rank: Any, samples: list[Any]) -> Any:
-    from r1reward.models.sizes import MicroBatchShape
+    from r1reward.sizing.activations import MicroBatchShape
 
     batch, packed = rank.builder.build(samples), rank.settings.learner.packing
     rows, length = batch.input_ids_BL.shape
@@ -226,7 +226,7 @@ def batch_shape(rank: Any, samples: list[Any]) -> Any:
         length=length,
         slots=tokens if packed else rows * length,
         response_tokens=int(batch.mask_BT.sum()),
-        patches=len(batch.pixel_values),
+        patches=len(batch.images["pixel_values"]),
         packed=packed,
         padded=not packed and tokens < rows * length,
     )
@@ -287,7 +287,8 @@ def preallocated_gradients(optimizer: Any) -> list[Any]:
 
 def measure_cache(size: str, case: str) -> dict[str, tuple[float, float]]:
     """Bytes that vLLM holds for a token of context: (predicted, measured)."""
-    from r1reward.models.dimensions import read_model_shape
+    from r1reward.models.model_shape import read_model_shape
+    from r1reward.recipe.components import EngineSettings
     from r1reward.recipe.files import load_recipe
     from r1reward.sizing.engine_memory import cache_bytes_per_token
 
@@ -297,7 +298,7 @@ def measure_cache(size: str, case: str) -> dict[str, tuple[float, float]]:
         predicted = cache_bytes_per_token(read_model_shape(str(folder)), "bfloat16", 1)
         from r1reward.engines.vllm_engine import VllmEngine
 
-        engine = VllmEngine(recipe.model, recipe.rollout.engine, "cpu")
+        engine = VllmEngine(EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement))
         caches = engine.llm.collective_rpc(lambda worker: cache_sizes(worker))[0]
         settings = engine.core.vllm_config.cache_config
         tokens = settings.num_gpu_blocks * settings.block_size

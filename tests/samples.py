@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from r1reward.models.model_shape import ModelShape
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
+from r1reward.sizing.memory_plan import LearnerCase
 from r1reward.types import TrainingSample
 
 LOCAL = Path(__file__).parents[1] / "recipes" / "local.yaml"
@@ -19,6 +21,17 @@ LOCAL = Path(__file__).parents[1] / "recipes" / "local.yaml"
 
 def local_recipe(*overrides: str) -> Recipe:
     return load_recipe(LOCAL, overrides)
+
+
+def learner_case(recipe: Recipe, shape: ModelShape) -> LearnerCase:
+    """What the plan of a learner's memory is made from."""
+    return LearnerCase(
+        shape,
+        recipe.model,
+        recipe.learner,
+        recipe.algorithm.needs_reference,
+        recipe.placement,
+    )
 
 
 def made_up_samples(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1reward.metrics import Metrics, last, mean, total
+from r1reward.metrics import Metrics, Name, last, mean, total
 from r1reward.recipe.choices import FilterRule
 
 EPSILON = 1e-8
@@ -126,7 +126,7 @@ def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
     """
     counted = advantages.counted
     if not any(counted):
-        return {"advantage/num_wrong": total(0)}
+        return {Name.ADVANTAGE_NUM_WRONG: total(0)}
     flat = counted_tokens(advantages.values, counted)
     kept = counted_tokens(advantages.kept, counted)
     wrong = [
@@ -135,11 +135,11 @@ def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
         if counts and not ok
     ]
     return {
-        "advantage/mean": mean(float(flat.mean()), len(flat)),
-        "advantage/std": last(float(flat.std())),
-        "advantage/min": last(float(flat.min())),
-        "advantage/max": last(float(flat.max())),
-        "advantage/filtered_token_share": mean(float(1 - kept.mean()), len(kept)),
-        "advantage/filtered_wrong_share": mean([float(not keep.any()) for keep in wrong]),
-        "advantage/num_wrong": total(len(wrong)),
+        Name.ADVANTAGE_MEAN: mean(float(flat.mean()), len(flat)),
+        Name.ADVANTAGE_STD: last(float(flat.std())),
+        Name.ADVANTAGE_MIN: last(float(flat.min())),
+        Name.ADVANTAGE_MAX: last(float(flat.max())),
+        Name.ADVANTAGE_FILTERED_TOKEN_SHARE: mean(float(1 - kept.mean()), len(kept)),
+        Name.ADVANTAGE_FILTERED_WRONG_SHARE: mean([float(not keep.any()) for keep in wrong]),
+        Name.ADVANTAGE_NUM_WRONG: total(len(wrong)),
     }

@@ -15,7 +15,7 @@ import math
 
 import torch
 
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.learner_sections import NoCorrection, SequenceMask, TokenIs
 
 
@@ -52,9 +52,9 @@ def token_weights(
         return weights_BT, {}
     capped = (log_ratio > math.log(cap)).float()
     return weights_BT, {
-        "policy/rollout_is_mean": mean(weights_BT[mask_BT].mean().item(), count),
-        "policy/rollout_is_max": maximum(log_ratio.max().double().exp().item()),
-        "policy/rollout_is_capped_share": mean(capped.mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MEAN: mean(weights_BT[mask_BT].mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MAX: maximum(log_ratio.max().double().exp().item()),
+        Name.POLICY_ROLLOUT_IS_CAPPED_SHARE: mean(capped.mean().item(), count),
     }
 
 
@@ -76,7 +76,7 @@ def sequence_weights(
         return weights_BT, {}
     ratios = means_B[real_B].double().exp()
     return weights_BT, {
-        "policy/rollout_is_mean": mean(ratios.mean().item(), count),
-        "policy/rollout_is_max": maximum(ratios.max().item()),
-        "policy/rollout_masked_share": mean(1 - kept_B[real_B].float().mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MEAN: mean(ratios.mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MAX: maximum(ratios.max().item()),
+        Name.POLICY_ROLLOUT_MASKED_SHARE: mean(1 - kept_B[real_B].float().mean().item(), count),
     }

@@ -12,7 +12,7 @@ import math
 import torch
 
 from r1reward.algorithm.kl import ESTIMATORS
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.learner_sections import AlgorithmSection
 
 
@@ -127,7 +127,7 @@ def policy_loss(
         kl_BT = ESTIMATORS[settings.kl_estimator](logprobs_BT, reference_logprobs_BT)
         losses_BT = losses_BT + settings.kl_beta * kl_BT
         if mask_BT.any():
-            metrics["policy/kl_in_loss"] = mean(kl_BT[mask_BT].mean().item(), int(mask_BT.sum()))
+            metrics[Name.POLICY_KL_IN_LOSS] = mean(kl_BT[mask_BT].mean().item(), int(mask_BT.sum()))
     return batch_share(losses_BT, mask_BT, denominator, settings), metrics
 
 
@@ -156,12 +156,12 @@ def ratio_metrics(
     pre_clipped = (log_ratio > math.log(high)) | (log_ratio < (math.log(low) if low else -math.inf))
     count = log_ratio.numel()
     metrics = {
-        "policy/ratio_mean": mean(ratio.mean().item(), count),
-        "policy/ratio_max": maximum(ratio.max().item()),
-        "policy/clip_share": mean(clipped.float().mean().item(), count),
-        "policy/pre_clip_share": mean(pre_clipped.float().mean().item(), count),
+        Name.POLICY_RATIO_MEAN: mean(ratio.mean().item(), count),
+        Name.POLICY_RATIO_MAX: maximum(ratio.max().item()),
+        Name.POLICY_CLIP_SHARE: mean(clipped.float().mean().item(), count),
+        Name.POLICY_PRE_CLIP_SHARE: mean(pre_clipped.float().mean().item(), count),
     }
     if settings.dual_clip is not None:
         dual_clipped = (ratio > settings.dual_clip) & (advantages < 0)
-        metrics["policy/dual_clip_share"] = mean(dual_clipped.float().mean().item(), count)
+        metrics[Name.POLICY_DUAL_CLIP_SHARE] = mean(dual_clipped.float().mean().item(), count)
     return metrics

@@ -12,7 +12,7 @@ import numpy as np
 from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
 from r1reward.algorithm.baseline import relative_rewards
 from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
-from r1reward.metrics import Metrics, mean, total
+from r1reward.metrics import Metrics, Name, mean, total
 from r1reward.recipe.learner_sections import AlgorithmSection
 from r1reward.types import ScoredRollout
 
@@ -33,14 +33,14 @@ def batch_advantages(
     metrics: Metrics = {}
     if settings.needs_reference:
         kls = reference_kls(old_logprobs, reference_logprobs, settings)
-        metrics["policy/reference_kl"] = mean([float(kl) for kl_R in kls for kl in kl_R])
+        metrics[Name.POLICY_REFERENCE_KL] = mean([float(kl) for kl_R in kls for kl in kl_R])
     else:
         kls = [np.zeros(len(scored.rollout.response_token_ids)) for scored in rollouts]
     beta = settings.kl_beta if settings.kl_placement == "reward" else 0.0
     counted = [True] * len(rollouts)
     if settings.mask_truncated:  # DAPO's overlong filtering, arXiv 2503.14476
         counted = [scored.rollout.finish_reason != "length" for scored in rollouts]
-        metrics["advantage/num_masked"] = total(counted.count(False))
+        metrics[Name.ADVANTAGE_NUM_MASKED] = total(counted.count(False))
     prompts = [scored.rollout.request.prompt.prompt_id for scored in rollouts]
     rewards = relative_rewards(
         [scored.reward.total for scored in rollouts], prompts, counted, settings

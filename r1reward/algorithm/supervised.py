@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from r1reward.metrics import Metrics, mean
+from r1reward.metrics import Metrics, Name, mean
 
 
 def supervised_loss(
@@ -34,6 +34,6 @@ def supervised_loss(
         return loss, {}
     above_half = (losses < math.log(2)).float()
     return loss, {
-        "supervised/loss": mean(losses.mean().item(), losses.numel()),
-        "supervised/above_half_share": mean(above_half.mean().item(), losses.numel()),
+        Name.SUPERVISED_LOSS: mean(losses.mean().item(), losses.numel()),
+        Name.SUPERVISED_ABOVE_HALF_SHARE: mean(above_half.mean().item(), losses.numel()),
     }

@@ -23,6 +23,15 @@ READ_ERRORS = (
 )
 
 
+def image_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height by the header alone. Raises ``ValueError`` if the bytes are no image."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            return image.size
+    except READ_ERRORS as error:
+        raise ValueError(f"not a readable image: {error}") from error
+
+
 def decode_image(encoded: bytes) -> Image.Image:
     """Returns the image in RGB. Raises ``ValueError`` if the bytes are no readable image."""
     try:

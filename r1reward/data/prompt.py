@@ -1,4 +1,4 @@
-"""The prompt builder: the only place that turns a pair into text.
+"""The prompt builder: the only place that turns a pair into a prompt, a list of text and image parts.
 
 A template names three fields, ``{question}``, ``{response_1}``, ``{response_2}``, and the output
 skeleton ``{skeleton}``. Literal control tokens inside those fields are defused before they reach
@@ -82,6 +82,17 @@ Answer: response {choice} is better.
 Same?""",
 }
 
+
+@dataclass(frozen=True)
+class ImagePart:
+    """One of the pair's images at this place in the prompt. ``index`` counts in ``pair.images``."""
+
+    index: int
+
+
+# A prompt is text and images in any order; each image of the pair stands in it once, in their order.
+PromptPart = str | ImagePart
+
 # Control tokens of every chat model look like <|name|>; older vision models use <image>.
 CONTROL_TOKEN = re.compile(r"<(?=\||/?(?:image|video|s)\b)")
 
@@ -114,6 +125,14 @@ def build_prompt(pair: PreferencePair, template: TemplateName, tags: Tags) -> st
         "skeleton": tags.skeleton,
     }
     return TEMPLATES[template].format(**fields)
+
+
+def prompt_parts(
+    pair: PreferencePair, template: TemplateName, tags: Tags
+) -> tuple[PromptPart, ...]:
+    """The user turn for a pair: its images, then the text."""
+    images = (ImagePart(index) for index in range(len(pair.images)))
+    return (*images, build_prompt(pair, template, tags))
 
 
 def build_judge_prompt(

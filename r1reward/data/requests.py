@@ -39,7 +39,7 @@ def build_prompt_set(
     if not kept:
         raise InputError(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
-            "raise it, or lower model.max_pixels"
+            "raise it, or lower model.max_image_tokens"
         )
     return PromptSet(ChosenPairs(pairs, kept), encode, len(pairs) - len(kept))
 

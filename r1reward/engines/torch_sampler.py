@@ -15,7 +15,6 @@ import torch
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
-    Qwen2_5_VLForConditionalGeneration,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
@@ -23,8 +22,8 @@ from transformers import (
 
 from r1reward.engines.weight_buckets import unpack, verify
 from r1reward.interfaces import Sampling
-from r1reward.models.policy import DTYPES, MicroBatchBuilder
-from r1reward.models.processor import PolicyProcessor, resolve_model_path
+from r1reward.models.policy import DTYPES, MicroBatchBuilder, load_hf_model
+from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 
@@ -51,17 +50,11 @@ class TorchSampler:
         device: str,
         image_cache_mb: int = 0,
     ) -> None:
-        self.settings = model
         self.processor = processor
         self.batch_size = batch_size
         self.builder = MicroBatchBuilder(processor, DTYPES[model.dtype], image_cache_mb)
         self.version = 0
-        hf: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            resolve_model_path(model.path),
-            dtype=DTYPES[model.dtype],
-            attn_implementation=model.attention,
-        )
-        self.hf = hf.to(device).eval()
+        self.hf = load_hf_model(model).to(device).eval()
 
     def load_weights(self, handle: WeightsHandle) -> None:
         """Copy in a complete bundle. Raises ``ValueError`` if it is damaged or not complete."""
@@ -97,12 +90,12 @@ class TorchSampler:
         inputs = self.builder.build(prompts).to(self.hf.device)
         # transformers appends to the right end of every row, so prompts are padded on the left.
         lengths = [len(prompt.prompt_token_ids) for prompt in prompts]
-        output: Any = self.hf.generate(
+        token_types = self.processor.family.vision.token_types
+        output = self.hf.generate(
             input_ids=flush_right(inputs.input_ids_BL, lengths),
             attention_mask=flush_right(inputs.attention_mask_BL, lengths),
-            mm_token_type_ids=flush_right(inputs.mm_token_type_ids_BL, lengths),
-            pixel_values=inputs.pixel_values,
-            image_grid_thw=inputs.image_grid_thw,
+            **{token_types: flush_right(inputs.is_image_BL.long(), lengths)},
+            **(inputs.images if inputs.has_images else {}),
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=self.processor.end_of_turn_id,

@@ -28,8 +28,9 @@ from vllm.sampling_params import RequestOutputKind
 
 from r1reward.data.images import decode_image
 from r1reward.engines.vllm_weight_transfer import BACKEND
-from r1reward.models.processor import resolve_model_path
-from r1reward.recipe.engine_sections import EngineSection
+from r1reward.models.family import family_of, load_config
+from r1reward.models.model_folder import resolve_model_path
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.sections import ModelSection
 from r1reward.types import FinishReason, WeightsHandle
 
@@ -77,9 +78,7 @@ class VllmEngine:
     process ends too, as it would with the whole model in it: whoever watches it starts another.
     """
 
-    def __init__(
-        self, model: ModelSection, engine: EngineSection, device: str, can_sleep: bool = False
-    ) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         self.version = 0
         self.broken = False
         self.futures: dict[str, Future[Completion]] = {}
@@ -90,7 +89,7 @@ class VllmEngine:
         ready: Future[None] = Future()
         self.thread = threading.Thread(
             target=self.run,
-            args=(llm_arguments(model, engine, device, can_sleep), ready),
+            args=(llm_arguments(settings), ready),
             daemon=True,
         )
         self.thread.start()
@@ -226,27 +225,24 @@ def end_process() -> None:
     os._exit(1)
 
 
-def llm_arguments(
-    model: ModelSection, engine: EngineSection, device: str, can_sleep: bool
-) -> dict[str, Any]:
+def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """What vLLM's ``LLM`` is started with."""
+    model, engine = settings.model, settings.engine
     arguments: dict[str, Any] = {
         "model": resolve_model_path(model.path),
         "dtype": model.dtype,
-        "max_model_len": model.max_prompt_tokens + model.max_new_tokens,
+        "max_model_len": model.max_sequence_tokens,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "gpu_memory_utilization": engine.gpu_memory_utilization,
         "max_num_seqs": engine.max_num_seqs,
         "enforce_eager": engine.enforce_eager,
         "mm_processor_cache_gb": engine.mm_processor_cache_gb,
-        "mm_processor_kwargs": {
-            "size": {"shortest_edge": model.min_pixels, "longest_edge": model.max_pixels}
-        },
-        "limit_mm_per_prompt": {"image": model.max_images, "video": 0},
+        **media_arguments(model),
         "logprobs_mode": "raw_logprobs",
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
         "generation_config": "vllm",
         "disable_log_stats": True,
-        "enable_sleep_mode": can_sleep,
+        "enable_sleep_mode": settings.can_sleep,
         "seed": 0,
     }
     if engine.tensor_parallel_size > 1:
@@ -258,10 +254,25 @@ def llm_arguments(
         arguments["max_num_batched_tokens"] = engine.max_num_batched_tokens
     if engine.block_size is not None:
         arguments["block_size"] = engine.block_size
-    if device == "cpu":
+    if settings.placement.device == "cpu":
         # Seeded sampling of a chunked prefill is not implemented by the CPU backend.
         arguments["enable_chunked_prefill"] = False
     return arguments
+
+
+def media_arguments(model: ModelSection) -> dict[str, Any]:
+    """How large images may be, and how many media a prompt may have."""
+    config = load_config(model.path)
+    vision = family_of(config).vision
+    return {
+        "mm_processor_kwargs": vision.limits(
+            config, model.min_image_tokens, model.max_image_tokens
+        ),
+        "limit_mm_per_prompt": {
+            "image": model.max_images,
+            **dict.fromkeys(vision.other_media, 0),
+        },
+    }
 
 
 def vllm_prompt(request: EngineRequest) -> PromptType:

@@ -256,7 +256,7 @@ def warnings(
     if refused:
         yield (
             f"{len(refused)} of {len(benchmark.items)} rows were too long for the model and count "
-            "as unreadable: raise model.max_prompt_tokens or lower model.max_pixels."
+            "as unreadable: raise model.max_prompt_tokens or lower model.max_image_tokens."
         )
     for reason, count in conditions.num_dropped.items():
         yield f"{count} rows of the benchmark were left out: {reason}."

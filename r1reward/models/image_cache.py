@@ -12,14 +12,13 @@ from collections.abc import Callable
 import torch
 from cachetools import LRUCache, cached
 
-# Patches [P, D] of one image and its grid [1, 3] (time, height, width).
-Pixels = tuple[torch.Tensor, torch.Tensor]
+from r1reward.models.family import ImageTensors
 
 
 def remembering(
-    process: Callable[[bytes], Pixels], dtype: torch.dtype, cache_mb: int
-) -> Callable[[bytes], Pixels]:
-    """``process`` with patches in ``dtype``, keeping the last used results in ``cache_mb`` * 2^20 bytes.
+    process: Callable[[bytes], ImageTensors], dtype: torch.dtype, cache_mb: int
+) -> Callable[[bytes], ImageTensors]:
+    """``process`` with floats in ``dtype``, keeping the last used results in ``cache_mb`` * 2^20 bytes.
 
     An image that is larger than that is processed whenever it is asked for, and with 0 all are. What
     comes back is shared between calls: not to be written to.
@@ -27,17 +26,19 @@ def remembering(
 
     # By digest: the encoded image itself is nobody's to keep.
     @cached(LRUCache(cache_mb * 2**20, getsizeof=held_bytes), key=digest)
-    def pixels(encoded: bytes) -> Pixels:
-        patches, grid = process(encoded)
-        return patches.to(dtype), grid
+    def tensors(encoded: bytes) -> ImageTensors:
+        return {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in process(encoded).items()
+        }
 
-    return pixels
+    return tensors
 
 
 def digest(encoded: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def held_bytes(pixels: Pixels) -> int:
+def held_bytes(tensors: ImageTensors) -> int:
     """What keeping the tensors keeps in memory, which for a view is more than its own bytes."""
-    return sum(tensor.untyped_storage().nbytes() for tensor in pixels)
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors.values())

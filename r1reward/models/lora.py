@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Qwen2_5_VLForConditionalGeneration
 
+from r1reward.errors import InputError
+from r1reward.models.family import HfModel, family_of
 from r1reward.recipe.learner_sections import LoraSection
 
 
@@ -44,15 +45,26 @@ class LoraLinear(nn.Linear):
         return new
 
 
-def add_lora(model: Qwen2_5_VLForConditionalGeneration, settings: LoraSection, seed: int) -> None:
-    """Freeze the model (still on the CPU) and adapt the language model's target layers, in place."""
+def add_lora(model: HfModel, settings: LoraSection, seed: int) -> None:
+    """Freezes the model (still on the CPU) and adapts the language model's target layers, in place.
+
+    Raises ``InputError`` if the model's family has no layers of a target's name.
+    """
+    family = family_of(model.config)
+    for target in settings.targets:
+        if target not in family.lora_targets:
+            raise InputError(
+                f"learner.lora.targets: a {model.config.model_type} model has no {target}: choose of "
+                f"{', '.join(family.lora_targets)}"
+            )
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
-    for path, module in list(model.model.language_model.named_modules()):
+    language = model.get_submodule(family.language_module)
+    for path, module in list(language.named_modules()):
         parent, _, name = path.rpartition(".")
         if name in settings.targets:
             adapted = LoraLinear.replacing(module, settings, generator)
-            setattr(model.model.language_model.get_submodule(parent), name, adapted)
+            setattr(language.get_submodule(parent), name, adapted)
 
 
 def with_adapters(name: str, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:

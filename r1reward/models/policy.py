@@ -9,19 +9,20 @@ padded, the tokens when packed), N response tokens, D hidden size, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import GenerationConfig
 
+from r1reward.models.family import HfModel, ImageTensors, family_of, load_config
 from r1reward.models.image_cache import remembering
+from r1reward.models.model_folder import resolve_model_path
 from r1reward.models.packing import PACKED_ATTENTION
-from r1reward.models.processor import PolicyProcessor, resolve_model_path
+from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
 from r1reward.types import TraceSample
 
@@ -30,32 +31,37 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples padded on the right. ``pixel_values`` is None only when no sample has an image.
+    """Samples padded on the right.
 
+    ``is_image_BL`` marks the tokens that are image features. ``images`` holds what the image encoder is
+    called with; when no sample has an image, that of a blank one, and ``has_images`` is False.
     ``response_at_BT`` is the position whose hidden state predicts each response token;
     ``targets_BT`` those tokens; ``mask_BT`` which of them are real.
     """
 
     input_ids_BL: torch.Tensor
     attention_mask_BL: torch.Tensor
-    mm_token_type_ids_BL: torch.Tensor
-    pixel_values: torch.Tensor | None
-    image_grid_thw: torch.Tensor | None
+    is_image_BL: torch.Tensor
+    images: ImageTensors
+    has_images: bool
     response_at_BT: torch.Tensor
     targets_BT: torch.Tensor
     mask_BT: torch.Tensor
 
     def to(self, device: torch.device | str) -> MicroBatch:
-        moved = {
-            name: None if value is None else value.to(device) for name, value in vars(self).items()
+        tensors = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
         }
-        return MicroBatch(**moved)
+        images = {name: value.to(device) for name, value in self.images.items()}
+        return replace(self, **tensors, images=images)
 
 
 class MicroBatchBuilder:
-    """Builds micro-batches and remembers the patches of recently seen images.
+    """Builds micro-batches and remembers the tensors of recently seen images.
 
-    ``dtype`` is the model's: it rounds patches to that before it looks at them, so that rounding them
+    ``dtype`` is the model's: it rounds pixels to that before it looks at them, so that rounding them
     here changes nothing and takes half the memory for bfloat16.
     """
 
@@ -66,7 +72,7 @@ class MicroBatchBuilder:
         image_cache_mb: int = 0,
     ) -> None:
         self.processor = processor
-        self.pixels = remembering(processor.pixels, dtype, image_cache_mb)
+        self.image_tensors = remembering(processor.image_tensors, dtype, image_cache_mb)
 
     def build(self, samples: Sequence[TraceSample]) -> MicroBatch:
         """Raises ``ValueError`` when a sample's image tokens do not match its images."""
@@ -79,7 +85,7 @@ class MicroBatchBuilder:
         response_at_BT = torch.zeros(shape_BT, dtype=torch.long)
         targets_BT = torch.zeros(shape_BT, dtype=torch.long)
         mask_BT = torch.zeros(shape_BT, dtype=torch.bool)
-        patches, grids = [], []
+        images: list[ImageTensors] = []
         for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):
             start, count = len(sample.prompt_token_ids), len(sample.response_token_ids)
             input_ids_BL[i, : len(row)] = torch.tensor(row)
@@ -87,10 +93,8 @@ class MicroBatchBuilder:
             response_at_BT[i, :count] = torch.arange(start - 1, start - 1 + count)
             targets_BT[i, :count] = torch.tensor(sample.response_token_ids)
             mask_BT[i, :count] = True
-            images = [self.pixels(image) for image in sample.images]
-            self.check_image_tokens(sample, [grid for _, grid in images])
-            patches += [pixel_values for pixel_values, _ in images]
-            grids += [grid for _, grid in images]
+            self.check_image_tokens(sample)
+            images += [self.image_tensors(image) for image in sample.images]
         is_image_BL = (input_ids_BL == self.processor.image_token_id) & attention_mask_BL.bool()
         # Only the prompt holds images: a pad token sampled into a response is text.
         prompt_lengths = torch.tensor([[len(s.prompt_token_ids)] for s in samples])
@@ -98,21 +102,21 @@ class MicroBatchBuilder:
         return MicroBatch(
             input_ids_BL=input_ids_BL,
             attention_mask_BL=attention_mask_BL,
-            mm_token_type_ids_BL=is_image_BL.long(),
-            pixel_values=torch.cat(patches) if patches else None,
-            image_grid_thw=torch.cat(grids) if grids else None,
+            is_image_BL=is_image_BL,
+            images=self.processor.family.vision.join(images or [self.processor.blank_image]),
+            has_images=bool(images),
             response_at_BT=response_at_BT,
             targets_BT=targets_BT,
             mask_BT=mask_BT,
         )
 
-    def check_image_tokens(self, sample: TraceSample, grids: Sequence[torch.Tensor]) -> None:
-        features = sum(int(grid.prod()) // self.processor.merge_area for grid in grids)
+    def check_image_tokens(self, sample: TraceSample) -> None:
+        features = sum(self.processor.num_image_tokens(image) for image in sample.images)
         pads = sample.prompt_token_ids.count(self.processor.image_token_id)
         if pads != features:
             raise ValueError(
                 f"the prompt has {pads} image tokens but its {len(sample.images)} image(s) give "
-                f"{features} features: engine and learner must use the same pixel bounds"
+                f"{features} features: engine and learner must use the same bounds on image tokens"
             )
 
 
@@ -157,15 +161,14 @@ class LogprobHead(nn.Linear):
 
 
 class PolicyModel(nn.Module):
-    """A Qwen2.5-VL that answers with the log-probs and entropies of the response tokens.
+    """A Hugging Face model that answers with the log-probs and entropies of the response tokens.
 
     With ``packing`` the language model sees the samples one after the other in a single row.
     """
 
-    def __init__(
-        self, model: Qwen2_5_VLForConditionalGeneration, chunk_tokens: int, packing: bool = False
-    ) -> None:
+    def __init__(self, model: HfModel, chunk_tokens: int, packing: bool = False) -> None:
         super().__init__()
+        self.family = family_of(model.config)
         model.lm_head = LogprobHead.replacing(model.lm_head, chunk_tokens)
         self.hf = model
         self.packing = packing
@@ -174,11 +177,9 @@ class PolicyModel(nn.Module):
         """Log-probs and entropies in float32, both [B, T] and 0 where ``batch.mask_BT`` is False."""
         # The vision tower goes first, whether there are images or not: under ZeRO-3 all ranks must
         # call the same modules in the same order.
-        features = BaseModelOutputWithPooling(pooler_output=(self.image_features(batch),))
+        features = self.family.vision.encode(self.hf, batch.images, not batch.has_images)
         inputs, slots_BL = self.packed(batch) if self.packing else self.padded(batch)
-        output: Any = self.hf.model(
-            **inputs, mm_encoder_outputs={"image": features}, use_cache=False
-        )
+        output = self.hf.model(**inputs, mm_encoder_outputs={"image": features}, use_cache=False)
         hidden_SD = output.last_hidden_state.flatten(0, 1)
         slots_BT = slots_BL.gather(1, batch.response_at_BT)
         hidden_ND = hidden_SD[slots_BT[batch.mask_BT]]
@@ -189,52 +190,37 @@ class PolicyModel(nn.Module):
         logprobs_BT = logprobs_BT.masked_scatter(batch.mask_BT, logprobs_N)
         return logprobs_BT, entropies_BT.masked_scatter(batch.mask_BT, entropies_N)
 
-    def image_features(self, batch: MicroBatch) -> torch.Tensor:
-        """Features [image tokens, D]. Without images the tower sees one black token, then dropped."""
-        visual = self.hf.model.visual
-        if batch.pixel_values is not None:
-            return visual(
-                batch.pixel_values.to(visual.dtype), grid_thw=batch.image_grid_thw
-            ).pooler_output
-        vision, device = visual.config, batch.input_ids_BL.device
-        side = vision.spatial_merge_size
-        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.zeros(side**2, patch, dtype=visual.dtype, device=device)
-        grid = torch.tensor([[1, side, side]], device=device)
-        return visual(pixels, grid_thw=grid).pooler_output[:0]
-
     def padded(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
         """What the language model is called with, and the slot of every position, [B, L]."""
         slots_BL = torch.arange(batch.input_ids_BL.numel(), device=batch.input_ids_BL.device)
         inputs = {
             "input_ids": batch.input_ids_BL,
             "attention_mask": batch.attention_mask_BL,
-            "position_ids": self.positions(batch),
+            "position_ids": self.family.positions(self.hf, batch),
         }
         return inputs, slots_BL.view_as(batch.input_ids_BL)
 
     def packed(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
-        """The same for one row of all tokens. Positions are [4, 1, S]: in the text, then M-RoPE's."""
-        is_token_BL = batch.attention_mask_BL.bool()
-        text_positions_BL = batch.attention_mask_BL.cumsum(dim=1) - 1
-        positions_4BL = torch.cat([text_positions_BL[None], self.positions(batch)])
+        """The same for one row of all tokens."""
         inputs = {
-            "input_ids": batch.input_ids_BL[is_token_BL][None],
+            "input_ids": batch.input_ids_BL[batch.attention_mask_BL.bool()][None],
             "attention_mask": None,
-            "position_ids": positions_4BL[:, is_token_BL][:, None],
+            "position_ids": self.family.packed_positions(self.hf, batch),
         }
         slots_BL = batch.attention_mask_BL.flatten().cumsum(dim=0) - 1
         return inputs, slots_BL.view_as(batch.input_ids_BL)
 
-    def positions(self, batch: MicroBatch) -> torch.Tensor:
-        """M-RoPE positions [3, B, L]: time, row, column."""
-        positions_3BL, _ = self.hf.model.get_rope_index(
-            batch.input_ids_BL,
-            batch.mm_token_type_ids_BL,
-            image_grid_thw=batch.image_grid_thw,
-            attention_mask=batch.attention_mask_BL,
-        )
-        return positions_3BL
+
+def load_hf_model(model: ModelSection, packing: bool = False) -> HfModel:
+    """The Hugging Face model with its weights, from a folder or the hub."""
+    config = load_config(model.path)
+    family = family_of(config)
+    attention: dict[str, str] = dict.fromkeys(("", *config.sub_configs), model.attention)
+    if packing:
+        attention[family.text_config] = PACKED_ATTENTION
+    return family.auto_class.from_pretrained(
+        resolve_model_path(model.path), dtype=DTYPES[model.dtype], attn_implementation=attention
+    )
 
 
 def load_policy_model(
@@ -243,15 +229,8 @@ def load_policy_model(
     gradient_checkpointing: bool = False,
     packing: bool = False,
 ) -> PolicyModel:
-    """Load weights from a folder or the hub, with dropout off (old and new log-probs must agree)."""
-    attention: Any = model.attention
-    if packing:
-        attention = {"": attention, "text_config": PACKED_ATTENTION, "vision_config": attention}
-    hf = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        resolve_model_path(model.path),
-        dtype=DTYPES[model.dtype],
-        attn_implementation=attention,
-    )
+    """The model with its weights, and with dropout off (old and new log-probs must agree)."""
+    hf = load_hf_model(model, packing)
     if gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         # transformers also makes embeddings ask for gradients, of the vision tower too, which only the

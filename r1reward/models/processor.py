@@ -1,61 +1,21 @@
-"""Text and images to model inputs: one processor, with the recipe's pixel bounds, for all engines."""
+"""Text and images to model inputs: one processor for all engines, within the recipe's bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoProcessor
+from PIL import Image
+from transformers import AutoProcessor
 
-from r1reward.data.images import decode_image
-from r1reward.data.prompt import Tags, build_prompt
+from r1reward.data.images import decode_image, image_size
+from r1reward.data.prompt import ImagePart, PromptPart, Tags, prompt_parts
 from r1reward.errors import InputError
+from r1reward.models.family import ImageTensors, family_of, load_config
+from r1reward.models.model_folder import check_model_folder, resolve_model_path
 from r1reward.recipe.sections import ModelSection, PromptSection
-from r1reward.runs.storage import RemoteFolder, local_copy
 from r1reward.types import Order, PreferencePair, Prompt, TraceSample
-
-
-def resolve_model_path(path: str, *, with_weights: bool = True) -> str:
-    """'shapes' is the built-in miniature, a URL a folder in object storage, which is fetched once a node.
-
-    Everything else is a folder or a hub name.
-    """
-    if "://" in path:
-        copy = local_copy(RemoteFolder(path), lambda name: with_weights or name.endswith(".json"))
-        if not (copy / "config.json").is_file():
-            raise InputError(f"model.path: {path} is no model folder: it has no config.json")
-        return str(copy)
-    if path != "shapes":
-        return path
-    from r1reward.shapes import MODEL_DIR
-
-    return str(MODEL_DIR)
-
-
-def check_model_folder(path: str) -> None:
-    """One clear sentence for a folder that is no model, before an engine starts."""
-    resolved = Path(resolve_model_path(path))
-    if not resolved.exists():
-        if path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise InputError(f"model.path: {path}: no such folder")
-        return  # a hub name; transformers says what is wrong with it
-    if not (resolved / "config.json").is_file():
-        raise InputError(f"model.path: {path} is no model folder: it has no config.json")
-    shards = sorted(resolved.glob("*.safetensors"))
-    if not shards:
-        raise InputError(f"model.path: {path} is no model folder: it has no *.safetensors weights")
-    for shard in shards:
-        try:
-            safe_open(shard, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"model.path: {shard} is damaged: {error}") from error
-    model_type = AutoConfig.from_pretrained(resolved).model_type
-    if model_type != "qwen2_5_vl":
-        raise InputError(f"model.path: {path} holds a {model_type} model; qwen2_5_vl is supported")
 
 
 class PolicyProcessor:
@@ -69,21 +29,23 @@ class PolicyProcessor:
         path = resolve_model_path(model.path)
         try:
             processor: Any = AutoProcessor.from_pretrained(path)
-            config = AutoConfig.from_pretrained(path)
+            config = load_config(model.path)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"model.path: {model.path} cannot be loaded: {reason}") from error
-        processor.image_processor.size = {
-            "shortest_edge": model.min_pixels,
-            "longest_edge": model.max_pixels,
-        }
+        self.family = family_of(config)
+        vision = self.family.vision
+        limits = vision.limits(config, model.min_image_tokens, model.max_image_tokens)
+        for name, value in limits.items():
+            setattr(processor.image_processor, name, value)
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token_id: int = config.image_token_id
+        self.placeholder_id = vision.placeholder_id(config)
         self.pad_token_id: int = self.tokenizer.pad_token_id or 0
         self.media_token_ids = tuple(
             token_id
-            for name in ("image_token_id", "video_token_id", "vision_start_token_id")
+            for name in vision.media_tokens
             if (token_id := getattr(config, name, None)) is not None
         )
         self.end_of_turn_id: int = self.tokenizer.eos_token_id
@@ -96,11 +58,15 @@ class PolicyProcessor:
         self.max_new_tokens = model.max_new_tokens
         self.token_text = cache(self.tokenizer.decode)
         self.max_images = model.max_images
-        self.merge_area: int = processor.image_processor.merge_size**2
+        # For the image encoder to look at where no sample has an image.
+        self.blank_image = vision.tensors(processor, Image.new("RGB", (28, 28)))
 
-    def render(self, text: str, num_images: int) -> str:
-        """One user turn, images before text, ready for the answer (chat template of the model)."""
-        content = [{"type": "image"}] * num_images + [{"type": "text", "text": text}]
+    def render(self, parts: Sequence[PromptPart]) -> str:
+        """One user turn of text and images in this order, ready for the answer (the model's template)."""
+        content = [
+            {"type": "image"} if isinstance(part, ImagePart) else {"type": "text", "text": part}
+            for part in parts
+        ]
         rendered: str = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
@@ -118,30 +84,31 @@ class PolicyProcessor:
             )
         shown = pair if order == "stored" else pair.swapped()
         tags = Tags(settings.think_tag, settings.answer_tag)
-        text = self.render(build_prompt(shown, settings.template, tags), len(pair.images))
+        text = self.render(prompt_parts(shown, settings.template, tags))
         token_ids = self.tokenize(text)
-        num_pads = token_ids.count(self.image_token_id)
-        if num_pads != len(pair.images):
+        num_placeholders = token_ids.count(self.placeholder_id)
+        if num_placeholders != len(pair.images):
             raise InputError(
-                f"{pair.origin}: the text carries {num_pads - len(pair.images)} image tokens of its own"
+                f"{pair.origin}: the text carries {num_placeholders - len(pair.images)} image tokens "
+                "of its own"
             )
-        num_features = sum(self.num_image_tokens(image) for image in pair.images)
+        num_of_images = sum(len(self.expanded(image)) for image in pair.images)
         return Prompt(
             prompt_id=f"{pair.pair_id}-{order}",
             pair=shown,
             order=order,
             text=text,
             token_ids=token_ids,
-            num_tokens=len(token_ids) - num_pads + num_features,
+            num_tokens=len(token_ids) - num_placeholders + num_of_images,
         )
 
     def expand(self, prompt: Prompt) -> tuple[int, ...]:
-        """The prompt's token ids with one pad an image feature, as the engine expands them."""
+        """The prompt's token ids with every image's placeholder expanded, as the engine does it."""
         images = iter(prompt.pair.images)
         expanded: list[int] = []
         for token_id in prompt.token_ids:
-            is_image = token_id == self.image_token_id
-            expanded += [token_id] * (self.num_image_tokens(next(images)) if is_image else 1)
+            is_image = token_id == self.placeholder_id
+            expanded += self.expanded(next(images)) if is_image else (token_id,)
         assert len(expanded) == prompt.num_tokens, "encode counted the image tokens otherwise"
         return tuple(expanded)
 
@@ -178,16 +145,14 @@ class PolicyProcessor:
         """The text of every token by itself."""
         return tuple(self.token_text(token_id) for token_id in token_ids)
 
-    def num_image_tokens(self, encoded: bytes) -> int:
-        """How many tokens the language model sees for an image, after the vision merger."""
-        image = decode_image(encoded)
-        image_processor = self.processor.image_processor
-        patches = image_processor.get_number_of_image_patches(image.height, image.width)
-        return int(patches) // self.merge_area
+    def expanded(self, encoded: bytes) -> tuple[int, ...]:
+        """The token ids that an image stands for in the model's input. Reads the image's header only."""
+        return self.family.vision.expanded(self.processor, *image_size(encoded))
 
-    def pixels(self, encoded: bytes) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches [P, D] of one image and its grid [1, 3] (time, height, width)."""
-        features = self.processor.image_processor(
-            images=[decode_image(encoded)], return_tensors="pt"
-        )
-        return features["pixel_values"], features["image_grid_thw"]
+    def num_image_tokens(self, encoded: bytes) -> int:
+        """How many features the language model sees for an image, after the vision merger."""
+        return self.expanded(encoded).count(self.image_token_id)
+
+    def image_tensors(self, encoded: bytes) -> ImageTensors:
+        """One image as the image encoder takes it. Raises ``ValueError`` if it is not readable."""
+        return self.family.vision.tensors(self.processor, decode_image(encoded))

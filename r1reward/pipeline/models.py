@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1reward.models.processor import resolve_model_path
+from r1reward.models.model_folder import resolve_model_path
 from r1reward.recipe.derive import ModelName, starting_model
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.manifest import content_hash, stage_record

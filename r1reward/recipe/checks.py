@@ -74,7 +74,7 @@ def check_learner(
             f"learner.train_batch_size ({learner.train_batch_size}) is below "
             f"learner.num_ranks ({learner.num_ranks}): every rank needs a sequence"
         )
-    longest = model.max_prompt_tokens + model.max_new_tokens
+    longest = model.max_sequence_tokens
     if learner.micro_batch_tokens < longest:
         raise ValueError(
             f"learner.micro_batch_tokens ({learner.micro_batch_tokens}) cannot hold one "

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.recipe import RunRecipe
 
 # Where a run lies, what it is given to run on and what it shows: nothing of it changes what comes out. A
@@ -32,6 +33,8 @@ def recipe_changes(text: str, recipe: RunRecipe) -> list[str]:
     """
     try:
         kept = yaml.safe_load(text)
+        if isinstance(kept, dict):
+            kept, _ = with_new_names(kept)
         kept = type(recipe).model_validate(kept).model_dump(mode="json")
     except (yaml.YAMLError, ValidationError):
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]

@@ -7,6 +7,7 @@ answered with the nearest known one.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -16,8 +17,11 @@ from pydantic import ValidationError
 
 from r1reward.errors import RecipeError
 from r1reward.recipe.location import working_folder
+from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.recipe import Recipe, RunRecipe
 from r1reward.recipe.sections import Section
+
+logger = logging.getLogger(__name__)
 
 RecipeKind = TypeVar("RecipeKind", bound=RunRecipe)
 
@@ -63,12 +67,21 @@ def read_settings(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(settings, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections, this is not")
+    settings = renamed(settings, str(path))
     base = settings.pop("base", None)
     if base is None:
         return settings
     if not isinstance(base, str):
         raise RecipeError(f"{path}: base names one recipe file, not {base!r}")
     return merge(read_settings(path.parent / base, (*seen, path.resolve())), settings)
+
+
+def renamed(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Settings of an earlier version under today's names; says which ones in the log."""
+    settings, sentences = with_new_names(settings)
+    for sentence in sentences:
+        logger.warning("%s: %s", origin, sentence)
+    return settings
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def set_dotted(settings: dict[str, Any], key: str, value: object) -> None:
     for part in reversed(key.split(".")):
         nested = {part: nested}
     assert isinstance(nested, dict)
-    merged = merge(settings, nested)
+    merged = merge(settings, renamed(nested, f"{key}={value}"))
     settings.clear()
     settings.update(merged)
 

@@ -12,10 +12,17 @@ from typing import Any
 import yaml
 
 from r1reward.errors import InputError
+from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.sections import ModelSection, PromptSection
 
 FILE_NAME = "r1reward.yaml"
-SIZES = ("dtype", "min_pixels", "max_pixels", "max_prompt_tokens", "max_new_tokens")
+SIZES = (
+    "dtype",
+    "min_image_tokens",
+    "max_image_tokens",
+    "max_prompt_tokens",
+    "max_new_tokens",
+)
 
 
 def write_model_settings(folder: Path, model: ModelSection, prompt: PromptSection) -> None:
@@ -38,4 +45,4 @@ def read_model_settings(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(settings, dict) or not set(settings) <= {"model", "prompt"}:
         raise InputError(f"{path}: must hold the sections model and prompt only")
-    return settings
+    return with_new_names(settings)[0]

@@ -1,6 +1,6 @@
 """What a forward pass of the learner keeps for the backward pass, in bytes.
 
-Counted operation by operation from what autograd saves in transformers' Qwen2.5-VL: a linear layer
+Counted operation by operation from what autograd saves in transformers' models: a linear layer
 keeps its input if its weight learns, a product both factors, RMSNorm its input in float32, and
 attention q, k, v and its result (with flash or memory-efficient kernels, never the L x L weights).
 Letters: e bytes of a value, D hidden size.
@@ -10,15 +10,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1reward.models.sizes import ITEM_BYTES, MicroBatchShape, ModelShape, TextShape, VisionShape
+from r1reward.models.family import VisionShape
+from r1reward.models.model_shape import ITEM_BYTES, ModelShape, TextShape
 from r1reward.recipe.learner_sections import LearnerSection
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.sections import Dtype, ModelSection
 
 ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj"}
 MLP_INPUTS = {"gate_proj", "up_proj"}
 # float32 values that backward of one chunk of log-probs holds for every logit: the logits, their
 # log-softmax, its exponential and their product for the entropy.
 LOGIT_FLOATS = 4
+
+
+@dataclass(frozen=True)
+class MicroBatchShape:
+    """One forward pass of the learner.
+
+    ``rows`` sequences of at most ``length`` tokens; ``slots`` is what the language model runs: all
+    tokens when packed, rows times length when padded. ``padded`` says that attention needs a mask.
+    """
+
+    rows: int
+    length: int
+    slots: int
+    response_tokens: int
+    patches: int
+    packed: bool
+    padded: bool
+
+
+def widest_micro_batch(
+    limits: ModelSection, learner: LearnerSection, vision: VisionShape, images_per_pair: int | None
+) -> MicroBatchShape:
+    """The micro-batch that takes most memory: full, and with as many image tokens as can be.
+
+    ``images_per_pair`` None counts on ``model.max_images``, each of ``model.max_image_tokens``.
+    """
+    budget = learner.micro_batch_tokens
+    images = limits.max_images if images_per_pair is None else images_per_pair
+    image_tokens = min(images * limits.max_image_tokens, limits.max_prompt_tokens)
+    shortest = image_tokens + limits.max_new_tokens
+    longest = limits.max_sequence_tokens
+    rows = max(1, budget // longest)
+    return MicroBatchShape(
+        rows=rows,
+        length=min(longest, budget),
+        slots=budget,
+        response_tokens=budget * limits.max_new_tokens // longest,
+        patches=budget * image_tokens // shortest * vision.merge,
+        packed=learner.packing,
+        padded=rows > 1 and not learner.packing,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,10 +140,11 @@ def merger_bytes(vision: VisionShape, patches: int, e: int, input_learns: bool) 
     return patches * (norm + 2 * e * vision.hidden)
 
 
-def activations(recipe: Recipe, model: ModelShape, batch: MicroBatchShape) -> Activations:
-    """Of one micro-batch with this recipe's learner."""
-    settings, learn = recipe.learner, learns(recipe.learner)
-    e = ITEM_BYTES[recipe.model.dtype]
+def activations(
+    settings: LearnerSection, dtype: Dtype, model: ModelShape, batch: MicroBatchShape
+) -> Activations:
+    """Of one micro-batch with these settings of the learner."""
+    learn, e = learns(settings), ITEM_BYTES[dtype]
     text, vision = model.text, model.vision
     adapters = 0 if settings.lora is None else settings.lora.rank * len(settings.lora.targets)
     layer = decoder_layer_bytes(text, batch, e, learn, adapters)
@@ -127,10 +170,6 @@ def activations(recipe: Recipe, model: ModelShape, batch: MicroBatchShape) -> Ac
     # The last norm, and the hidden states that are turned into log-probs.
     kept += batch.slots * norm_bytes(text.hidden, e, learn.language, output_kept=False)
     kept += batch.response_tokens * e * text.hidden
-    return Activations(kept, working, logits_bytes(recipe, model, batch.response_tokens))
-
-
-def logits_bytes(recipe: Recipe, model: ModelShape, response_tokens: int) -> int:
-    """One chunk of logits in the learner. In the model's dtype they are gone once they are cast."""
-    rows = min(recipe.learner.logprob_chunk_tokens, response_tokens)
-    return rows * model.text.vocab * 4 * LOGIT_FLOATS
+    # One chunk of logits. In the model's dtype they are gone once they are cast.
+    chunk = min(settings.logprob_chunk_tokens, batch.response_tokens)
+    return Activations(kept, working, chunk * text.vocab * 4 * LOGIT_FLOATS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1reward.models.sizes import ITEM_BYTES, ModelShape, longest_sequence
+from r1reward.models.model_shape import ITEM_BYTES, ModelShape
 from r1reward.recipe.engine_sections import EngineSection
 from r1reward.recipe.sections import Dtype, ModelSection
 
@@ -60,7 +60,7 @@ def engine_memory(
     tokens = engine.max_num_batched_tokens or BATCHED_TOKENS[large]
     # Hidden states and residual whole on each GPU; the MLP's two inputs and product split.
     prefill = tokens * e * (4 * text.hidden + 3 * text.intermediate // shards)
-    image = model.tokens_of_image(limits.max_pixels)
+    image = limits.max_image_tokens
     patches = max(tokens, image) // image * image * vision.merge
     seen = patches * e * (8 * vision.hidden + 3 * vision.intermediate // shards)
     # Logits of every sequence in float32: raw, log-probs, and the sampler's copy.
@@ -83,5 +83,5 @@ def engine_memory(
         context=context,
         cache=cache,
         bytes_per_token=cache_bytes_per_token(model, limits.dtype, shards),
-        max_len=longest_sequence(limits),
+        max_len=limits.max_sequence_tokens,
     )

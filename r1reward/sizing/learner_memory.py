@@ -1,6 +1,7 @@
 """What a learner rank holds from one step to the next, as DeepSpeed 0.19 really lays it out.
 
-P values are in the model, T of them learn, N ranks share; bytes for bfloat16 are
+P values are in the model, T of them learn, N ranks share, e is the bytes of a value; for bfloat16
+the bytes are
 
     stage   parameters   master weights   gradients            moments
     1       2 P          4 T / N          2 T + 4 T            8 T / N
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1reward.models.sizes import ITEM_BYTES, Trained
-from r1reward.recipe.recipe import Recipe
+from r1reward.models.family import Part
+from r1reward.models.model_shape import ITEM_BYTES, ModelShape
+from r1reward.recipe.learner_sections import LearnerSection
+from r1reward.recipe.sections import Dtype
 
 # DeepSpeed's defaults (deepspeed/runtime/zero/config.py), which the learner does not change.
 REDUCE_BUCKET = 500_000_000
@@ -49,30 +52,66 @@ class LearnerStates:
         return self.parameters + self.reference + self.master_weights + self.optimizer_state
 
 
-def learner_states(recipe: Recipe, count: Trained) -> LearnerStates:
-    """Of one rank. ``gathered`` and ``step`` are alive for a moment only."""
-    settings = recipe.learner
-    e = ITEM_BYTES[recipe.model.dtype]
-    stage, ranks = settings.zero_stage, settings.num_ranks
+@dataclass(frozen=True)
+class Trained:
+    """How many values the optimizer moves, and how they lie in DeepSpeed's groups."""
+
+    num_base: int
+    num_adapter: int
+    num_trainable: int
+    largest_weight: int
+    largest_group: int
+
+    @property
+    def num_held(self) -> int:
+        """All values in the learner's copy of the model."""
+        return self.num_base + self.num_adapter
+
+
+def trained(model: ModelShape, settings: LearnerSection) -> Trained:
+    """Counts what the learner trains: whole weights by part, or adapters."""
+    lora = settings.lora
+    if lora is not None:
+        sizes = [
+            lora.rank * sum(weight.shape)
+            for weight in model.weights
+            if weight.part == "language"
+            and weight.name.endswith(tuple(f".{name}.weight" for name in lora.targets))
+        ]
+        return Trained(model.num_parameters, sum(sizes), sum(sizes), max(sizes), sum(sizes))
+    groups: dict[Part, int] = {}
+    largest = 0
+    for weight in model.weights:
+        if getattr(settings.parts, weight.part).trainable:
+            groups[weight.part] = groups.get(weight.part, 0) + weight.numel
+            largest = max(largest, weight.numel)
+    return Trained(
+        model.num_parameters, 0, sum(groups.values()), largest, max(groups.values(), default=0)
+    )
+
+
+def learner_states(
+    settings: LearnerSection, dtype: Dtype, needs_reference: bool, count: Trained
+) -> LearnerStates:
+    """What one rank holds. ``gathered`` and ``step`` are alive for a moment only."""
+    e, stage, ranks = ITEM_BYTES[dtype], settings.zero_stage, settings.num_ranks
     shard = -(-count.num_trainable // ranks)
     offload = settings.offload_optimizer
     return LearnerStates(
         parameters=count.num_held * e // (ranks if stage == 3 else 1),
-        reference=count.num_base * e if recipe.algorithm.needs_reference else 0,
+        reference=count.num_base * e if needs_reference else 0,
         master_weights=0 if stage == 0 or offload else 4 * shard,
-        gradients=gradient_bytes(recipe, count),
+        gradients=gradient_bytes(settings, e, count),
         optimizer_state=0 if offload else 8 * (shard if stage else count.num_trainable),
-        reduce_bucket=reduce_bucket_bytes(recipe, count),
-        gathered=gathered_bytes(recipe, count),
-        step=0 if offload else step_bytes(recipe, count),
+        reduce_bucket=reduce_bucket_bytes(settings, e, count),
+        gathered=gathered_bytes(settings, e, count),
+        step=0 if offload else step_bytes(settings, count),
         host=OFFLOADED_BYTES * shard if offload else 0,
     )
 
 
-def gradient_bytes(recipe: Recipe, count: Trained) -> int:
+def gradient_bytes(settings: LearnerSection, e: int, count: Trained) -> int:
     """Between the last backward and the step."""
-    settings = recipe.learner
-    e = ITEM_BYTES[recipe.model.dtype]
     whole, shard = count.num_trainable, -(-count.num_trainable // settings.num_ranks)
     if settings.offload_optimizer:
         return e * (whole if settings.zero_stage == 1 else count.largest_weight)
@@ -85,25 +124,22 @@ def gradient_bytes(recipe: Recipe, count: Trained) -> int:
             return 4 * shard
 
 
-def reduce_bucket_bytes(recipe: Recipe, count: Trained) -> int:
+def reduce_bucket_bytes(settings: LearnerSection, e: int, count: Trained) -> int:
     """Stages 2 and 3 allocate the whole bucket; the others copy what they reduce between ranks."""
-    settings = recipe.learner
-    e = ITEM_BYTES[recipe.model.dtype]
     if settings.zero_stage >= 2 or (settings.zero_stage == 1 and e == 4):
         return e * REDUCE_BUCKET
     return e * min(REDUCE_BUCKET, count.num_trainable) if settings.num_ranks > 1 else 0
 
 
-def gathered_bytes(recipe: Recipe, count: Trained) -> int:
+def gathered_bytes(settings: LearnerSection, e: int, count: Trained) -> int:
     """Whole weights around the layer at work, and the gradient on its way into the bucket."""
-    e = ITEM_BYTES[recipe.model.dtype]
     live = min(MAX_LIVE_PARAMETERS + PREFETCH_BUCKET, count.num_held)
-    return e * (count.largest_weight + (live if recipe.learner.zero_stage == 3 else 0))
+    return e * (count.largest_weight + (live if settings.zero_stage == 3 else 0))
 
 
-def step_bytes(recipe: Recipe, count: Trained) -> int:
+def step_bytes(settings: LearnerSection, count: Trained) -> int:
     """Temporaries of AdamW, one of DeepSpeed's groups at a time; stage 3 copies the gradient too."""
-    stage, ranks = recipe.learner.zero_stage, recipe.learner.num_ranks
+    stage, ranks = settings.zero_stage, settings.num_ranks
     if stage == 0:
         return 8 * count.num_trainable
     group = count.largest_group

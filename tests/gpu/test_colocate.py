@@ -28,12 +28,13 @@ NAP = """
 import torch
 from r1reward.models.processor import PolicyProcessor
 from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
+from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.files import load_recipe
 from r1reward.shapes.pairs import make_pairs
 
 recipe = load_recipe({recipe!r}, {overrides!r})
 processor = PolicyProcessor(recipe.model)
-engine = VllmEngine(recipe.model, recipe.rollout.engine, "cuda", can_sleep=True)
+engine = VllmEngine(EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement))
 prompts = [processor.encode(pair, "stored", recipe.prompt) for pair in make_pairs("heldout", 4, 0)]
 requests = [EngineRequest(p.token_ids, p.pair.images, 7, 0.0, 32) for p in prompts]
 before = [f.result().token_ids for f in engine.submit(requests)]

@@ -10,6 +10,7 @@ import torch
 from r1reward.actors.launch import learner_system
 from r1reward.data.verdict import compose_trace
 from r1reward.engines.learner_group import LearnerGroup
+from r1reward.metrics import Name
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.choices import SceneSplit
 from r1reward.recipe.components import training_learner
@@ -36,10 +37,10 @@ async def fit(learner: LearnerGroup, samples: list[TrainingSample]) -> tuple[lis
     """Some steps with a look at the loss before each: looking must not bend the step."""
     seen, metrics = [], []
     for _ in range(NUM_UPDATES):
-        seen.append((await learner.evaluate_loss(samples))["supervised/loss"].value)
+        seen.append((await learner.evaluate_loss(samples))[Name.SUPERVISED_LOSS].value)
         metrics.append(await learner.fit(samples))
     num_tokens = sum(len(sample.response_token_ids) for sample in samples)
-    assert [m["supervised/loss"].weight for m in metrics] == [num_tokens] * NUM_UPDATES
+    assert [m[Name.SUPERVISED_LOSS].weight for m in metrics] == [num_tokens] * NUM_UPDATES
     return seen, await trained_by(metrics, learner)
 
 
@@ -69,9 +70,9 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
             before = await learner.evaluate_loss(heldout)
             unmoved = await published(learner)
             assert all(torch.equal(unmoved[name], w) for name, w in found.weights.items())
-            losses = [(await learner.fit(train))["learner/loss"].value for _ in range(4)]
+            losses = [(await learner.fit(train))[Name.LEARNER_LOSS].value for _ in range(4)]
             after = await learner.evaluate_loss(heldout)
-            return seen, found, losses, [m["supervised/loss"].value for m in (before, after)]
+            return seen, found, losses, [m[Name.SUPERVISED_LOSS].value for m in (before, after)]
 
     seen, found, losses, (before, after) = asyncio.run(fitted())
     require_plain_fit(recipe, samples, seen, found)

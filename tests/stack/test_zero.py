@@ -19,11 +19,12 @@ from r1reward.algorithm.loss import policy_loss
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.weight_buckets import unpack
 from r1reward.interfaces import Learner
-from r1reward.metrics import Metrics
+from r1reward.metrics import Metrics, Name
 from r1reward.models.lora import add_lora, merged, with_adapters
-from r1reward.models.parts import freeze_parts, parameter_groups, part_of
+from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.qwen2_5_vl import FAMILY
 from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_pairs
@@ -129,8 +130,8 @@ async def train(
 
 
 async def trained_by(metrics: Sequence[Metrics], learner: Learner) -> Trained:
-    losses = [m["learner/loss"].value for m in metrics]
-    norms = [m["learner/grad_norm"].value for m in metrics]
+    losses = [m[Name.LEARNER_LOSS].value for m in metrics]
+    norms = [m[Name.LEARNER_GRAD_NORM].value for m in metrics]
     return Trained(losses, norms, await published(learner))
 
 
@@ -210,7 +211,7 @@ def test_frozen_vision_a_fast_merger_and_packing_under_zero_2() -> None:
     require_same(found, plain_torch(recipe, samples), 3 * recipe.learner.lr)
     assert gap(logprobs, plain_logprobs(recipe, samples)) < LOGPROB_BOUND
     for name, weight in found.weights.items():
-        assert torch.equal(weight, before[name]) is (part_of(name) == "vision"), name
+        assert torch.equal(weight, before[name]) is (FAMILY.part_of(name) == "vision"), name
 
 
 def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: Path) -> None:
@@ -277,8 +278,8 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
             in_one_round = await learner.update(two)
             await learner.load(str(tmp_path))
             in_32_rounds = await learner.update(many)
-            assert in_32_rounds["policy/ratio_mean"].value == 1.0
-            norms = [m["learner/grad_norm"].value for m in (in_one_round, in_32_rounds)]
+            assert in_32_rounds[Name.POLICY_RATIO_MEAN].value == 1.0
+            norms = [m[Name.LEARNER_GRAD_NORM].value for m in (in_one_round, in_32_rounds)]
             return logprobs, before, norms[1] / norms[0], await train(learner, samples, 1)
 
     logprobs, before, norm_ratio, found = asyncio.run(trained())

@@ -96,6 +96,25 @@ def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
     temporary.replace(path)
 
 
+def check_rollouts(folder: Path, steps: range) -> None:
+    """Checks that ``folder`` holds saved rollouts for every one of ``steps`` (counted from 0).
+
+    Raises ``DataError`` that names the setting ``train.from_rollouts`` and what to change.
+    """
+    missing = next((step for step in steps if not rollout_path(folder, step).is_file()), None)
+    if missing is None:
+        return
+    if not folder.is_dir():
+        reason = "no such folder"
+    else:
+        reason = f"the folder has no {rollout_path(folder, missing).name}"
+    shorter = f", or set train.num_steps={missing}" if missing else ""
+    raise DataError(
+        f"train.from_rollouts: {folder}: {reason}: name the rollouts folder of a run of at least "
+        f"{steps.stop} steps{shorter}"
+    )
+
+
 def read_rollouts(
     path: Path,
     pairs: Mapping[str, PreferencePair],
@@ -103,11 +122,9 @@ def read_rollouts(
 ) -> list[ScoredRollout]:
     """Returns the batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
 
-    Raises ``DataError`` for a missing file, a pair that the data source no longer has, or token ids
-    of another tokenizer.
+    Raises ``DataError`` for a pair that the data source no longer has, or token ids of another
+    tokenizer.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no saved rollouts for this step; lower train.num_steps")
     rollouts = []
     for number, row in enumerate(pq.read_table(path, schema=SCHEMA).to_pylist(), start=1):
         pair = pairs.get(row["pair_id"])

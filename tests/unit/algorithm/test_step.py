@@ -9,7 +9,7 @@ import pytest
 
 from r1reward.algorithm.advantage import Advantages
 from r1reward.algorithm.step import batch_advantages
-from r1reward.metrics import plain
+from r1reward.metrics import Name, numbers
 from r1reward.recipe.learner_sections import AlgorithmSection
 from r1reward.types import Reward, RolloutRequest, ScoredRollout, Verdict
 from tests.fakes import make_pair, make_prompt, make_rollout
@@ -39,7 +39,7 @@ def advantages_of(
     advantages, metrics = batch_advantages(
         AlgorithmSection.model_validate(settings), rollouts, old or unknown, reference or unknown
     )
-    return advantages, plain(metrics)
+    return advantages, numbers(metrics)
 
 
 def tokens(advantages: Advantages) -> list[list[float]]:
@@ -51,9 +51,9 @@ def test_every_token_has_the_z_of_its_traces_reward() -> None:
     advantages, metrics = advantages_of([scored(2.0, 3), scored(0.5, 1)])
     z = 1 / math.sqrt(3)
     assert tokens(advantages) == [pytest.approx([z] * 3), pytest.approx([-3 * z])]
-    assert metrics["advantage/num_wrong"] == 1
-    assert metrics["advantage/min"] == pytest.approx(-3 * z)
-    assert "policy/reference_kl" not in metrics
+    assert metrics[Name.ADVANTAGE_NUM_WRONG] == 1
+    assert metrics[Name.ADVANTAGE_MIN] == pytest.approx(-3 * z)
+    assert Name.POLICY_REFERENCE_KL not in metrics
 
 
 def test_kl_in_the_reward_is_summed_from_each_token_on() -> None:
@@ -63,7 +63,7 @@ def test_kl_in_the_reward_is_summed_from_each_token_on() -> None:
     )
     # k1 is 0.2 and 0.4: the last return is 2 - 0.2, the first one 2 - 0.2 - 0.1.
     assert tokens(advantages) == [pytest.approx([1.7, 1.8])]
-    assert metrics["policy/reference_kl"] == pytest.approx(0.3)
+    assert metrics[Name.POLICY_REFERENCE_KL] == pytest.approx(0.3)
 
 
 def test_kl_in_the_loss_is_measured_and_leaves_the_reward_alone() -> None:
@@ -79,15 +79,15 @@ def test_kl_in_the_loss_is_measured_and_leaves_the_reward_alone() -> None:
         kl_estimator="k2",
     )
     assert tokens(advantages) == [[2.0, 2.0]]
-    assert metrics["policy/reference_kl"] == pytest.approx((0.02 + 0.08) / 2)
+    assert metrics[Name.POLICY_REFERENCE_KL] == pytest.approx((0.02 + 0.08) / 2)
 
 
 def test_a_cut_trace_is_masked_and_in_no_statistic() -> None:
     rollouts = [scored(2.0, 1), scored(0.5, 1), scored(0.0, 2, cut=True)]
     advantages, metrics = advantages_of(rollouts, mask_truncated=True)
     assert tokens(advantages) == [pytest.approx([1.0]), pytest.approx([-1.0]), [0.0, 0.0]]
-    assert metrics["advantage/num_masked"] == 1
-    assert metrics["advantage/num_wrong"] == 1
+    assert metrics[Name.ADVANTAGE_NUM_MASKED] == 1
+    assert metrics[Name.ADVANTAGE_NUM_WRONG] == 1
 
 
 def test_the_samples_of_a_prompt_are_one_group() -> None:

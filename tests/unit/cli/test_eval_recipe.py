@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1reward.cli.eval_recipe import eval_recipe
-from r1reward.cli.main import build_parser
+from r1reward.cli.evaluate import eval_settings
+from r1reward.cli.main import parse
 from r1reward.errors import InputError, RecipeError
 from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.pipeline.eval_settings import eval_recipe
 from r1reward.recipe.model_settings import FILE_NAME, read_model_settings, write_model_settings
 from r1reward.recipe.recipe import EvalRecipe
 from tests.fakes import make_recipe
 
 
 def resolve(*arguments: str, bench: str = "pairs") -> EvalRecipe:
-    return eval_recipe(build_parser().parse_args(["eval", "--bench", bench, *arguments]))
+    _, parsed = parse(["eval", "--bench", bench, *arguments])
+    model_folder = None if parsed.endpoint else parsed.model
+    return eval_recipe(eval_settings(parsed), model_folder, parsed.overrides)
 
 
 def words(line: str) -> list[str]:
@@ -153,17 +156,17 @@ def test_the_miniature_is_asked_as_it_was_trained() -> None:
 
     own = yaml.safe_load((MODEL_DIR / FILE_NAME).read_text())
     assert recipe.prompt.template == own["prompt"]["template"]
-    assert recipe.model.max_pixels == own["model"]["max_pixels"]
+    assert recipe.model.max_image_tokens == own["model"]["max_image_tokens"]
 
 
 def test_written_settings_are_read_back(tmp_path: Path) -> None:
-    recipe = make_recipe(model__dtype="float32", model__max_pixels=5000)
+    recipe = make_recipe(model__dtype="float32", model__max_image_tokens=5000)
     write_model_settings(tmp_path, recipe.model, recipe.prompt)
     assert read_model_settings(tmp_path) == {
         "model": {
             "dtype": "float32",
-            "min_pixels": 3136,
-            "max_pixels": 5000,
+            "min_image_tokens": 4,
+            "max_image_tokens": 5000,
             "max_prompt_tokens": 64,
             "max_new_tokens": 32,
         },
@@ -176,7 +179,7 @@ def test_written_settings_are_read_back(tmp_path: Path) -> None:
     }
     again = resolve("--model", str(tmp_path))
     assert again.prompt == recipe.prompt
-    assert again.model.max_pixels == 5000
+    assert again.model.max_image_tokens == 5000
 
 
 def test_a_folder_without_settings_has_none(tmp_path: Path) -> None:
@@ -222,7 +225,10 @@ def test_settings_that_cannot_be_used(text: str, message: str, tmp_path: Path) -
         ),
         (["--model", "shapes", "--samples", "0"], "evaluate.samples: Input should be greater"),
         (["--model", "shapes", "--adaptive", "0.5"], "evaluate.adaptive: Input should be less"),
-        (["--model", "shapes", "samples"], "'samples' is not of the form section.key=value"),
+        (
+            ["--model", "shapes", "seed=1", "samples"],
+            "'samples' is not of the form section.key=value",
+        ),
         (
             ["--model", "m", "--endpoint", "http://me:secret@127.0.0.1:1/v1"],
             "the endpoint's url carries a user name, password or query",

@@ -196,6 +196,6 @@ def test_in_one_process_the_recipe_says_how_many_images_the_sampler_remembers(
 ) -> None:
     recipe = local_recipe(f"rollout.engine.mm_processor_cache_gb={size_gb}")
     settings = EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement)
-    pixels = InProcessGenerator(settings).sampler.builder.pixels
+    tensors = InProcessGenerator(settings).sampler.builder.image_tensors
     (image,) = next(iter(make_pairs("heldout", 1, seed=3))).images
-    assert (pixels(image)[0] is pixels(image)[0]) == kept
+    assert (tensors(image) is tensors(image)) == kept

@@ -51,8 +51,7 @@ def test_images_of_unequal_size_each_get_their_own_number_of_pads() -> None:
         Image.new("RGB", (width, height), "red").save(buffer, "PNG")
         return buffer.getvalue()
 
-    model = RECIPE.model.model_copy(update={"max_pixels": 100 * 28 * 28})
-    processor = PolicyProcessor(model)
+    processor = PolicyProcessor(local_recipe("model.max_image_tokens=100").model)
     (stored,) = make_pairs("train", 1, seed=1)
     prompt = encode(processor, replace(stored, images=(encoded(280, 84), encoded(112, 140))))
     expanded = processor.expand(prompt)

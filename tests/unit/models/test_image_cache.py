@@ -7,12 +7,13 @@ from dataclasses import fields
 import pytest
 import torch
 
-from r1reward.models.dimensions import read_model_shape
-from r1reward.models.image_cache import Pixels, remembering
+from r1reward.models.family import ImageTensors
+from r1reward.models.image_cache import remembering
+from r1reward.models.model_shape import read_model_shape
 from r1reward.models.policy import DTYPES, MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.sizing.memory_plan import image_lines
-from tests.samples import local_recipe, made_up_samples
+from tests.samples import learner_case, local_recipe, made_up_samples
 
 RECIPE = local_recipe()
 
@@ -24,11 +25,11 @@ class Processing:
         self.sizes = sizes
         self.done: list[str] = []
 
-    def __call__(self, encoded: bytes) -> Pixels:
+    def __call__(self, encoded: bytes) -> ImageTensors:
         name = encoded.decode()
         self.done.append(name)
-        grid = torch.empty(0, dtype=torch.long)
-        return torch.full((self.sizes[name],), float(len(self.done))), grid
+        values = torch.full((self.sizes[name],), float(len(self.done)))
+        return {"values": values, "grid": torch.empty(0, dtype=torch.long)}
 
 
 QUARTER_MB = 2**16  # in float32
@@ -63,30 +64,30 @@ def test_an_image_larger_than_all_room_comes_back_and_pushes_nothing_out() -> No
     processing = Processing(small=1, large=5 * QUARTER_MB)
     pixels = remembering(processing, torch.float32, cache_mb=1)
     for name in ("small", "large", "large", "small"):
-        assert pixels(name.encode())[0].shape == (processing.sizes[name],)
+        assert pixels(name.encode())["values"].shape == (processing.sizes[name],)
     assert processing.done == ["small", "large", "large"]
 
 
 def test_without_room_every_image_is_processed_whenever_it_is_asked_for() -> None:
     processing = Processing(a=1)
     pixels = remembering(processing, torch.float32, cache_mb=0)
-    assert [pixels(b"a")[0].item() for _ in range(3)] == [1, 2, 3]
+    assert [pixels(b"a")["values"].item() for _ in range(3)] == [1, 2, 3]
 
 
 def test_bfloat16_holds_twice_as_many() -> None:
     processing = Processing(a=4 * QUARTER_MB, b=4 * QUARTER_MB)
     pixels = remembering(processing, torch.bfloat16, cache_mb=1)
     for name in "abab":
-        assert pixels(name.encode())[0].dtype == torch.bfloat16
+        assert pixels(name.encode())["values"].dtype == torch.bfloat16
     assert processing.done == ["a", "b"]
 
 
 def test_a_view_counts_with_all_that_it_keeps_alive() -> None:
     whole = Processing(a=4 * QUARTER_MB, b=4 * QUARTER_MB)
 
-    def process(encoded: bytes) -> Pixels:
-        patches, grid = whole(encoded)
-        return patches[:1], grid
+    def process(encoded: bytes) -> ImageTensors:
+        tensors = whole(encoded)
+        return tensors | {"values": tensors["values"][:1]}
 
     pixels = remembering(process, torch.float32, cache_mb=1)
     for name in "aba":
@@ -95,9 +96,15 @@ def test_a_view_counts_with_all_that_it_keeps_alive() -> None:
 
 
 def equal(one: MicroBatch, other: MicroBatch) -> bool:
-    return all(
-        torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)
-    )
+    assert one.images.keys() == other.images.keys() and one.has_images == other.has_images
+    tensors = [
+        (getattr(one, field.name), getattr(other, field.name))
+        for field in fields(one)
+        if field.type == "torch.Tensor"
+    ]
+    tensors += [(one.images[name], other.images[name]) for name in one.images]
+    assert len(tensors) == 8
+    return all(torch.equal(a, b) for a, b in tensors)
 
 
 @pytest.mark.parametrize("room", [1, 2**10], ids=["three images", "all"])
@@ -120,7 +127,7 @@ def test_a_bfloat16_model_answers_alike_to_patches_in_either_dtype(packing: bool
     answers = []
     for dtype in (torch.float32, torch.bfloat16):
         batch = MicroBatchBuilder(processor, dtype, image_cache_mb=8).build(samples)
-        assert batch.pixel_values is not None and batch.pixel_values.dtype == dtype
+        assert batch.has_images and batch.images["pixel_values"].dtype == dtype
         model.zero_grad()
         logprobs_BT, entropies_BT = model(batch)
         logprobs_BT.sum().backward()
@@ -133,18 +140,18 @@ def test_a_bfloat16_model_answers_alike_to_patches_in_either_dtype(packing: bool
 @pytest.mark.parametrize(("dtype", "fitting"), [("float32", 3), ("bfloat16", 6)])
 def test_the_plan_counts_an_image_as_the_cache_holds_it(dtype: str, fitting: int) -> None:
     recipe = local_recipe(f"model.dtype={dtype}", "learner.image_cache_mb=1")
-    line, _ = image_lines(recipe, read_model_shape("shapes"), ranks=2, engines=0)
+    line, _ = image_lines(learner_case(recipe, read_model_shape("shapes")), 0, ranks=2, engines=0)
     assert line.num_bytes == 2 * 2**20
-    assert line.note == f"{fitting} of max_pixels a rank"
+    assert line.note == f"{fitting} of max_image_tokens a rank"
     images = [sample.images[0] for sample in made_up_samples(recipe, (1,) * (fitting + 1))]
     assert len(set(images)) == fitting + 1
     processor = PolicyProcessor(recipe.model)
 
     def all_kept(images: list[bytes]) -> bool:
         """Asked for in turn, either all are still there the second time or none is."""
-        pixels = MicroBatchBuilder(processor, DTYPES[dtype], image_cache_mb=1).pixels
-        first = [pixels(image)[0] for image in images]
-        again = [pixels(image)[0] is patches for image, patches in zip(images, first, strict=True)]
+        tensors = MicroBatchBuilder(processor, DTYPES[dtype], image_cache_mb=1).image_tensors
+        first = [tensors(image) for image in images]
+        again = [tensors(image) is made for image, made in zip(images, first, strict=True)]
         assert len(set(again)) == 1
         return again[0]
 

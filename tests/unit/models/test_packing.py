@@ -118,7 +118,7 @@ def test_one_row_without_restarts_is_wrong_by_nats(
             batch,
             input_ids_BL=batch.input_ids_BL[is_token_BL][None],
             attention_mask_BL=torch.ones(1, int(is_token_BL.sum()), dtype=torch.long),
-            mm_token_type_ids_BL=batch.mm_token_type_ids_BL[is_token_BL][None],
+            is_image_BL=batch.is_image_BL[is_token_BL][None],
             response_at_BT=slots_BL.gather(1, batch.response_at_BT)[batch.mask_BT][None],
             targets_BT=batch.targets_BT[batch.mask_BT][None],
             mask_BT=torch.ones(1, int(batch.mask_BT.sum()), dtype=torch.bool),

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 
-from r1reward.models.parts import freeze_parts, parameter_groups, part_of
+from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.qwen2_5_vl import FAMILY
 from tests.samples import local_recipe, made_up_samples
 
 RECIPE = local_recipe()
@@ -35,7 +36,7 @@ def gradients(model: PolicyModel) -> dict[str, torch.Tensor | None]:
     ],
 )
 def test_every_parameter_belongs_to_a_part(name: str, part: str) -> None:
-    assert part_of(name) == part
+    assert FAMILY.part_of(name) == part
     assert name in dict(load_policy_model(RECIPE.model, 64).hf.named_parameters())
 
 
@@ -47,7 +48,7 @@ def test_a_frozen_part_has_no_gradient_and_the_others_have_theirs(frozen: tuple[
     model = load_policy_model(RECIPE.model, 64)
     freeze_parts(model.hf, settings)
     for name, gradient in gradients(model).items():
-        if part_of(name) in frozen:
+        if FAMILY.part_of(name) in frozen:
             assert gradient is None, name
         else:
             torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=1e-4)
@@ -65,5 +66,5 @@ def test_groups_hold_every_trained_parameter_once_with_its_parts_scale() -> None
     assert len(scale_of) == sum(len(group["params"]) for group in groups)
     scales = {"vision": 0.1, "merger": 2.0, "language": 1.0}
     for name, parameter in model.hf.named_parameters():
-        assert scale_of[id(parameter)] == scales[part_of(name)]
+        assert scale_of[id(parameter)] == scales[FAMILY.part_of(name)]
     assert Counter(scale_of.values())[2.0] == 5  # the merger's norm, and two layers with biases

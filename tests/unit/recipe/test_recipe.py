@@ -238,8 +238,8 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
             "so training needs 1.0: set it back to 1.0",
         ),
         (
-            ["model.min_pixels=1000", "model.max_pixels=500"],
-            "model.min_pixels (1000) is above model.max_pixels (500): "
+            ["model.min_image_tokens=1000", "model.max_image_tokens=500"],
+            "model.min_image_tokens (1000) is above model.max_image_tokens (500): "
             "lower the first or raise the second",
         ),
         (
@@ -344,7 +344,7 @@ def test_settings_that_do_not_fit_together_say_what_to_change(
             "rollout.engine.gpu_memory_utilization=0.75",
         ],
         ["placement.mode=in_process", "train.max_policy_lag=2"],
-        ["model.min_pixels=500", "model.max_pixels=500"],
+        ["model.min_image_tokens=500", "model.max_image_tokens=500"],
         ["placement.device=cpu", "rollout.engine.max_num_batched_tokens=64"],
         [
             "placement.device=cpu",

@@ -10,10 +10,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from r1reward.doctor.places import check_run_url
+from r1reward.doctor.folders import check_run_url
 from r1reward.errors import InputError, ServiceError
-from r1reward.models.dimensions import read_model_shape
-from r1reward.models.processor import PolicyProcessor, resolve_model_path
+from r1reward.models.model_folder import resolve_model_path
+from r1reward.models.model_shape import read_model_shape
+from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
 from r1reward.runs.storage import RemoteFolder, fetched, forget, landing, local_copy, written_to
 from r1reward.shapes import MODEL_DIR
@@ -206,4 +207,4 @@ def test_doctor_writes_to_the_run_url(folder: RemoteFolder, tmp_path: Path) -> N
     assert folder.files() == {}
     found = check_run_url("s3://no-such-bucket/run" if "s3:" in folder.url else "file:///proc/x")
     assert found.state == "problem"
-    assert "cannot be written" in found.what
+    assert "cannot be written" in found.message

@@ -149,7 +149,6 @@ def test_any_square_image_becomes_sixteen_tokens(encoder: Encoder) -> None:
 def test_shipped_weights_see_and_copy(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder
 ) -> None:
-    torch.set_num_threads(2)
     rates = measure(model, encoder, 40, "sampled", seed=2)
     assert rates["sees/object"].value >= 0.9
     assert rates["copies/object"].value >= 0.9

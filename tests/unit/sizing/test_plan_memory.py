@@ -7,17 +7,16 @@ import torch
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from r1reward.cli.main import main
-from r1reward.models.dimensions import read_model_shape
 from r1reward.models.lora import add_lora
-from r1reward.models.sizes import Trained, trained
+from r1reward.models.model_shape import read_model_shape
 from r1reward.recipe.files import load_recipe
-from r1reward.recipe.learner_sections import LoraSection
+from r1reward.recipe.learner_sections import LearnerSection, LoraSection
 from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine_memory import cache_bytes_per_token, engine_memory
-from r1reward.sizing.learner_memory import learner_states
+from r1reward.sizing.learner_memory import Trained, learner_states, trained
 from r1reward.sizing.memory_plan import Holder, learner_peak
-from r1reward.sizing.plan_table import Hardware, pack, plan_memory
-from tests.samples import local_recipe
+from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
+from tests.samples import learner_case, local_recipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 PAPER = str(RECIPES / "r1_reward_7b.yaml")
@@ -72,7 +71,7 @@ def test_what_four_ranks_hold(dtype: str, stage: int, held: tuple[int, ...]) -> 
     recipe = local_recipe(
         "learner.num_ranks=4", f"model.dtype={dtype}", f"learner.zero_stage={stage}"
     )
-    found = learner_states(recipe, COUNT)
+    found = learner_states(recipe.learner, recipe.model.dtype, False, COUNT)
     assert held == (
         found.parameters,
         found.master_weights,
@@ -88,8 +87,7 @@ def test_adapters_are_counted_as_they_are_added() -> None:
     hf = hf.to_empty(device="cpu")
     add_lora(hf, settings, seed=0)
     real = sum(p.numel() for p in hf.parameters() if p.requires_grad)
-    learner = local_recipe().learner.model_copy(update={"lora": settings})
-    count = trained(read_model_shape("shapes"), learner)
+    count = trained(read_model_shape("shapes"), LearnerSection(lora=settings))
     assert (count.num_trainable, count.num_adapter) == (real, real)
 
 
@@ -129,7 +127,11 @@ def test_the_advice_makes_it_fit() -> None:
     assert len(turned) >= 2
     helped = load_recipe(PAPER, [NO_CHECKPOINTING, "learner.zero_stage=2", *turned])
     model = read_model_shape(recipe.model.path)
-    assert learner_peak(helped, model, None) <= 60e9 < learner_peak(recipe, model, None)
+    assert (
+        learner_peak(learner_case(helped, model))
+        <= 60e9
+        < learner_peak(learner_case(recipe, model))
+    )
 
 
 def test_an_engine_without_room_for_a_sequence() -> None:
@@ -147,9 +149,9 @@ def test_nodes_are_filled_and_too_wide_engines_named() -> None:
         "judge": [{"CPU": 1.0}],
         "learner": [{"CPU": 1.0, "GPU": 1.0}] * 4,
     }
-    nodes, wide = pack(bundles, 8)  # type: ignore[arg-type]
+    nodes, wide = fill_nodes(bundles, 8)  # type: ignore[arg-type]
     assert nodes == [{"rollout": 2, "judge": 1}, {"learner": 4}] and not wide
-    _, wide = pack(bundles, 2)  # type: ignore[arg-type]
+    _, wide = fill_nodes(bundles, 2)  # type: ignore[arg-type]
     assert len(wide) == 1 and "rollout.engine.tensor_parallel_size" in wide[0]
 
 
@@ -188,7 +190,8 @@ def node_of(overrides: list[str], hardware: Hardware) -> Holder:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "note"), [("bfloat16", "356 of max_pixels"), ("float32", "178 of max_pixels")]
+    ("dtype", "note"),
+    [("bfloat16", "356 of max_image_tokens"), ("float32", "178 of max_image_tokens")],
 )
 def test_images_that_the_learner_remembers_take_what_the_recipe_gives_them(
     dtype: str, note: str

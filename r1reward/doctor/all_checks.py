@@ -1,0 +1,99 @@
+"""``r1reward doctor``: every check of this machine in turn, and its findings in the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from r1reward.doctor.connections import RAY_PORTS, check_cluster, check_loopback, check_ports
+from r1reward.doctor.devices import check_compiler, check_gpus, check_imports, check_torchvision
+from r1reward.doctor.finding import Finding
+from r1reward.doctor.folders import check_run_dir, check_run_url, check_shared_memory
+from r1reward.doctor.packages import check_packages
+from r1reward.errors import InputError
+from r1reward.recipe.recipe import Recipe
+
+LABELS = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]fix[/red]"}
+
+
+@dataclass(frozen=True)
+class DoctorRequest:
+    """What to check. Without a recipe no GPUs and no compiler are needed.
+
+    ``ports`` must be free; ``deep`` also loads the libraries of the engines.
+    """
+
+    recipe: Recipe | None = None
+    run_dir: Path | None = None
+    ports: tuple[int, ...] = ()
+    deep: bool = False
+
+
+def run_checks(request: DoctorRequest) -> Iterator[Finding]:
+    """Yields the findings of every check, quick ones first."""
+    recipe, has_cluster = request.recipe, "RAY_ADDRESS" in os.environ
+    yield from check_packages()
+    yield check_gpus(0 if recipe is None or has_cluster else num_gpus(recipe))
+    yield check_torchvision()
+    yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
+    yield check_run_dir(request.run_dir or (Path("runs") if recipe is None else recipe.run_dir))
+    if recipe is not None and recipe.run_url is not None:
+        yield check_run_url(recipe.run_url)
+    yield check_shared_memory(None if recipe is None else known_store_bytes(recipe))
+    yield check_loopback()
+    if request.ports or not has_cluster:
+        yield from check_ports(request.ports or RAY_PORTS, must_be_free=bool(request.ports))
+    yield from check_cluster(os.environ)
+    if request.deep:
+        yield from check_imports()
+
+
+def num_gpus(recipe: Recipe) -> int:
+    """Returns the GPUs that the recipe's actors ask Ray for."""
+    # Imported late, here and below: missing packages are reported before these need them.
+    from r1reward.sizing.bundles import training_bundles
+
+    by_role = training_bundles(recipe).values()
+    return int(sum(bundle.get("GPU", 0) for bundles in by_role for bundle in bundles))
+
+
+def known_store_bytes(recipe: Recipe) -> int | None:
+    """Returns the bytes of two bundles of weights, None when the model's size is not known here."""
+    from r1reward.models.model_shape import read_model_shape
+    from r1reward.sizing.memory_plan import store_bytes
+
+    try:
+        return store_bytes(read_model_shape(recipe.model.path), recipe.model.dtype)
+    except InputError:
+        return None
+
+
+def show_findings(request: DoctorRequest, console: Console) -> bool:
+    """Prints every finding as it is made. Returns whether nothing is wrong."""
+    num_problems = 0
+    for finding in run_checks(request):
+        show(finding, console)
+        num_problems += finding.state == "problem"
+    if num_problems:
+        things = "thing" if num_problems == 1 else "things"
+        console.print(f"\n[red]{num_problems} {things} to fix[/red]", highlight=False)
+    else:
+        console.print("\n[green]nothing is wrong[/green]", highlight=False)
+    return num_problems == 0
+
+
+def show(finding: Finding, console: Console) -> None:
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=4)
+    row.add_column(width=16)
+    row.add_column(overflow="fold")
+    row.add_row(LABELS[finding.state], f"[bold]{finding.check}[/bold]", finding.message)
+    console.print(row, highlight=False)
+    if finding.fix:
+        console.print(Padding(f"[cyan]{finding.fix}[/cyan]", (0, 0, 0, 22)), highlight=False)

@@ -1,0 +1,122 @@
+"""A model without its weights: its dimensions from ``config.json``, and the shape of every parameter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from r1reward.errors import InputError
+from r1reward.models.family import MODULES, Config, Part, VisionShape, family_of
+from r1reward.models.model_folder import require_config, resolve_model_path
+from r1reward.recipe.sections import Dtype
+
+ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """The language model. Sizes are numbers of values; ``head`` is the width of one attention head."""
+
+    hidden: int
+    intermediate: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head: int
+    vocab: int
+
+    @property
+    def kv_width(self) -> int:
+        """Values of one token's keys in one layer; its values are as many."""
+        return self.num_kv_heads * self.head
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter of the model, without adapters."""
+
+    name: str
+    shape: tuple[int, ...]
+    part: Part
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """``source`` says where the numbers come from."""
+
+    source: str
+    text: TextShape
+    vision: VisionShape
+    weights: tuple[Weight, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(weight.numel for weight in self.weights)
+
+
+def read_model_shape(path: str) -> ModelShape:
+    """Of a folder, of a name in the hub's cache, or of a published model. Reads no weights.
+
+    Raises ``InputError`` if there is no configuration, or it is of an unknown kind of model.
+    """
+    folder = Path(resolve_model_path(path, with_weights=False))
+    if folder.exists():
+        require_config(folder, path)
+    try:
+        config: Config = AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        if folder.exists():
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"model.path: {folder / 'config.json'}: {reason}") from error
+        published = published_models()
+        if path not in published:
+            raise InputError(
+                f"model.path: {path} is neither a folder nor in the hub's cache on this machine: "
+                f"give a folder with a config.json, or one of {', '.join(published)}"
+            ) from error
+        return shape_of(AutoConfig.for_model(**published[path]), "published dimensions")
+    return shape_of(config, "config.json")
+
+
+def published_models() -> dict[str, dict[str, Any]]:
+    """Settings of the published models of every family, by their hub name."""
+    families = [import_module(module).FAMILY for module in dict.fromkeys(MODULES.values())]
+    return {name: dict(known) for family in families for name, known in family.published.items()}
+
+
+def shape_of(config: Config, source: str) -> ModelShape:
+    """Built on the meta device: every parameter is there, none takes memory."""
+    family = family_of(config)
+    with torch.device("meta"):
+        hf = family.auto_class.from_config(config)
+    hf.tie_weights()
+    text = config.get_text_config()
+    return ModelShape(
+        source=source,
+        text=TextShape(
+            hidden=text.hidden_size,
+            intermediate=text.intermediate_size,
+            num_layers=text.num_hidden_layers,
+            num_heads=text.num_attention_heads,
+            num_kv_heads=text.num_key_value_heads,
+            head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            vocab=text.vocab_size,
+        ),
+        vision=family.vision.shape(config),
+        weights=tuple(
+            Weight(name, tuple(parameter.shape), family.part_of(name))
+            for name, parameter in hf.named_parameters()
+        ),
+    )

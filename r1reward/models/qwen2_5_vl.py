@@ -1,0 +1,120 @@
+"""Qwen2.5-VL: a grid of patches an image, four patches a token, positions in 3D (M-RoPE)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from r1reward.models.family import (
+    Config,
+    Family,
+    HfModel,
+    ImageTensors,
+    Processor,
+    Vision,
+    VisionShape,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from r1reward.models.policy import MicroBatch
+
+
+def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, dict[str, int]]:
+    """A token is 28 x 28 pixels: the image processor bounds the pixels of a resized image."""
+    vision = config.vision_config
+    pixels = (vision.patch_size * vision.spatial_merge_size) ** 2
+    return {"size": {"shortest_edge": min_tokens * pixels, "longest_edge": max_tokens * pixels}}
+
+
+def expanded(processor: Processor, width: int, height: int) -> tuple[int, ...]:
+    """One pad a feature."""
+    image_processor = processor.image_processor
+    patches = int(image_processor.get_number_of_image_patches(height, width))
+    num_features = patches // int(image_processor.merge_size) ** 2
+    return (int(processor.image_token_id),) * num_features
+
+
+def tensors(processor: Processor, image: Image) -> ImageTensors:
+    """Patches [P, D] and their grid [1, 3] (time, height, width)."""
+    made = processor.image_processor(images=[image], return_tensors="pt")
+    return {name: made[name] for name in ("pixel_values", "image_grid_thw")}
+
+
+def positions(hf: HfModel, batch: MicroBatch) -> torch.Tensor:
+    """M-RoPE positions [3, B, L]: time, row, column."""
+    positions_3BL, _ = hf.model.get_rope_index(
+        batch.input_ids_BL,
+        batch.is_image_BL.long(),
+        image_grid_thw=batch.images["image_grid_thw"] if batch.has_images else None,
+        attention_mask=batch.attention_mask_BL,
+    )
+    return positions_3BL
+
+
+def packed_positions(hf: HfModel, batch: MicroBatch) -> torch.Tensor:
+    """[4, 1, S]: the position in the sample's text, then M-RoPE's."""
+    text_positions_BL = batch.attention_mask_BL.cumsum(dim=1) - 1
+    positions_4BL = torch.cat([text_positions_BL[None], positions(hf, batch)])
+    return positions_4BL[:, batch.attention_mask_BL.bool()][:, None]
+
+
+def vision_shape(config: Config) -> VisionShape:
+    vision = config.vision_config
+    return VisionShape(
+        hidden=vision.hidden_size,
+        intermediate=vision.intermediate_size,
+        num_layers=vision.depth,
+        num_heads=vision.num_heads,
+        patch=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+        merge=vision.spatial_merge_size**2,
+    )
+
+
+# From the config.json of each model on the hub.
+TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16}
+ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+PUBLISHED = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "text_config": {
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+            "vocab_size": 151936,
+            "tie_word_embeddings": True,
+            "rope_parameters": ROPE,
+        },
+        "vision_config": TOWER | {"out_hidden_size": 2048},
+        "tie_word_embeddings": True,
+    },
+    "Qwen/Qwen2.5-VL-7B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "text_config": {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "tie_word_embeddings": False,
+            "rope_parameters": ROPE,
+        },
+        "vision_config": TOWER | {"out_hidden_size": 3584},
+        "tie_word_embeddings": False,
+    },
+}
+
+FAMILY = Family(
+    vision=Vision(limits=limits, expanded=expanded, tensors=tensors, shape=vision_shape),
+    auto_class=AutoModelForImageTextToText,
+    positions=positions,
+    packed_positions=packed_positions,
+    parts=(("model.visual.merger.", "merger"), ("model.visual.", "vision")),
+    published=PUBLISHED,
+)
