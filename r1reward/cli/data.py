@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1reward.cli.decontaminate import add_decontaminate_arguments, decontaminate_stores
 from r1reward.errors import InputError
+from r1reward.recipe.sections import FRAME_PIXELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,7 @@ def add_import_arguments(actions: Any) -> None:
     parser.add_argument("--max-pixels", type=int, default=50_000_000, help="of an image")
     parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of an image file")
     parser.add_argument("--frames", type=int, default=32, help="shown of a video")
-    parser.add_argument("--frame-pixels", type=int, default=128 * 28 * 28)
+    parser.add_argument("--frame-pixels", type=int, default=FRAME_PIXELS)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
 from r1reward.errors import InputError
+from r1reward.recipe.sections import FRAME_PIXELS
 
 
 class DataError(InputError):
@@ -25,7 +26,7 @@ class DataError(InputError):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may measure. ``max_aspect`` is Qwen2.5-VL's: its processor refuses thinner ones."""
+    """What an image may measure. Some models' processors refuse images thinner than ``max_aspect``."""
 
     max_pixels: int = 50_000_000
     max_bytes: int = 20_000_000
@@ -37,7 +38,7 @@ class FrameRules:
     """How many frames of a video are shown, evenly spaced, and the pixels of each."""
 
     num_frames: int = 32
-    max_pixels: int = 128 * 28 * 28
+    max_pixels: int = FRAME_PIXELS
 
 
 def load_image(

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
+# Of one frame of a video. Pixels and not a model's tokens: frames are cut when rows are read, and two
+# models that are compared on a benchmark must see the same ones.
+FRAME_PIXELS = 100_352
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -210,7 +213,7 @@ class BenchSection(Section):
     )
     num_rows: PositiveInt | None = Field(default=None, description="the first rows only")
     num_frames: PositiveInt = Field(default=32, description="evenly spaced frames of a video")
-    frame_max_pixels: PositiveInt = Field(default=128 * 28 * 28, description="of one video frame")
+    frame_max_pixels: PositiveInt = Field(default=FRAME_PIXELS, description="of one video frame")
     official: bool = Field(default=False, description="add the benchmark's official scoring")
 
 

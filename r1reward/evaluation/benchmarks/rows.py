@@ -11,6 +11,7 @@ from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.data.stores.store import DataError, load_image
 from r1reward.data.video import frame_files, load_frames
 from r1reward.evaluation.items import Benchmark, make_items
+from r1reward.recipe.sections import FRAME_PIXELS
 from r1reward.types import PreferencePair
 
 MEDIA_MISSING = "media missing"
@@ -27,7 +28,7 @@ class MediaOptions:
     root: Path | None = None
     missing: Literal["refuse", "drop"] = "refuse"
     num_frames: int = 32
-    frame_max_pixels: int = 128 * 28 * 28
+    frame_max_pixels: int = FRAME_PIXELS
 
 
 def build_benchmark(
