@@ -14,7 +14,7 @@ from r1reward.errors import DataError
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may measure. ``max_aspect`` is Qwen2.5-VL's: its processor refuses thinner ones."""
+    """What an image may measure. Some models' processors refuse images thinner than ``max_aspect``."""
 
     max_pixels: int = 50_000_000
     max_bytes: int = 20_000_000

@@ -14,6 +14,7 @@ import numpy as np
 from r1reward.data.images import decode_image
 from r1reward.data.media import ImageLimits, inside, load_image
 from r1reward.errors import DataError
+from r1reward.recipe.sections import FRAME_PIXELS
 
 FRAME_TYPES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 # A frame is one of dozens: at this quality 32 of them weigh what one photograph does.
@@ -25,7 +26,7 @@ class FrameRules:
     """How many frames of a video are shown, evenly spaced, and the pixels of each."""
 
     num_frames: int = 32
-    max_pixels: int = 128 * 28 * 28
+    max_pixels: int = FRAME_PIXELS
 
 
 def load_media(

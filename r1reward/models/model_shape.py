@@ -63,6 +63,10 @@ class ModelShape:
     def num_parameters(self) -> int:
         return sum(weight.numel for weight in self.weights)
 
+    def num_bytes(self, dtype: Dtype) -> int:
+        """All weights once."""
+        return self.num_parameters * ITEM_BYTES[dtype]
+
 
 def read_model_shape(path: str) -> ModelShape:
     """Of a folder, of a name in the hub's cache, or of a published model. Reads no weights.

@@ -25,6 +25,9 @@ from r1reward.recipe.choices import (
 
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
+# Of one frame of a video. Pixels and not a model's tokens: frames are cut when rows are read, and two
+# models that are compared on a benchmark must see the same ones.
+FRAME_PIXELS = 100_352
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -288,7 +291,7 @@ class BenchSection(Section):
     num_frames: PositiveInt = 32
     """Evenly spaced frames that a video is shown as."""
 
-    frame_max_pixels: PositiveInt = 128 * 28 * 28
+    frame_max_pixels: PositiveInt = FRAME_PIXELS
     """Video frames with more pixels are shrunk to this many."""
 
     official: bool = False

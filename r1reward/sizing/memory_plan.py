@@ -67,11 +67,7 @@ def engine_holder(
     problem = ""
     if memory.cache < wanted or peak > room:
         problem = engine_problem(role, memory, engine, limits, wanted)
-    return Holder(title(role), lines, peak, room if cuda else None, problem)
-
-
-def title(role: str) -> str:
-    return {"rollout": "rollout engine", "judge": "judge engine"}.get(role, role)
+    return Holder(f"{role} engine", lines, peak, room if cuda else None, problem)
 
 
 def shared(engine: EngineSection) -> str:
@@ -84,12 +80,12 @@ def engine_problem(
 ) -> str:
     if engine.kv_cache_memory_mb is not None:
         return (
-            f"the {title(role)} wants {wanted / 2**20:.0f} MB of KV cache for one sequence of "
+            f"the {role} engine wants {wanted / 2**20:.0f} MB of KV cache for one sequence of "
             f"{memory.max_len:,} tokens, and {role}.engine.kv_cache_memory_mb is "
             f"{engine.kv_cache_memory_mb}: change it, or lower model.max_prompt_tokens"
         )
     return (
-        f"the {title(role)} has {max(0, memory.cache) / GB:.1f} GB left for its KV cache, and one "
+        f"the {role} engine has {max(0, memory.cache) / GB:.1f} GB left for its KV cache, and one "
         f"sequence of {memory.max_len:,} tokens takes {wanted / GB:.1f} GB: raise "
         f"{role}.engine.tensor_parallel_size (now {engine.tensor_parallel_size}) or "
         f"gpu_memory_utilization (now {engine.gpu_memory_utilization:g}), or lower "
@@ -117,19 +113,10 @@ class LearnerCase:
         count = trained(self.shape, self.learner)
         return learner_states(self.learner, self.limits.dtype, self.needs_reference, count)
 
-    @property
-    def weight_bytes(self) -> int:
-        """All weights once, in the dtype of the engines."""
-        return model_bytes(self.shape, self.limits.dtype)
-
-
-def model_bytes(shape: ModelShape, dtype: Dtype) -> int:
-    return shape.num_parameters * ITEM_BYTES[dtype]
-
 
 def store_bytes(shape: ModelShape, dtype: Dtype) -> int:
     """Ray's object store on every node with engines: the newest bundle of weights and the one before."""
-    return 2 * model_bytes(shape, dtype)
+    return 2 * shape.num_bytes(dtype)
 
 
 def learner_holder(case: LearnerCase, gpu_bytes: int | None) -> Holder:
@@ -240,12 +227,12 @@ def host_holder(
     """
     ranks = processes.get("learner", 0)
     engines = processes.get("rollout", 0) + processes.get("judge", 0)
-    weights, states = case.weight_bytes, case.states
+    weights, states = case.shape.num_bytes(case.limits.dtype), case.states
     # Of engines and learner one side is in host memory; its buffers stay there when it goes back.
     asleep = engines * weights + ranks * states.lasting if case.placement.takes_turns else 0
     num_processes = ranks + engines
     lines = [
-        Line("object store", 2 * weights, "two bundles of weights"),
+        store_line(case),
         Line("loading", ranks * weights, "every rank reads the whole model first"),
         Line("offloaded optimizer", ranks * states.host, "pinned"),
         Line("asleep", asleep, "engines, or the learner, while the other side has the GPUs"),
@@ -264,11 +251,16 @@ def shared_holder(
     """The one machine of a recipe for CPUs, where all actors share the memory."""
     engines = sum(count for holder, count in holders if "engine" in holder.title)
     lines = [
-        Line("object store", 2 * case.weight_bytes, "two bundles of weights"),
+        store_line(case),
         *(Line(f"{h.title} x {count}", h.peak * count, "", True) for h, count in holders),
         *image_lines(case, processor_cache_gb, case.learner.num_ranks, engines),
     ]
     return node_holder(lines, case.placement.object_store_mb, host_bytes)
+
+
+def store_line(case: LearnerCase) -> Line:
+    num_bytes = store_bytes(case.shape, case.limits.dtype)
+    return Line("object store", num_bytes, "two bundles of weights")
 
 
 def image_lines(

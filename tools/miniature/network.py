@@ -54,11 +54,12 @@ CHAT_TEMPLATE = """\
 {% if message['content'] is string -%}
 {{ message['content'] }}
 {%- else -%}
-{%- for part in message['content'] if part['type'] == 'image' or 'image' in part -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' or 'image' in part -%}
 <|vision_start|><|image_pad|><|vision_end|>
-{%- endfor -%}
-{%- for part in message['content'] if 'text' in part -%}
+{%- elif 'text' in part -%}
 {{ part['text'] }}
+{%- endif -%}
 {%- endfor -%}
 {%- endif -%}
 <|im_end|>

@@ -10,6 +10,7 @@ from typing import Literal
 from r1reward.cli.data.action import data_verb, print_report, progress
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
+from r1reward.recipe.sections import FRAME_PIXELS
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ImportArguments:
     max_pixels: int = option(type=int, default=50_000_000, help="of an image")
     max_bytes: int = option(type=int, default=20_000_000, help="of an image file")
     frames: int = option(type=int, default=32, help="shown of a video")
-    frame_pixels: int = option(type=int, default=128 * 28 * 28)
+    frame_pixels: int = option(type=int, default=FRAME_PIXELS)
     threads: int = option(type=int, default=os.cpu_count() or 1)
 
     @property

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.data.prompt import (
+    ImagePart,
     Tags,
     build_judge_prompt,
     build_prompt,
+    prompt_parts,
     sanitize,
 )
 from r1reward.recipe.choices import JudgeTemplateName, TemplateName
@@ -140,3 +142,10 @@ def test_the_judge_sees_the_last_lines_and_blank_ones_do_not_count(
 def test_the_judge_is_told_which_response_was_answered(template: JudgeTemplateName) -> None:
     assert "Answer: response 1 is better." in build_judge_prompt("x", 1, template, 3)
     assert "Answer: response 2 is better." in build_judge_prompt("x", 2, template, 3)
+
+
+def test_a_prompt_is_the_images_of_the_pair_and_then_its_text() -> None:
+    pair = replace(PAIR, images=(b"one", b"two"))
+    text = build_prompt(pair, "short", Tags())
+    assert prompt_parts(pair, "short", Tags()) == (ImagePart(0), ImagePart(1), text)
+    assert prompt_parts(PAIR, "short", Tags())[-1] == text

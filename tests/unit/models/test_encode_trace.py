@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from r1reward.data.images import decode_image
-from r1reward.data.prompt import Tags
+from r1reward.data.prompt import ImagePart, Tags
 from r1reward.data.verdict import compose_trace
 from r1reward.errors import InputError
 from r1reward.models.policy import MicroBatchBuilder
@@ -43,6 +43,12 @@ def test_prompt_is_expanded_as_the_model_s_own_processor_does(
     assert expanded == tuple(wanted)
     assert len(expanded) == prompt.num_tokens
     assert expanded.count(processor.image_token_id) == 16 * num_images
+
+
+def test_text_and_images_are_rendered_in_the_order_of_the_parts(processor: PolicyProcessor) -> None:
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    shown = processor.render(["First ", ImagePart(0), " then ", ImagePart(1), "."])
+    assert f"user\nFirst {image} then {image}.<|im_end|>" in shown
 
 
 def test_images_of_unequal_size_each_get_their_own_number_of_pads() -> None:

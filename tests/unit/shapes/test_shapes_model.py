@@ -64,14 +64,20 @@ def test_shipped_tokenizer_is_the_one_that_is_built(encoder: Encoder) -> None:
     assert build_processor().tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
 
 
-def test_chat_template_renders_image_then_text_without_a_system_turn(encoder: Encoder) -> None:
-    content = [{"type": "text", "text": "Hi"}, {"type": "image"}]
+def test_chat_template_renders_text_and_images_in_their_order_without_a_system_turn(
+    encoder: Encoder,
+) -> None:
+    content = [
+        {"type": "text", "text": "Hi"},
+        {"type": "image"},
+        {"type": "text", "text": "!"},
+    ]
     rendered = encoder.processor.apply_chat_template(
         [{"role": "user", "content": content}, {"role": "assistant", "content": "yes"}],
         tokenize=False,
     )
     assert rendered == (
-        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Hi<|im_end|>\n"
+        "<|im_start|>user\nHi<|vision_start|><|image_pad|><|vision_end|>!<|im_end|>\n"
         "<|im_start|>assistant\nyes<|im_end|>\n"
     )
 

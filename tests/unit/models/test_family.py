@@ -1,0 +1,131 @@
+"""The seam to model families: one file a family, and nobody else who knows one by name."""
+
+from __future__ import annotations
+
+import ast
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import LlamaConfig
+
+import r1reward
+from r1reward.errors import InputError
+from r1reward.models import qwen2_5_vl
+from r1reward.models.family import MODULES, Family, family_of, load_config
+from r1reward.models.lora import add_lora
+from r1reward.models.policy import load_hf_model
+from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.learner_sections import LoraSection
+from r1reward.shapes.pairs import make_pairs
+from tests.samples import local_recipe
+
+RECIPE = local_recipe()
+ROOT = Path(r1reward.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def processor() -> PolicyProcessor:
+    return PolicyProcessor(RECIPE.model)
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_model_type_has_its_family() -> None:
+    for module in MODULES.values():
+        assert isinstance(import_module(module).FAMILY, Family)
+    assert family_of(load_config("shapes")) is qwen2_5_vl.FAMILY
+
+
+def test_a_model_of_no_family_is_refused() -> None:
+    config = LlamaConfig()
+    config.name_or_path = "some/where"
+    with pytest.raises(InputError) as error:
+        family_of(config)
+    assert str(error.value) == (
+        "model.path: some/where holds a llama model; qwen2_5_vl is supported"
+    )
+
+
+def names_and_texts(tree: ast.Module) -> Iterator[str]:
+    """Everything that code is made of, without comments and docstrings."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings:
+                yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name
+
+
+def test_no_module_knows_a_family_by_name_or_by_its_insides() -> None:
+    own = {ROOT / "models" / f"{module.rpartition('.')[2]}.py" for module in MODULES.values()}
+    insides = ("qwen", "grid_thw", "visual", "rope_index", "spatial_merge_size", "pixel_values")
+    found = {
+        f"{path.relative_to(ROOT)}: {text[:60]}"
+        for path in ROOT.rglob("*.py")
+        if path not in own
+        for text in names_and_texts(ast.parse(path.read_text()))
+        if any(word in text.lower() for word in insides) and text not in MODULES | {"visual": 0}
+    }
+    allowed = {f"models/family.py: {module}" for module in MODULES.values()}
+    assert found - allowed == set()
+
+
+def test_tokens_of_an_image_are_pixels_of_the_image_processor() -> None:
+    limits = qwen2_5_vl.limits(load_config("shapes"), 4, 640)
+    assert limits == {"size": {"shortest_edge": 3136, "longest_edge": 501760}}
+
+
+def test_the_miniature_sees_its_images_as_in_version_0_1(processor: PolicyProcessor) -> None:
+    """Its bounds were 12,000 and 13,000 pixels; now they are 15 and 17 tokens."""
+    before = PolicyProcessor(RECIPE.model)
+    before.processor.image_processor.size = {"shortest_edge": 12000, "longest_edge": 13000}
+    images = [png(side, side) for side in (20, 38, 83, 112, 130, 213, 320, 448, 1000)]
+    for split in ("train", "heldout", "hard_train", "hard_heldout"):
+        images += [image for pair in make_pairs(split, 8, seed=3) for image in pair.images]
+    for image in images:
+        now, then = processor.image_tensors(image), before.image_tensors(image)
+        assert now["image_grid_thw"].tolist() == [[1, 8, 8]]
+        assert all(torch.equal(now[name], then[name]) for name in then)
+        assert processor.num_image_tokens(image) == before.num_image_tokens(image) == 16
+
+
+def test_the_tokens_of_an_image_are_counted_from_its_header(processor: PolicyProcessor) -> None:
+    encoded = png(640, 480)
+    assert processor.num_image_tokens(encoded[:64]) == processor.num_image_tokens(encoded) == 12
+    with pytest.raises(ValueError, match="not a readable image"):
+        processor.num_image_tokens(encoded[:8])
+    with pytest.raises(ValueError, match="not a readable image"):
+        processor.image_tensors(encoded[:64])
+
+
+def test_adapters_go_only_to_layers_that_the_family_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf = load_hf_model(RECIPE.model)
+    monkeypatch.setattr(
+        qwen2_5_vl, "FAMILY", replace(qwen2_5_vl.FAMILY, lora_targets=("q_proj", "o_proj"))
+    )
+    add_lora(hf, LoraSection(targets=("q_proj",)), seed=0)
+    with pytest.raises(
+        InputError, match=r"learner\.lora\.targets: a qwen2_5_vl model has no k_proj"
+    ):
+        add_lora(hf, LoraSection(targets=("k_proj",)), seed=0)
