@@ -12,6 +12,7 @@ from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.checkpoint import save_checkpoint
 from r1reward.recipe.recipe import EngineRecipe, Recipe
 from r1reward.errors import RecipeError
+from r1reward.data.stores.json_lines import read_json_lines
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
 from r1reward.recipe.diff import recipe_changes
@@ -107,10 +108,8 @@ class RunFolder:
         write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The metrics of every step so far."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """The metrics of every step so far. A line that a kill cut short is left out."""
+        return read_json_lines(self.metrics)
 
 
 
