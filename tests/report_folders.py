@@ -23,7 +23,7 @@ from r1reward.evaluation.items import Benchmark, Item, make_items
 from r1reward.evaluation.shown_pairs import write_shown_pairs
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.recipe.files import dump_recipe
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.runs.alerts import ALERTS
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import (
@@ -372,13 +372,17 @@ def write_attempts(path: Path, number: int, outcome: str) -> None:
 def write_sft_run(root: Path, num_steps: int, every: int) -> Path:
     """Fine-tuning on traces: no rollouts, and a held-out loss that begins before the first step."""
     root.mkdir(parents=True)
-    write_recipe(
-        root,
-        num_steps,
-        name="whole-sft",
-        rollout={"prompts_per_step": 32},
-        learner={"lr": 2e-5, "train_batch_size": 32},
+    recipe = SftRecipe.model_validate(
+        {
+            "name": "whole-sft",
+            "run_dir": root,
+            "model": {"path": "shapes", "max_prompt_tokens": 64, "max_new_tokens": 32},
+            "learner": {"lr": 2e-5, "train_batch_size": 32},
+            "sft": {"batch_size": 32},
+            "num_steps": num_steps,
+        }
     )
+    (root / "recipe.yaml").write_text(dump_recipe(recipe))
     lines = []
     for step in range(num_steps + 1):
         loss = 0.5 * 0.95**step

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from r1reward.data.stores.json_lines import append_json_lines, read_json_lines
+from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
+from r1reward.errors import InputError
 from r1reward.types import Order, Slot
 
 
@@ -60,10 +61,19 @@ def append_attempt(path: Path, attempt: Attempt) -> None:
 
 
 def read_attempts(path: Path) -> dict[str, list[Attempt]]:
-    """Returns every whole line, by pair and in the order of the attempts."""
+    """Returns every whole line, by pair and in the order of the attempts.
+
+    Raises ``InputError`` for a line that is whole but no attempt: a kill does not leave one.
+    """
     by_pair: dict[str, list[Attempt]] = {}
-    for fields in read_json_lines(path):
-        by_pair.setdefault(fields["pair_id"], []).append(Attempt(**fields))
+    for line, fields in numbered_json_lines(path):
+        try:
+            attempt = Attempt(**fields)
+        except TypeError as error:
+            raise InputError(
+                f"{path} line {line}: not an attempt of a teacher; remove the line to have it made again"
+            ) from error
+        by_pair.setdefault(attempt.pair_id, []).append(attempt)
     for attempts in by_pair.values():
         attempts.sort(key=lambda attempt: attempt.number)
     return by_pair

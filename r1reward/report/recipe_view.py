@@ -12,7 +12,7 @@ from typing import get_args
 
 from r1reward.errors import RecipeError
 from r1reward.recipe.derive import ModelName, StageName, is_pipeline, models, planned_stages
-from r1reward.recipe.files import load_recipe
+from r1reward.recipe.files import RecipeKind, build_recipe, read_settings
 from r1reward.recipe.pipeline_sections import (
     AttemptsSelection,
     EndpointTeacher,
@@ -21,7 +21,7 @@ from r1reward.recipe.pipeline_sections import (
     Teacher,
     VllmTeacher,
 )
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.recipe.sections import Section
 from r1reward.report.facts import Facts
 from r1reward.runs.folder import RunFolder
@@ -49,16 +49,21 @@ class PipelineRecipe(RecipeView):
 
 def run_recipe(root: Path, *, is_supervised: bool) -> RecipeView:
     """The recipe of a run of RL, or of fine-tuning on traces."""
-    text, recipe = read_recipe(root)
-    if recipe is None:
-        return RecipeView(root.resolve().name, text, {})
-    facts = supervised_facts(recipe) if is_supervised else rl_facts(recipe)
-    return RecipeView(recipe.name, text, facts)
+    facts: Facts = {}
+    if is_supervised:
+        text, fitted = read_recipe(root, SftRecipe)
+        name = None if fitted is None else fitted.name
+        facts = {} if fitted is None else supervised_facts(fitted)
+    else:
+        text, trained = read_recipe(root, Recipe)
+        name = None if trained is None else trained.name
+        facts = {} if trained is None else rl_facts(trained)
+    return RecipeView(name or root.resolve().name, text, facts)
 
 
 def pipeline_recipe(root: Path) -> PipelineRecipe | None:
     """The recipe of a pipeline; None if the folder is that of a single run."""
-    text, recipe = read_recipe(root)
+    text, recipe = read_recipe(root, Recipe)
     if recipe is None:
         return recipe_of_folders(root, text)
     if not is_pipeline(recipe):
@@ -74,12 +79,12 @@ def pipeline_recipe(root: Path) -> PipelineRecipe | None:
     )
 
 
-def read_recipe(root: Path) -> tuple[str, Recipe | None]:
+def read_recipe(root: Path, kind: type[RecipeKind]) -> tuple[str, RecipeKind | None]:
     """The text of recipe.yaml, and the recipe unless it is of another version."""
     path = RunFolder(root).recipe
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        return text, load_recipe(path)
+        return text, build_recipe(kind, read_settings(path, seen=()), (), str(path))
     except RecipeError:
         return text, None
 
@@ -110,12 +115,11 @@ def rl_facts(recipe: Recipe) -> Facts:
     }
 
 
-def supervised_facts(recipe: Recipe) -> Facts:
+def supervised_facts(recipe: SftRecipe) -> Facts:
     """The settings that tell one run of fine-tuning on traces from another."""
     return {
         "Model": recipe.model.path,
-        "Traces for": section_text(recipe.data.train),
-        "Steps planned": str(recipe.train.num_steps),
+        "Steps planned": str(recipe.num_steps),
         "Traces a step": str(recipe.learner.train_batch_size),
         "Learning rate": str(recipe.learner.lr),
         "Seed": str(recipe.seed),

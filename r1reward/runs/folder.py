@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from r1reward.data.stores.json_lines import read_json_lines
 from r1reward.errors import RecipeError
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
@@ -101,10 +102,8 @@ class RunFolder:
         write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The metrics of every step so far."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """The metrics of every step so far. A line that a kill cut short is left out."""
+        return read_json_lines(self.metrics)
 
 
 def is_step_up_to(line: str, num_steps_done: int) -> bool:

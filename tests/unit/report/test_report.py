@@ -403,6 +403,15 @@ def test_a_run_that_has_done_nothing_yet(tmp_path: Path) -> None:
     assert "No step is done yet." in page.text
 
 
+def test_a_line_of_metrics_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    """Regression: a traceback for the run of a machine that died while it wrote."""
+    root = write_run(tmp_path / "run", make_rows(4), num_steps=4, num_samples=2, every=2)
+    with (root / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 5, "reward/to')
+    page = Elements(build_report(root, None).read_text(encoding="utf-8"))
+    assert "4 steps done" in page.text
+
+
 def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
     root = write_run(tmp_path / "run", make_rows(8), num_steps=10, num_samples=4, every=5)
     charts = Elements(build_report(root, None).read_text(encoding="utf-8")).report["charts"]
