@@ -11,8 +11,8 @@ from typing import Any, get_args
 from r1reward.cli.stages import run_in_folder
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
 from r1reward.errors import InputError
+from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode
 from r1reward.recipe.files import load_recipe
-from r1reward.recipe.sections import BenchSection, OrderMode
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class EvalArguments:
     model: str | None = option(help="a model folder, 'shapes', or a name at the endpoint")
     endpoint: str | None = option(metavar="URL", help="an OpenAI-compatible server")
     predictions: Path | None = option(type=Path, help="score answers made elsewhere (JSONL)")
-    bench: str | None = option(choices=get_args(BenchSection.model_fields["name"].annotation))
+    bench: str | None = option(choices=get_args(BenchmarkName))
     data: Path | None = option(type=Path, help="the benchmark's file or folder")
     images: Path | None = option(type=Path, help="folder that media paths are relative to")
-    missing: str = option(choices=("refuse", "drop"), default="refuse")
+    missing: str = option(choices=get_args(MissingMedia), default="refuse")
     rows: int | None = option(type=int, help="the first rows only")
     samples: int | None = option(type=int, help="K of voting@K")
     orders: str | None = option(choices=get_args(OrderMode))

@@ -24,3 +24,7 @@ FilterRule = Literal["sigma", "authors", "keep_both_signs"]
 SceneSplit = Literal["train", "heldout"]
 HardSplit = Literal["hard_train", "hard_heldout"]
 ShapesSplit = Literal[SceneSplit, HardSplit]
+
+Pairing = Literal["all", "adjacent", "extremes"]
+SimilarTexts = Literal["off", "both", "one"]
+SimilarImages = Literal["off", "exact", "near"]

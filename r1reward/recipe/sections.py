@@ -16,11 +16,9 @@ from r1reward.recipe.choices import (
     BenchmarkName,
     FormatMode,
     MissingMedia,
+    OrderMode,
     ShapesSplit,
     TemplateName,
-)
-from r1reward.recipe.choices import (
-    OrderMode as OrderMode,
 )
 
 Dtype = Literal["float32", "bfloat16"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 from r1reward.cli.data.action import data_verb, print_line, print_report, progress
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
+from r1reward.recipe.choices import SimilarImages, SimilarTexts
 
 if TYPE_CHECKING:
     from r1reward.types import PreferencePair
@@ -27,14 +28,12 @@ class DecontaminateArguments:
         help="a benchmark: vl-rewardbench, mm-rlhf-rewardbench, multimodal-rewardbench, or pairs for "
         "a store; its file; where they are not beside it, its images; several times",
     )
-    text: Literal["off", "both", "one"] = option(
-        choices=("off", "both", "one"),
+    text: SimilarTexts = option(
+        choices=get_args(SimilarTexts),
         default="one",
         help="how many responses must be similar, beside the question",
     )
-    image: Literal["off", "exact", "near"] = option(
-        choices=("off", "exact", "near"), default="near"
-    )
+    image: SimilarImages = option(choices=get_args(SimilarImages), default="near")
     out: Path = option(type=Path, required=True)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from r1reward.cli.data.action import data_verb, print_report, progress
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
+from r1reward.recipe.choices import Pairing
 from r1reward.recipe.sections import FRAME_PIXELS
 
 
@@ -22,9 +23,7 @@ class ImportArguments:
     out: Path = option(type=Path, required=True)
     images: Path | None = option(type=Path, help="media root; default: the source's folder")
     columns: str | None = option(help="question=COLUMN,response_1=COLUMN,... for plain files")
-    pairing: Literal["all", "adjacent", "extremes"] = option(
-        choices=("all", "adjacent", "extremes"), default="all"
-    )
+    pairing: Pairing = option(choices=get_args(Pairing), default="all")
     media: str = option(choices=("embed", "paths"), default="embed")
     missing: str = option(
         choices=("drop", "keep"),

@@ -33,6 +33,7 @@ from r1reward.data.cleaning.text_match import (
     shingles,
     words_of,
 )
+from r1reward.recipe.choices import SimilarImages, SimilarTexts
 from r1reward.types import PreferencePair
 
 LeakKind = Literal["exact-text", "near-text", "exact-image", "near-image"]
@@ -48,8 +49,8 @@ class LeakSettings:
     perceptual hashes differ in at most ``max_hash_distance`` of 64 bits.
     """
 
-    text: Literal["off", "both", "one"] = "one"
-    image: Literal["off", "exact", "near"] = "near"
+    text: SimilarTexts = "one"
+    image: SimilarImages = "near"
     image_alone: bool = True
     question_similarity: float = 0.7
     response_similarity: float = 0.7

@@ -19,9 +19,9 @@ from r1reward.data.importers import (
 )
 from r1reward.data.importers.columns import ColumnMap, read_columns
 from r1reward.data.importers.hub import local_source
-from r1reward.data.importers.rankings import Pairing
 from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.errors import InputError
+from r1reward.recipe.choices import Pairing
 
 Read = Callable[[Path], Iterator[RawPair | Broken]]
 

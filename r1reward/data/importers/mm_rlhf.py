@@ -17,8 +17,9 @@ from r1reward.data.importers import fields
 from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
-from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
+from r1reward.data.importers.rankings import Candidate, Ranking, pairs_of
 from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.recipe.choices import Pairing
 
 NAME = "mm-rlhf"
 SUFFIXES = (".parquet", ".jsonl")

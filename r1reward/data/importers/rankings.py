@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Literal
 
 from r1reward.data.importers.fields import FieldError
 from r1reward.data.importers.raw_pair import RawPair
+from r1reward.recipe.choices import Pairing
 from r1reward.types import Slot
-
-Pairing = Literal["all", "adjacent", "extremes"]
 
 
 @dataclass(frozen=True)

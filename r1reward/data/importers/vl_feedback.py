@@ -15,8 +15,9 @@ from pathlib import Path
 from r1reward.data.importers import fields
 from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
+from r1reward.data.importers.rankings import Candidate, Ranking, pairs_of
 from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.recipe.choices import Pairing
 
 NAME = "vl-feedback"
 MERGED = "merged_images"

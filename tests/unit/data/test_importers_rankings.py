@@ -3,7 +3,8 @@
 import pytest
 
 from r1reward.data.importers.fields import FieldError, group_of, number
-from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
+from r1reward.data.importers.rankings import Candidate, Ranking, pairs_of
+from r1reward.recipe.choices import Pairing
 
 
 def ranking(*scores: float) -> Ranking:
