@@ -34,7 +34,8 @@ def expanded(processor: Processor, width: int, height: int) -> tuple[int, ...]:
     """One pad a feature."""
     image_processor = processor.image_processor
     patches: int = image_processor.get_number_of_image_patches(height, width)
-    return (processor.image_token_id,) * (patches // image_processor.merge_size**2)
+    pad: int = processor.image_token_id
+    return (pad,) * (patches // image_processor.merge_size**2)
 
 
 def tensors(processor: Processor, image: Image) -> ImageTensors:
