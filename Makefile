@@ -5,13 +5,16 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup run-local train-local submit test test-gpu check study-learning study-pipeline study miniature bench image clean
+.PHONY: help setup constraints run-local train-local submit test test-fast test-gpu check docs study-learning study-pipeline study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup:          ## virtual environment .venv with the pinned stack (CPU, or GPU where there is one)
 	docker/setup.sh
+
+constraints:    ## constraints/cpu.txt from this environment: what a later set-up installs again
+	$(BIN)/python -m tools.constraints
 
 run-local:      ## the whole pipeline on the built-in miniature: cold start, SFT, selection, RL, evaluation
 	$(BIN)/r1reward run recipes/pipeline_local.yaml
@@ -22,17 +25,24 @@ train-local:    ## RL on the built-in miniature through the whole real stack
 submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secret NAME key=value"]: a job of a Ray cluster
 	$(BIN)/r1reward submit $(RECIPE) --address $(ADDRESS) $(ARGS)
 
-test:           ## the whole test suite, real engines included
-	$(BIN)/pytest
+test-fast:      ## unit and loop tests, one worker a core: no engine, no Ray
+	$(BIN)/pytest tests/unit tests/loop --numprocesses auto
+
+test: test-fast ## the whole test suite, real engines included, one after the other
+	$(BIN)/pytest tests/browser tests/stack tests/gpu
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
 	$(BIN)/pytest -m gpu
 
-check:          ## lint, format, types, import layers
+check:          ## lint, format, types, import layers, documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit/test_layers.py
+	$(BIN)/pytest tests/unit/test_layers.py tests/unit/test_documents.py tests/unit/tools
+
+docs:           ## pages that are made from the code: docs/settings.md, docs/metrics.md
+	$(BIN)/python -m tools.settings_page
+	$(BIN)/python -m tools.metrics_page
 
 study-learning: ## three seeds of the RL run and what each learned; fills docs/learning.md
 	$(BIN)/python -m studies.learning recipes/local.yaml --out docs/learning.md

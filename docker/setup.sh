@@ -27,7 +27,7 @@ fi
 extras=$extra
 if [ "${R1REWARD_DEV:-1}" != 0 ]; then extras+=,dev; else extras+=,s3,gcs; fi
 
-state="$extras $(cat pyproject.toml docker/setup.sh r1reward/engines/torchvision_repair.py | cksum)"
+state="$extras $(cat pyproject.toml constraints/cpu.txt docker/setup.sh r1reward/engines/torchvision_repair.py | cksum)"
 stamp=$venv/.r1reward-setup
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
     echo "$venv is up to date ($extra)"
@@ -36,7 +36,12 @@ fi
 
 echo "installing the $extra stack into $venv (about 4 GB on a CPU, 12 GB with CUDA)"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-install=("$venv/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[$extras]")
+# The versions that the tests passed with. vLLM's CUDA build pins another version of these than its CPU build.
+constraints=$venv/constraints.txt
+if [ "$extra" = gpu ]; then other='^apache-tvm-ffi=='; else other='^$'; fi
+grep -v "$other" constraints/cpu.txt >"$constraints"
+install=("$venv/bin/python" -m pip install --disable-pip-version-check --quiet
+    --constraint "$constraints" --editable ".[$extras]")
 if [ "$extra" = cpu ]; then
     # torch's CPU build lives on PyTorch's own index for most of the world.
     "${install[@]}" || {

@@ -17,3 +17,18 @@ class StoppedError(RuntimeError):
 
 class RecipeError(InputError):
     """A recipe that cannot be used."""
+
+
+class DataError(InputError):
+    """A row or file of pairs that cannot be used; the message names it and says what to do.
+
+    ``reason`` is the kind of fault that reports count it under, and ``missing`` names the file that is
+    not there, if that is the fault.
+    """
+
+    def __init__(
+        self, message: str, reason: str = "broken row", missing: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.missing = missing

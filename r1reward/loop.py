@@ -21,11 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1reward.algorithm.advantage import advantage_metrics
 from r1reward.algorithm.step import batch_advantages
 from r1reward.errors import StoppedError
 from r1reward.interfaces import Evaluator, Learner, Recorder, RolloutBatch, RolloutSource
-from r1reward.metrics import Metrics, last, mean, merge, plain, total
+from r1reward.metrics import Metrics, Name, last, mean, merge, numbers, total
 from r1reward.recipe.learner_sections import AlgorithmSection
 from r1reward.recipe.sections import TrainSection
 from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHandle
@@ -45,8 +44,8 @@ class LoopSettings:
 class NewestWeights:
     """The newest published weights, and a way to wait for weights that are new enough."""
 
-    def __init__(self, handle: WeightsHandle) -> None:
-        self.handle = handle
+    def __init__(self) -> None:
+        self.handle = WeightsHandle(version=-1, buckets=(), refs=())
         self.changed = asyncio.Condition()
 
     async def put(self, handle: WeightsHandle) -> None:
@@ -83,8 +82,8 @@ async def run(
             "about 68 % right on no wrong answer is learned from"
         )
     train = settings.train
-    await learner.weight_sync.begin(start_step)
-    newest = NewestWeights(await learner.weight_sync.finish())
+    newest = NewestWeights()
+    await publish(start_step, learner, newest)
     buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=train.max_policy_lag + 1)
     steps = range(start_step, train.num_steps)
 
@@ -104,23 +103,17 @@ async def run(
                 if step > start_step and step % train.checkpoint_every:
                     await recorder.record_checkpoint(learner, step)
                 raise StoppedError(f"stopped after step {step}")
-            waited = time.monotonic()
+            waited_s = time.monotonic() - started
             recorder.record_rollouts(batch)
             trained = await train_step(settings, batch, learner)
-            updated = time.monotonic()
-            await learner.weight_sync.begin(step + 1)
-            handle = await learner.weight_sync.finish()
-            await newest.put(handle)
-            published = time.monotonic()
+            published = await publish(step + 1, learner, newest)
             timing: Metrics = {
-                "sync/published_bytes": total(handle.num_bytes),
-                "time/wait_for_rollouts_s": last(waited - started),
-                "time/train_s": last(updated - waited),
-                "time/publish_s": last(published - updated),
-                "time/step_s": last(published - started),
+                Name.TIME_WAIT_FOR_ROLLOUTS_S: last(waited_s),
+                Name.TIME_STEP_S: last(time.monotonic() - started),
             }
             done = step + 1
-            recorder.record_step(StepReport(done, plain(merge([batch.metrics, trained, timing]))))
+            metrics = merge([batch.metrics, trained, published, timing])
+            recorder.record_step(StepReport(done, numbers(metrics)))
             if done % train.checkpoint_every == 0 or done == train.num_steps:
                 await recorder.record_checkpoint(learner, done)
 
@@ -145,8 +138,21 @@ async def next_batch(
         asked.cancel()
 
 
+async def publish(version: int, learner: Learner, newest: NewestWeights) -> Metrics:
+    """Hand the learner's weights to whoever samples, as this policy version."""
+    started = time.monotonic()
+    await learner.weight_sync.begin(version)
+    handle = await learner.weight_sync.finish()
+    await newest.put(handle)
+    return {
+        Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),
+        Name.TIME_PUBLISH_S: last(time.monotonic() - started),
+    }
+
+
 async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learner) -> Metrics:
     """Returns, advantages and filter over the whole batch, then one update a train batch."""
+    started = time.monotonic()
     rollouts = batch.rollouts
     blank = [training_sample(scored, None, np.zeros(0), None) for scored in rollouts]
     old = await old_logprobs(settings, rollouts, blank, learner)
@@ -162,13 +168,12 @@ async def train_step(settings: LoopSettings, batch: RolloutBatch, learner: Learn
         for start in range(0, len(samples), size)
     ]
     lags = [float(batch.step - r.rollout.policy_versions.min()) for r in rollouts]
-    right = [scored.reward.result > 0 for scored in rollouts]
     return {
         **metrics,
-        **advantage_metrics(advantages, right),
         **merge(updates),
-        "rollout/policy_lag": mean(lags),
-        "learner/num_updates": total(len(updates)),
+        Name.ROLLOUT_POLICY_LAG: mean(lags),
+        Name.LEARNER_NUM_UPDATES: total(len(updates)),
+        Name.TIME_TRAIN_S: last(time.monotonic() - started),
     }
 
 

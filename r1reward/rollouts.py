@@ -18,7 +18,7 @@ from r1reward.data.order import derive_seed
 from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
 from r1reward.interfaces import Generator, Judge, RolloutBatch, Sampling
-from r1reward.metrics import Metrics, last, maximum, mean, total
+from r1reward.metrics import Metrics, Name, last, maximum, mean, total
 from r1reward.recipe.engine_sections import RolloutSection
 from r1reward.recipe.sections import PromptSection, RewardSection
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, ScoredRollout, Verdict, WeightsHandle
@@ -92,9 +92,9 @@ class LiveSource:
         check_judge(rollouts, self.scoring.reward.max_abstain_share)
         num_tokens = sum(len(scored.rollout.response_token_ids) for scored in rollouts)
         metrics |= rollout_metrics(rollouts) | {
-            "time/load_weights_s": last(loaded - started),
-            "time/rollout_s": last(seconds),
-            "time/rollout_tokens_per_s": last(num_tokens / seconds),
+            Name.TIME_LOAD_WEIGHTS_S: last(loaded - started),
+            Name.TIME_ROLLOUT_S: last(seconds),
+            Name.TIME_ROLLOUT_TOKENS_PER_S: last(num_tokens / seconds),
         }
         return RolloutBatch(step, rollouts, metrics)
 
@@ -138,7 +138,7 @@ class LiveSource:
             for index, group in zip(uniform, mixed, strict=False):
                 groups[index] = group
         batch = [scored for group in groups for scored in group]
-        return batch, {"rollout/num_resampled": total(num_resampled)}
+        return batch, {Name.ROLLOUT_NUM_RESAMPLED: total(num_resampled)}
 
 
 def chunks(rollouts: Sequence[ScoredRollout], size: int) -> list[list[ScoredRollout]]:
@@ -237,25 +237,25 @@ def rollout_metrics(rollouts: Sequence[ScoredRollout]) -> Metrics:
     centre = sum(totals) / len(totals)
     spread = (sum((value - centre) ** 2 for value in totals) / len(totals)) ** 0.5
     return {
-        "reward/total": mean(totals),
-        "reward/std": last(spread),
-        "reward/result": mean([reward.result for reward in rewards]),
-        "reward/format": mean([reward.format for reward in rewards]),
-        "reward/consistency": mean(consistency),
-        "reward/position": mean([r.position for r in rewards if r.position is not None]),
-        "judge/match_share": mean([float(value == 1.0) for value in consistency]),
-        "judge/num_asked": total(len(rewards) - words["skipped"]),
-        "judge/num_abstained": total(words["abstain"]),
-        "judge/num_undecided": total(words["undecided"]),
-        "rollout/length_mean": mean(lengths),
-        "rollout/length_max": maximum(max(lengths)),
-        "rollout/num_tokens": total(sum(lengths)),
-        "rollout/truncated_share": mean(
+        Name.REWARD_TOTAL: mean(totals),
+        Name.REWARD_STD: last(spread),
+        Name.REWARD_RESULT: mean([reward.result for reward in rewards]),
+        Name.REWARD_FORMAT: mean([reward.format for reward in rewards]),
+        Name.REWARD_CONSISTENCY: mean(consistency),
+        Name.REWARD_POSITION: mean([r.position for r in rewards if r.position is not None]),
+        Name.JUDGE_MATCH_SHARE: mean([float(value == 1.0) for value in consistency]),
+        Name.JUDGE_NUM_ASKED: total(len(rewards) - words["skipped"]),
+        Name.JUDGE_NUM_ABSTAINED: total(words["abstain"]),
+        Name.JUDGE_NUM_UNDECIDED: total(words["undecided"]),
+        Name.ROLLOUT_LENGTH_MEAN: mean(lengths),
+        Name.ROLLOUT_LENGTH_MAX: maximum(max(lengths)),
+        Name.ROLLOUT_NUM_TOKENS: total(sum(lengths)),
+        Name.ROLLOUT_TRUNCATED_SHARE: mean(
             [float(scored.rollout.finish_reason == "length") for scored in rollouts]
         ),
-        "rollout/uniform_group_share": mean(
+        Name.ROLLOUT_UNIFORM_GROUP_SHARE: mean(
             [float(all_alike(group)) for group in groups.values() if len(group) > 1]
         ),
-        "rollout/unparsed_share": mean([float(choice is None) for choice in choices]),
-        "rollout/slot_1_share": mean([float(c == 1) for c in choices if c is not None]),
+        Name.ROLLOUT_UNPARSED_SHARE: mean([float(choice is None) for choice in choices]),
+        Name.ROLLOUT_SLOT_1_SHARE: mean([float(c == 1) for c in choices if c is not None]),
     }

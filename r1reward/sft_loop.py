@@ -15,7 +15,7 @@ from typing import Protocol
 from r1reward.data.order import step_pairs
 from r1reward.errors import StoppedError
 from r1reward.interfaces import Learner
-from r1reward.metrics import Metrics, last, plain, total
+from r1reward.metrics import Metrics, Name, last, numbers, total
 from r1reward.types import StepReport, TraceSample
 
 
@@ -53,7 +53,7 @@ async def fit_traces(
     """
     heldout = list(heldout)  # they are few, and every look at one may encode it anew
     if start_step == 0 and heldout:
-        recorder.record_step(StepReport(0, plain(await heldout_loss(heldout, learner))))
+        recorder.record_step(StepReport(0, numbers(await heldout_loss(heldout, learner))))
     num_steps = settings.num_steps
     for step in range(start_step, num_steps):
         if stop is not None and stop.is_set():
@@ -66,13 +66,13 @@ async def fit_traces(
         metrics = await learner.fit(batch)
         num_tokens = sum(len(sample.response_token_ids) for sample in batch)
         metrics |= {
-            "supervised/num_tokens": total(num_tokens),
-            "time/step_s": last(time.monotonic() - started),
+            Name.SUPERVISED_NUM_TOKENS: total(num_tokens),
+            Name.TIME_STEP_S: last(time.monotonic() - started),
         }
         done = step + 1
         if heldout and (done % settings.evaluate_every == 0 or done == num_steps):
             metrics |= await heldout_loss(heldout, learner)
-        recorder.record_step(StepReport(done, plain(metrics)))
+        recorder.record_step(StepReport(done, numbers(metrics)))
         if done % settings.checkpoint_every == 0 or done == num_steps:
             await recorder.record_checkpoint(learner, done)
 
@@ -80,6 +80,6 @@ async def fit_traces(
 async def heldout_loss(heldout: Sequence[TraceSample], learner: Learner) -> Metrics:
     found = await learner.evaluate_loss(heldout)
     return {
-        "supervised/heldout_loss": found["supervised/loss"],
-        "supervised/heldout_above_half_share": found["supervised/above_half_share"],
+        Name.SUPERVISED_HELDOUT_LOSS: found[Name.SUPERVISED_LOSS],
+        Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE: found[Name.SUPERVISED_ABOVE_HALF_SHARE],
     }

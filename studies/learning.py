@@ -30,9 +30,8 @@ from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.items import Benchmark
+from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.sampler import EvaluationSampler, sample_answers, scoring_of_answers
-from r1reward.evaluation.tables import percent, points, signed_points
-from r1reward.evaluation.transplant import Trace, build_transplants, follow_rate
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.train import Inputs, load_inputs, train
 from r1reward.recipe.components import judge_settings, rollout_settings
@@ -42,6 +41,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.runs.folder import RunFolder
 from r1reward.types import RolloutRequest
 from studies.document_tables import check_marks, fill
+from studies.transplant import Trace, build_transplants, follow_rate
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ async def transplant_share(
     tags, settings = sampler.scoring.tags, sampler.scoring.prompt
     pairs = {item.key: item.pair for item in heldout.items}
     traces = []
-    for answer in sorted(answers, key=lambda answer: answer.place):
+    for answer in sorted(answers, key=lambda answer: answer.sample_key):
         verdict = parse_verdict(answer.text, tags, settings.format_mode)
         prompt = inputs.encode(pairs[answer.item], answer.order)
         consistent = answer.judge_word == "match"
@@ -183,12 +183,10 @@ def worst_p(before: Evaluation, after: Evaluation) -> str:
     return f"{max(test.p_value for test in tests if test is not None):.1e}"
 
 
-def markdown(columns: Sequence[Column], num_bootstrap: int) -> str:
+def markdown(columns: Sequence[Column]) -> str:
     """The table: what each line must show, then the base and every seed."""
     base = columns[0]
-    against_greedy = [
-        compare_evaluations(base.probe.greedy, c.sampled, num_bootstrap).accuracy for c in columns
-    ]
+    against_greedy = [compare_evaluations(base.probe.greedy, c.sampled).accuracy for c in columns]
     rows: list[tuple[str, list[str]]] = [
         ("accuracy, one sample at temperature 1", [points(c.sampled.accuracy) for c in columns]),
         ("accuracy, greedy", [points(c.probe.greedy.accuracy) for c in columns]),
@@ -234,7 +232,7 @@ def main() -> None:
         check_marks(chosen.out, "")
     recipe = load_recipe(chosen.recipe, [f"data.heldout.num_pairs={chosen.num_pairs}"])
     columns = study(recipe, chosen.runs, chosen.seeds, console)
-    table = markdown(columns, recipe.evaluate.bootstrap_samples)
+    table = markdown(columns)
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     if chosen.out is not None:
         fill(chosen.out, table)

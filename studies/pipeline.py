@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -20,12 +19,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from r1reward.data.level_counts import read_level_counts
 from r1reward.errors import InputError
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
+from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.side_by_side import lengths, voting_points
-from r1reward.evaluation.tables import percent, points, signed_points
 from r1reward.pipeline.evaluate import evaluate_model
 from r1reward.pipeline.final import evaluations
 from r1reward.pipeline.run import run_all, run_stage
@@ -110,22 +110,22 @@ def bench_name(recipe: Recipe) -> str:
 
 def selected_and_all(recipe: Recipe) -> tuple[int, int]:
     """How many pairs were selected, of how many."""
-    counts = json.loads((selected_pairs(recipe).parent / "counts.json").read_text())
-    return sum(row["selected"] for row in counts), sum(row["pairs"] for row in counts)
+    counts = read_level_counts(selected_pairs(recipe).parent / "counts.json")
+    return sum(row.selected for row in counts), sum(row.pairs for row in counts)
 
 
-def difference(before: Evaluation, after: Evaluation, num_bootstrap: int) -> str:
-    return signed_points(compare_evaluations(before, after, num_bootstrap).accuracy)
+def difference(before: Evaluation, after: Evaluation) -> str:
+    return signed_points(compare_evaluations(before, after).accuracy)
 
 
-def stages_table(results: Sequence[SeedResult], num_bootstrap: int) -> str:
+def stages_table(results: Sequence[SeedResult]) -> str:
     """What each stage adds, seed by seed."""
     columns = []
     votes = results[0].models["base"].conditions.num_samples
     for result in results:
         base, sft, rl = (result.models[name] for name in ("base", "sft", "rl"))
         cells = [points(one.accuracy) for one in (base, sft, rl)]
-        cells += [difference(base, sft, num_bootstrap), difference(sft, rl, num_bootstrap)]
+        cells += [difference(base, sft), difference(sft, rl)]
         for one in (base, sft, rl):
             [point] = voting_points([one], votes)
             cells.append(signed_points(point.gain))
@@ -151,7 +151,7 @@ def stages_table(results: Sequence[SeedResult], num_bootstrap: int) -> str:
     return table([f"seed {result.seed}" for result in results], labels, columns)
 
 
-def selection_table(results: Sequence[SeedResult], num_bootstrap: int) -> str:
+def selection_table(results: Sequence[SeedResult]) -> str:
     """RL on the hard pairs against RL on as many random ones."""
     columns = []
     for result in results:
@@ -161,7 +161,7 @@ def selection_table(results: Sequence[SeedResult], num_bootstrap: int) -> str:
                 f"{result.num_pairs:,} of {result.num_annotated:,}",
                 points(hard.accuracy),
                 points(result.random.accuracy),
-                difference(result.random, hard, num_bootstrap),
+                difference(result.random, hard),
                 percent(hard.audit.both_right_share),
                 percent(result.random.audit.both_right_share),
                 percent(hard.parts.consistency),
@@ -206,10 +206,9 @@ def main() -> None:
     if chosen.out is not None:
         check_marks(chosen.out, "stages", "selection")
     results = study(recipe, chosen.runs, chosen.seeds, console)
-    num_bootstrap = recipe.evaluate.bootstrap_samples
     found = {
-        "stages": stages_table(results, num_bootstrap),
-        "selection": selection_table(results, num_bootstrap),
+        "stages": stages_table(results),
+        "selection": selection_table(results),
     }
     for name, text in found.items():
         console.print(text, markup=False, highlight=False, soft_wrap=True)

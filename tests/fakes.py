@@ -13,11 +13,9 @@ import numpy as np
 
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
-from r1reward.metrics import Metrics, mean
-from r1reward.recipe.components import judge_settings, rollout_settings
+from r1reward.metrics import Metrics, Name, mean
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.storage import fetched, forget, written_to
-from r1reward.sizing.bundles import Bundle, Role, plan_bundles
 from r1reward.types import (
     JudgeWord,
     Location,
@@ -60,13 +58,6 @@ def make_recipe(**changes: object) -> Recipe:
         assert isinstance(target, dict)
         target[name] = value
     return Recipe.model_validate(settings)
-
-
-def bundles_of(recipe: Recipe) -> dict[Role, list[Bundle]]:
-    """What the actors of a training run ask for."""
-    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
-    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    return plan_bundles(recipe.placement, rollout, judge, recipe.learner)
 
 
 def make_pair(number: int, preferred: Slot = 1) -> PreferencePair:
@@ -220,7 +211,7 @@ class FakeLearner:
             raise ArithmeticError("the loss is not finite")
         self.updates.append(list(samples))
         self.level -= 0.1
-        return {"learner/loss": mean(self.level, 1.0)}
+        return {Name.LEARNER_LOSS: mean(self.level, 1.0)}
 
     async def fit(self, samples: Sequence[TraceSample]) -> Metrics:
         metrics = await self.evaluate_loss(samples)
@@ -231,8 +222,8 @@ class FakeLearner:
     async def evaluate_loss(self, samples: Sequence[TraceSample]) -> Metrics:
         num_tokens = sum(len(sample.response_token_ids) for sample in samples)
         return {
-            "supervised/loss": mean(-self.level, num_tokens),
-            "supervised/above_half_share": mean(float(self.level > -0.69), num_tokens),
+            Name.SUPERVISED_LOSS: mean(-self.level, num_tokens),
+            Name.SUPERVISED_ABOVE_HALF_SHARE: mean(float(self.level > -0.69), num_tokens),
         }
 
     @property

@@ -9,15 +9,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from r1reward.data.attempts import Attempt, append_attempt
+from r1reward.data.level_counts import LevelCount
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
-from r1reward.evaluation.intervals import bootstrap_by_group
-from r1reward.evaluation.items import Item, make_items
+from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart
+from r1reward.evaluation.counting import count_answers
+from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.evaluation.evaluation import Conditions, Evaluation
+from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.items import Benchmark, Item, make_items
 from r1reward.evaluation.shown_pairs import write_shown_pairs
-from r1reward.evaluation.voting.votes import RowVotes, count_votes
+from r1reward.evaluation.voting.curves import VotingPoint
+from r1reward.recipe.files import dump_recipe
+from r1reward.recipe.recipe import Recipe
 from r1reward.runs.alerts import ALERTS
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import (
@@ -31,6 +37,7 @@ from r1reward.types import (
     Slot,
     Verdict,
 )
+from tests.fakes import make_recipe
 
 ORDERS: tuple[Order, Order] = ("stored", "swapped")
 HOSTILE = (
@@ -75,7 +82,8 @@ def hostile_item() -> Item:
         response_2="two " + HOSTILE,
         preferred=1,
     )
-    return Item("hostile", pair, "<b>hostile</b>", {"objects": "</script><i>category</i>"})
+    categories = {"objects": "</script><i>category</i>", "difficulty": "none"}
+    return Item("hostile", pair, "<b>hostile</b>", categories)
 
 
 def make_answers(items: Sequence[Item], num_samples: int, skill: Skill, seed: int) -> list[Answer]:
@@ -132,162 +140,61 @@ def trace_text(choice: Slot | None, rng: random.Random) -> str:
     return f"<think>{analysis}</think><answer>{choice}</answer>"
 
 
-def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
-    return asdict(bootstrap_by_group(values, groups, 400, seed=0))
-
-
-def voted(row: RowVotes) -> float:
-    right = row.stored.votes_for(row.label) + row.swapped.votes_for(row.label)
-    unreadable = row.stored.unreadable + row.swapped.unreadable
-    wrong = row.stored.num_samples + row.swapped.num_samples - unreadable - right
-    return 0.5 if right == wrong else float(right > wrong)
-
-
-def evaluation_json(
+def make_evaluation(
     items: Sequence[Item], answers: Sequence[Answer], num_samples: int, warnings: Sequence[str] = ()
-) -> dict[str, object]:
-    """The shape of ``Evaluation.to_json``. Curves and calibration are made up, scores are counted."""
-    rows = count_votes(items, answers)
-    accuracy = {row.key: row.accuracy for row in rows}
-    votes = {row.key: voted(row) for row in rows}
-    groups = {row.key: row.group for row in rows}
-
-    def scores(keys: Sequence[str]) -> dict[str, dict[str, float]]:
-        of = [groups[key] for key in keys]
-        acc_plus = interval([votes[key] == 1 for key in keys], of)
-        return {
-            "accuracy": interval([accuracy[key] for key in keys], of),
-            "voted": interval([votes[key] for key in keys], of),
-            "group_accuracy": acc_plus,
-        }
-
-    total = scores([row.key for row in rows])
-    mappings = []
-    for name in ("objects", "difficulty"):
-        by_category: dict[str, list[str]] = {}
-        for item in items:
-            by_category.setdefault(item.categories.get(name, "none"), []).append(item.key)
-        categories = [
-            {"category": category, "num_rows": len(keys), **scores(keys)}
-            for category, keys in sorted(by_category.items())
-        ]
-        mappings.append(
-            {
-                "mapping": name,
-                "source": "the generator's own labels",
-                "categories": categories,
-                "macro": float(np.mean([c["accuracy"]["value"] for c in categories])),  # type: ignore[index]
-                "macro_voted": float(np.mean([c["voted"]["value"] for c in categories])),  # type: ignore[index]
-            }
-        )
-    readable = [answer for answer in answers if answer.choice is not None]
-    return {
-        "conditions": {
-            "model": "runs/local/model",
-            "benchmark": "shapes-heldout",
-            "data": "shapes heldout, seed 2",
-            "num_rows": len(items),
-            "num_dropped": {"no_image": 2},
-            "orders": "both",
-            "num_samples": num_samples,
-            "temperature": 1.0,
-            "top_p": 1.0,
-            "seed": 0,
-            "template": "short",
-            "adaptive": None,
-            "image_off": False,
-        },
-        **total,
-        "num_groups": len(set(groups.values())),
-        "mappings": mappings,
-        "audit": {
-            "num_rows": len(rows),
-            "num_rows_both_orders": len(rows),
-            "num_answers": len(answers),
-            "num_unparsed": len(answers) - len(readable),
-            "num_truncated": sum(answer.truncated for answer in answers),
-            "slot_1_rate": sum(a.choice == 1 for a in readable) / len(readable),
-            "flip_rate": sum(row.flip for row in rows) / len(rows),
-            "both_right_share": sum(row.both_right for row in rows) / len(rows),
-            "unparsed_share": 1 - len(readable) / len(answers),
-            "truncated_share": sum(answer.truncated for answer in answers) / len(answers),
-            "by_length": {
-                "num_preferred_longer": sum(row.extra_chars > 0 for row in rows),
-                "num_preferred_shorter": sum(row.extra_chars < 0 for row in rows),
-                "num_equal": sum(row.extra_chars == 0 for row in rows),
-                "accuracy_preferred_longer": 0.84,
-                "accuracy_preferred_shorter": None,
-                "pick_longer": 0.51,
-                "pick_shorter": 0.49,
-            },
-        },
-        "parts": {"consistency": 0.93, "reward": 1.7, "well_formed": 0.97, "num_tokens": 71.5},
-        "voting": voting_points(total["accuracy"]["value"], num_samples),
-        "adaptive": {
-            "num_rows": len(rows),
-            "num_samples": num_samples,
-            "error": 0.0,
-            "replayed": True,
-            "used_share": 0.61,
-            "predicted_share": 0.6,
-            "majority_share": 0.84,
-            "num_changed": 0,
-        },
-        "calibration": {
-            "confidence": reliability([0.55, 0.7, 0.8, 0.88, 0.94, 0.98], -0.07),
-            "vote_share": reliability([0.52, 0.64, 0.78, 0.9, 1.0], 0.03),
-        },
-        "official": {
-            "rule": "A row is right if its only answer names the preferred response.",
-            "parts": [
-                {"name": "two objects", "num_right": 90, "num_counted": 100},
-                {"name": "<i>none</i>", "num_right": 0, "num_counted": 0},
-            ],
-            "overall": 0.9,
-            "macro": None,
-            "num_left_out": 3,
-            "notes": ["Counted from the first sample of each row."],
-        },
-        "image_off_drop": {"value": 0.31, "low": 0.26, "high": 0.36},
-        "warnings": list(warnings),
-        "rows": [asdict(row) for row in rows],
-        "row_accuracies": list(accuracy.values()),
-        "row_scores": list(votes.values()),
-    }
+) -> Evaluation:
+    """Scores are counted. Curves, the official score and the drop without images are made up."""
+    conditions = Conditions(
+        model="runs/local/model",
+        benchmark="shapes-heldout",
+        data="shapes heldout, seed 2",
+        num_rows=len(items),
+        num_dropped={"no_image": 2},
+        orders="both",
+        num_samples=num_samples,
+        temperature=1.0,
+        top_p=1.0,
+        seed=0,
+        template="short",
+    )
+    mappings = dict.fromkeys(("objects", "difficulty"), "the generator's own labels")
+    benchmark = Benchmark("shapes-heldout", tuple(items), mappings, scores_groups=True)
+    counted = count_answers(benchmark, answers, conditions, num_bootstrap=400)
+    official = OfficialScore(
+        rule="A row is right if its only answer names the preferred response.",
+        parts=(ScorePart("two objects", 90, 100), ScorePart("<i>none</i>", 0, 0)),
+        overall=0.9,
+        macro=None,
+        num_left_out=3,
+        notes=("Counted from the first sample of each row.",),
+    )
+    return replace(
+        counted,
+        voting=voting_points(counted.accuracy.value, num_samples),
+        official=official,
+        image_off_drop=Interval(0.31, 0.26, 0.36),
+        warnings=tuple(warnings),
+    )
 
 
-def voting_points(accuracy: float, num_samples: int) -> list[dict[str, object]]:
-    def around(value: float) -> dict[str, float]:
-        return {"value": value, "low": max(0.0, value - 0.03), "high": min(1.0, value + 0.03)}
+def voting_points(accuracy: float, num_samples: int) -> tuple[VotingPoint, ...]:
+    def around(value: float) -> Interval:
+        return Interval(value, max(0.0, value - 0.03), min(1.0, value + 0.03))
 
     gained = {k: accuracy + (1 - accuracy) * 0.45 * (1 - 1 / k) for k in range(1, num_samples + 1)}
-    return [
-        {
-            "num_votes": k,
-            "accuracy": around(value),
-            "gain": around(0.02 * (k - 1)),
-            "weighted": around(value + 0.01) if k > 1 else around(value),
-            "tied_share": 0.02 if k % 2 == 0 else 0.0,
-            "no_vote_share": 0.001,
-            "any_correct": around(1 - (1 - accuracy) ** k),
-            "chance": 1 - 0.5**k,
-        }
+    return tuple(
+        VotingPoint(
+            num_votes=k,
+            accuracy=around(value),
+            gain=around(0.02 * (k - 1)),
+            weighted=around(value + 0.01) if k > 1 else around(value),
+            tied_share=0.02 if k % 2 == 0 else 0.0,
+            no_vote_share=0.001,
+            any_correct=around(1 - (1 - accuracy) ** k),
+            chance=1 - 0.5**k,
+        )
         for k, value in gained.items()
-    ]
-
-
-def reliability(confidences: Sequence[float], bias: float) -> dict[str, object]:
-    bins = [
-        {
-            "low": confidence - 0.02,
-            "high": confidence,
-            "num_samples": 100,
-            "confidence": confidence,
-            "accuracy": max(0.0, min(1.0, confidence + bias)),
-        }
-        for confidence in confidences
-    ]
-    return {"num_samples": 100 * len(bins), "expected_error": abs(bias), "bins": bins}
+    )
 
 
 def write_evaluation(
@@ -301,8 +208,7 @@ def write_evaluation(
 ) -> Path:
     folder.mkdir(parents=True)
     append_answers(folder / "answers.jsonl", answers)
-    result = evaluation_json(items, answers, num_samples, warnings)
-    (folder / "result.json").write_text(json.dumps(result))
+    EvalFolder(folder).write_result(make_evaluation(items, answers, num_samples, warnings))
     write_shown_pairs(pairs_at or folder / "pairs.parquet", items)
     return folder
 
@@ -312,11 +218,7 @@ def write_run(
 ) -> Path:
     """A run that learns, loses its negatives near the end, and was evaluated every few steps."""
     root.mkdir(parents=True)
-    (root / "recipe.yaml").write_text(
-        "name: local\nseed: 0\nmodel:\n  path: shapes\ndata:\n  train:\n    type: shapes\n"
-        "    split: train\n    num_pairs: 4096\nrollout:\n  prompts_per_step: 256\n"
-        f"learner:\n  lr: 1.0e-4\ntrain:\n  num_steps: {num_steps}\n  max_policy_lag: 0\n"
-    )
+    write_recipe(root, num_steps, name="local")
     rng = random.Random(1)
     lines = [step_metrics(step, num_steps, rng) for step in range(1, num_steps + 1)]
     (root / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -395,7 +297,7 @@ def write_pipeline(
 ) -> Path:
     """Every stage complete, but for the models that are not ``evaluated``: then the last is not."""
     root.mkdir(parents=True)
-    (root / "recipe.yaml").write_text(yaml.safe_dump(pipeline_recipe(num_steps, num_samples)))
+    write_recipe(root, num_steps, name="whole", **pipeline_sections(num_samples))
     annotate = root / "annotate"
     annotate.mkdir()
     for number, outcome in enumerate(("y", "ny", "nny", "nnn", "y")):
@@ -405,11 +307,11 @@ def write_pipeline(
     finish_stage(root / "sft")
     (root / "select").mkdir()
     counts = [
-        {"level": "1 attempt", "source": "shapes", "pairs": 1200, "selected": 0},
-        {"level": "2 attempts", "source": "<i>other</i>", "pairs": 30, "selected": 25},
-        {"level": "failed", "source": "shapes", "pairs": 4, "selected": 4},
+        LevelCount("1 attempt", "shapes", pairs=1200, selected=0),
+        LevelCount("2 attempts", "<i>other</i>", pairs=30, selected=25),
+        LevelCount("failed", "shapes", pairs=4, selected=4),
     ]
-    (root / "select" / "counts.json").write_text(json.dumps(counts))
+    (root / "select" / "counts.json").write_text(json.dumps([asdict(row) for row in counts]))
     finish_stage(root / "select")
     write_run(root / "train", items[:6], num_steps, num_samples, every=num_steps // 2)
     finish_stage(root / "train")
@@ -426,24 +328,19 @@ def write_pipeline(
     return root
 
 
-def pipeline_recipe(num_steps: int, num_samples: int) -> dict[str, object]:
-    """As a run writes it, in the settings that the report reads."""
+def write_recipe(root: Path, num_steps: int, **sections: object) -> None:
+    """As a run writes it, with these sections in the place of a small recipe's."""
+    settings = make_recipe(train__num_steps=num_steps).model_dump(mode="json") | sections
+    (root / "recipe.yaml").write_text(dump_recipe(Recipe.model_validate(settings)))
+
+
+def pipeline_sections(num_samples: int) -> dict[str, object]:
+    teacher = {"type": "openai", "model": "gpt-4o", "url": "http://127.0.0.1/v1"}
     return {
-        "name": "whole",
-        "seed": 0,
-        "model": {"path": "shapes"},
-        "data": {"train": {"type": "shapes", "split": "train", "num_pairs": 4096}},
-        "rollout": {"prompts_per_step": 256},
-        "learner": {"lr": 1e-4},
-        "train": {"num_steps": num_steps},
-        "annotate": {"teacher": {"type": "openai", "model": "gpt-4o"}, "max_attempts": 3},
+        "annotate": {"teacher": teacher, "max_attempts": 3},
         "sft": {"num_traces": None, "lr": 2e-5},
-        "select": {"type": "attempts", "levels": [2, 3, "failed"], "num_pairs": None},
-        "final": {
-            "samples": num_samples,
-            "bootstrap_samples": 400,
-            "benches": [{"name": "shapes"}],
-        },
+        "select": {"type": "attempts", "levels": [2, 3, "failed"]},
+        "final": {"samples": num_samples, "benches": [{"name": "shapes"}]},
     }
 
 
@@ -475,9 +372,12 @@ def write_attempts(path: Path, number: int, outcome: str) -> None:
 def write_sft_run(root: Path, num_steps: int, every: int) -> Path:
     """Fine-tuning on traces: no rollouts, and a held-out loss that begins before the first step."""
     root.mkdir(parents=True)
-    (root / "recipe.yaml").write_text(
-        "name: whole-sft\nseed: 0\nmodel:\n  path: shapes\ndata:\n  train:\n    type: shapes\n"
-        f"learner:\n  lr: 2.0e-5\n  train_batch_size: 32\ntrain:\n  num_steps: {num_steps}\n"
+    write_recipe(
+        root,
+        num_steps,
+        name="whole-sft",
+        rollout={"prompts_per_step": 32},
+        learner={"lr": 2e-5, "train_batch_size": 32},
     )
     lines = []
     for step in range(num_steps + 1):

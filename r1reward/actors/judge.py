@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -22,19 +23,18 @@ class JudgeActor:
     def __init__(self, settings: JudgeSettings) -> None:
         from r1reward.engines.judge import build_judge
 
-        self.engine = build_judge(settings)
+        self.inner, self.engine = build_judge(settings)
 
     async def ready(self) -> bool:
         return True
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
-        return await self.engine.judge(analysis, choice)
+        return await self.inner.judge(analysis, choice)
 
-    async def sleep(self) -> None:
-        await self.engine.sleep()
-
-    async def wake_up(self) -> None:
-        await self.engine.wake_up()
+    async def move(self, method: Literal["sleep", "wake_up"]) -> None:
+        """Leave the GPU or come back to it, where there is an engine on it."""
+        if self.engine is not None:
+            await asyncio.wrap_future(getattr(self.engine, method)())
 
 
 class JudgePool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from r1reward.actors.colocate import Side, Tenant, Turns, in_turn
+from r1reward.actors.colocate import Tenant, Turns, in_turn
 from r1reward.actors.judge import JudgeActor, JudgePool
 from r1reward.actors.learner import LearnerActor, learner_group, start_ranks
 from r1reward.actors.placement import Seats, ray_session, reserve
@@ -145,12 +145,10 @@ class ActorStarter:
             self.ranks.append(self.seats.start("learner", rank, LearnerActor, settings, rank))
         group = learner_group(self.ranks, settings)
         if self.placement.takes_turns and self.engines:
-            engines, ranks = self.on_engines, group.on_all_ranks
-            tenants: dict[Side, Tenant] = {
-                "sampling": Tenant(partial(engines, "sleep"), partial(engines, "wake_up")),
-                "learning": Tenant(partial(ranks, "leave_gpu"), partial(ranks, "come_to_gpu")),
-            }
-            self.turns = Turns(tenants, holder="learning")
+            move, ranks = partial(self.on_engines, "move"), group.on_all_ranks
+            sampling = Tenant(partial(move, "sleep"), partial(move, "wake_up"))
+            learning = Tenant(partial(ranks, "leave_gpu"), partial(ranks, "come_to_gpu"))
+            self.turns = Turns({"sampling": sampling, "learning": learning}, holder="learning")
         return group
 
     async def start_engines(
@@ -170,13 +168,14 @@ class ActorStarter:
             await self.on_engines("ready")
         return self.engines[first:]
 
-    async def on_engines(self, method: str) -> None:
-        await asyncio.gather(*(getattr(engine, method).remote() for engine in self.engines))
+    async def on_engines(self, method: str, *arguments: object) -> None:
+        calls = (getattr(engine, method).remote(*arguments) for engine in self.engines)
+        await asyncio.gather(*calls)
 
     async def ready(self) -> None:
         """Wait until everything that was started works."""
         if self.turns is not None:
-            await self.on_engines("sleep")
+            await self.on_engines("move", "sleep")
         ranks = [start_ranks(self.ranks)] if self.ranks else []
         await asyncio.gather(self.on_engines("ready"), *ranks)
 
@@ -202,7 +201,8 @@ class InProcessStarter:
     async def judge(self, settings: JudgeSettings) -> Judge:
         from r1reward.engines.judge import build_judge
 
-        return build_judge(settings)
+        judge, _ = build_judge(settings)
+        return judge
 
     async def learner(self, settings: LearnerSettings) -> Learner:
         from r1reward.engines.in_process import in_process_learner

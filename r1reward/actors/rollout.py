@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -14,7 +14,7 @@ import ray
 from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, last, maximum
+from r1reward.metrics import Metrics, Name, last, maximum
 from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
@@ -64,11 +64,9 @@ class RolloutActor:
         for rollout in asyncio.as_completed(waiting):
             yield await rollout
 
-    async def sleep(self) -> None:
-        await asyncio.wrap_future(self.engine.sleep())
-
-    async def wake_up(self) -> None:
-        await asyncio.wrap_future(self.engine.wake_up())
+    async def move(self, method: Literal["sleep", "wake_up"]) -> None:
+        """Leave the GPU or come back to it."""
+        await asyncio.wrap_future(getattr(self.engine, method)())
 
     async def load_weights(self, handle: WeightsHandle) -> float:
         """Pull, verify, swap. Returns the seconds the swap itself took."""
@@ -218,8 +216,8 @@ class RolloutGroup:
         seconds = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
         await self.wait_for_one()
         return {
-            "time/weight_swap_s": maximum(max(seconds)),
-            "rollout/num_engines": last(len(self.ready)),
+            Name.TIME_WEIGHT_SWAP_S: maximum(max(seconds)),
+            Name.ROLLOUT_NUM_ENGINES: last(len(self.ready)),
         }
 
     async def load_one(self, index: int, handle: WeightsHandle) -> float:

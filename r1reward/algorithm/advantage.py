@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from r1reward.metrics import Metrics, last, mean, total
+from r1reward.metrics import Metrics, Name, last, mean, total
+from r1reward.recipe.choices import FilterRule
 
 EPSILON = 1e-8
-FilterRule = Literal["sigma", "authors", "keep_both_signs"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Advantages:
 
 
 def counted_tokens(values: Sequence[np.ndarray], counted: Sequence[bool]) -> np.ndarray:
-    """The tokens of the counted sequences, end to end, in float64; empty if there are none."""
+    """Returns the tokens of the counted sequences, end to end, in float64; empty if there are none."""
     chosen = [value for value, counts in zip(values, counted, strict=True) if counts]
     flat: np.ndarray = np.concatenate([np.zeros(0), *chosen]).astype(np.float64)
     return flat
@@ -40,7 +39,8 @@ def counted_tokens(values: Sequence[np.ndarray], counted: Sequence[bool]) -> np.
 def standardize(
     values: Sequence[np.ndarray], counted: Sequence[bool] | None = None
 ) -> list[np.ndarray]:
-    """z = (A - mean) / (sigma + 1e-8) with population sigma over all tokens of the batch.
+    """Returns z = (A - mean) / (sigma + 1e-8) with population sigma over all tokens of the batch
+    (paper, eq. 6).
 
     Sequences that are not ``counted`` are measured by the others' mean and sigma.
     """
@@ -50,12 +50,13 @@ def standardize(
 
 
 def filter_outliers(values: Sequence[np.ndarray], sigma: float) -> list[np.ndarray]:
-    """True where |z| <= sigma. What is outside gets advantage 0 but stays in every denominator."""
+    """Returns True where |z| <= sigma. Others get advantage 0 but stay in every denominator."""
     return [np.abs(value) <= sigma for value in values]
 
 
 def filter_as_released(z: Sequence[np.ndarray], raw_mean: float, bound: float) -> list[np.ndarray]:
-    """The released code's filter with its fault: z is held against the mean of the raw returns +- 3.
+    """Returns the released code's filter with its fault: z is held against the mean of the raw returns
+    +- 3.
 
     With the paper's reward it drops every wrong answer from about 68 % right on. For comparison only.
     """
@@ -65,7 +66,8 @@ def filter_as_released(z: Sequence[np.ndarray], raw_mean: float, bound: float) -
 def filter_sparing_signs(
     z: Sequence[np.ndarray], counted: Sequence[bool], sigma: float
 ) -> list[np.ndarray]:
-    """``filter_outliers``, but a sign that would lose every token of the batch loses none. Ours.
+    """Returns ``filter_outliers``, but a sign that would lose every token of the batch loses none.
+    Ours.
 
     Above 90 % right the 3-sigma rule removes every wrong answer and training goes blind to errors;
     here they stay, and the caller clips them at sigma, so that no token weighs more than the rule allows.
@@ -87,7 +89,8 @@ def advantages_from_returns(
     filter_rule: FilterRule = "sigma",
     counted: Sequence[bool] | None = None,
 ) -> Advantages:
-    """Normalise first, filter second: the threshold is in units of the batch's own spread.
+    """Returns advantages, one array [R] a sequence. It normalises first and filters second: the
+    threshold is in units of the batch's own spread.
 
     With ``normalize`` off the filter still judges by z, and the raw return is what survives. Sequences
     that are not ``counted`` get advantage 0 at every token and are in neither mean nor sigma.
@@ -116,14 +119,14 @@ def advantages_from_returns(
 
 
 def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
-    """Spread, filtered share, and how many of the wrong answers lost every token to the filter.
+    """Returns spread, filtered share, and how many of the wrong answers lost every token to the filter.
 
     When the share right passes 0.9 the 3-sigma rule removes every negative (z of a wrong answer is
     -sqrt(p / (1 - p))); ``filtered_wrong_share`` of 1 says that training has gone blind to errors.
     """
     counted = advantages.counted
     if not any(counted):
-        return {"advantage/num_wrong": total(0)}
+        return {Name.ADVANTAGE_NUM_WRONG: total(0)}
     flat = counted_tokens(advantages.values, counted)
     kept = counted_tokens(advantages.kept, counted)
     wrong = [
@@ -132,11 +135,11 @@ def advantage_metrics(advantages: Advantages, right: Sequence[bool]) -> Metrics:
         if counts and not ok
     ]
     return {
-        "advantage/mean": mean(float(flat.mean()), len(flat)),
-        "advantage/std": last(float(flat.std())),
-        "advantage/min": last(float(flat.min())),
-        "advantage/max": last(float(flat.max())),
-        "advantage/filtered_token_share": mean(float(1 - kept.mean()), len(kept)),
-        "advantage/filtered_wrong_share": mean([float(not keep.any()) for keep in wrong]),
-        "advantage/num_wrong": total(len(wrong)),
+        Name.ADVANTAGE_MEAN: mean(float(flat.mean()), len(flat)),
+        Name.ADVANTAGE_STD: last(float(flat.std())),
+        Name.ADVANTAGE_MIN: last(float(flat.min())),
+        Name.ADVANTAGE_MAX: last(float(flat.max())),
+        Name.ADVANTAGE_FILTERED_TOKEN_SHARE: mean(float(1 - kept.mean()), len(kept)),
+        Name.ADVANTAGE_FILTERED_WRONG_SHARE: mean([float(not keep.any()) for keep in wrong]),
+        Name.ADVANTAGE_NUM_WRONG: total(len(wrong)),
     }

@@ -21,7 +21,7 @@ def relative_rewards(
     counted: Sequence[bool],
     settings: AlgorithmSection,
 ) -> list[float]:
-    """One reward a trace, its group's baseline taken off; ``groups`` names each trace's prompt.
+    """Returns one reward a trace, its group's baseline taken off; ``groups`` names each trace's prompt.
 
     With ``normalize_scope: group`` it is divided by the population spread of the group's rewards, as in
     GRPO. A group that all came out alike gives 0. Traces that are not counted are left as they are and
@@ -31,11 +31,11 @@ def relative_rewards(
     if settings.baseline == "none":
         return relative
     members: dict[str, list[int]] = defaultdict(list)
-    for place, (group, counts) in enumerate(zip(groups, counted, strict=True)):
+    for index, (group, counts) in enumerate(zip(groups, counted, strict=True)):
         if counts:
-            members[group].append(place)
-    for places in members.values():
-        group_G = np.array([rewards[place] for place in places])
+            members[group].append(index)
+    for indices in members.values():
+        group_G = np.array([rewards[index] for index in indices])
         centred_G = group_G - group_G.mean()
         if settings.baseline == "leave_one_out":
             # r - mean of the others. Alone, there is nothing to compare with.
@@ -43,6 +43,6 @@ def relative_rewards(
             centred_G = centred_G * len(group_G) / num_others if num_others else 0 * group_G
         if settings.normalize_scope == "group":
             centred_G = centred_G / (group_G.std() + EPSILON)
-        for place, value in zip(places, centred_G, strict=True):
-            relative[place] = float(value)
+        for index, value in zip(indices, centred_G, strict=True):
+            relative[index] = float(value)
     return relative

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from r1reward.types import TraceSample
 
-S = TypeVar("S")
+S = TypeVar("S", bound=TraceSample)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,27 @@ class BatchSize:
 
     def denominator(self, loss_mean: Literal["sequence", "token"]) -> int:
         return self.num_tokens if loss_mean == "token" else self.num_sequences
+
+
+@dataclass(frozen=True)
+class RankBatch(Generic[S]):
+    """What one rank runs of a batch: its samples in micro-batches, and the size of the whole batch.
+
+    ``num_rounds`` is the number of micro-batches of the rank that has most of them.
+    """
+
+    micro_batches: list[list[S]]
+    num_rounds: int
+    size: BatchSize
+
+    def rounds(self) -> Iterator[tuple[list[S], bool]]:
+        """A micro-batch for every round, and whether it is padding.
+
+        A rank with fewer micro-batches repeats its first one, so that collectives stay in step.
+        """
+        for index in range(self.num_rounds):
+            is_padding = index >= len(self.micro_batches)
+            yield self.micro_batches[0 if is_padding else index], is_padding
 
 
 @dataclass(frozen=True)
@@ -64,20 +86,21 @@ class BatchPlan:
         """Micro-batches of the rank that has most of them: so many collectives every rank joins."""
         return max(len(micro_batches) for micro_batches in self.by_rank)
 
-    def pick(self, items: Sequence[S]) -> list[list[list[S]]]:
-        """The items of the batch in the order of the plan."""
+    def deal(self, samples: Sequence[S]) -> list[RankBatch[S]]:
+        """What every rank runs of these samples."""
+        size = BatchSize.of(samples)
         return [
-            [[items[i] for i in micro_batch] for micro_batch in micro_batches]
-            for micro_batches in self.by_rank
+            RankBatch([[samples[i] for i in cut] for cut in cuts], self.num_rounds, size)
+            for cuts in self.by_rank
         ]
 
-    def put_back(self, picked: Sequence[Sequence[Sequence[S]]]) -> list[S]:
-        """What ``pick`` took apart, or one result for each of its items, in the order of the batch."""
+    def put_back(self, results: Sequence[Sequence[Sequence[T]]]) -> list[T]:
+        """A result for each sample, by rank and micro-batch, put into the order of the batch."""
         by_index = {
-            index: item
-            for indices_of_rank, items_of_rank in zip(self.by_rank, picked, strict=True)
-            for indices, items in zip(indices_of_rank, items_of_rank, strict=True)
-            for index, item in zip(indices, items, strict=True)
+            index: result
+            for cuts, results_of_rank in zip(self.by_rank, results, strict=True)
+            for cut, results_of_cut in zip(cuts, results_of_rank, strict=True)
+            for index, result in zip(cut, results_of_cut, strict=True)
         }
         return [by_index[index] for index in range(len(by_index))]
 

@@ -15,7 +15,7 @@ import math
 
 import torch
 
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.learner_sections import NoCorrection, SequenceMask, TokenIs
 
 
@@ -25,7 +25,7 @@ def rollout_weights(
     mask_BT: torch.Tensor,
     correction: NoCorrection | TokenIs | SequenceMask,
 ) -> tuple[torch.Tensor | None, Metrics]:
-    """What each token's surrogate is multiplied by, shape [B, T], and the metrics. None: by 1.
+    """Returns the weights [B, T] of the tokens' surrogates, or None for weights of 1, and the metrics.
 
     Weights change no denominator: a masked sequence still counts as one.
     """
@@ -41,7 +41,7 @@ def rollout_weights(
 def token_weights(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, cap: float
 ) -> tuple[torch.Tensor, Metrics]:
-    """min(pi_old / pi_rollout, cap) for every token; the cap is before the exponential.
+    """Returns min(pi_old / pi_rollout, cap) for every token [B, T]; the cap is before the exponential.
 
     ``rollout_is_mean`` is of the weights, ``rollout_is_max`` of the ratios before the cap.
     """
@@ -52,16 +52,17 @@ def token_weights(
         return weights_BT, {}
     capped = (log_ratio > math.log(cap)).float()
     return weights_BT, {
-        "policy/rollout_is_mean": mean(weights_BT[mask_BT].mean().item(), count),
-        "policy/rollout_is_max": maximum(log_ratio.max().double().exp().item()),
-        "policy/rollout_is_capped_share": mean(capped.mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MEAN: mean(weights_BT[mask_BT].mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MAX: maximum(log_ratio.max().double().exp().item()),
+        Name.POLICY_ROLLOUT_IS_CAPPED_SHARE: mean(capped.mean().item(), count),
     }
 
 
 def sequence_weights(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, low: float, high: float
 ) -> tuple[torch.Tensor, Metrics]:
-    """1 where exp(mean(log pi_old - log pi_rollout)) of the sequence is in [low, high], else 0.
+    """Returns 1 where exp(mean(log pi_old - log pi_rollout)) of the sequence is in [low, high], else 0,
+    [B, T].
 
     ``rollout_is_mean`` and ``rollout_is_max`` are of these geometric means.
     """
@@ -75,7 +76,7 @@ def sequence_weights(
         return weights_BT, {}
     ratios = means_B[real_B].double().exp()
     return weights_BT, {
-        "policy/rollout_is_mean": mean(ratios.mean().item(), count),
-        "policy/rollout_is_max": maximum(ratios.max().item()),
-        "policy/rollout_masked_share": mean(1 - kept_B[real_B].float().mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MEAN: mean(ratios.mean().item(), count),
+        Name.POLICY_ROLLOUT_IS_MAX: maximum(ratios.max().item()),
+        Name.POLICY_ROLLOUT_MASKED_SHARE: mean(1 - kept_B[real_B].float().mean().item(), count),
     }

@@ -24,17 +24,17 @@ Array = Any  # np.ndarray or torch.Tensor, both arguments alike
 
 
 def k1(logprobs: Array, reference_logprobs: Array) -> Array:
-    """Log pi - log pi_ref."""
+    """Returns log pi - log pi_ref."""
     return logprobs - reference_logprobs
 
 
 def k2(logprobs: Array, reference_logprobs: Array) -> Array:
-    """(log pi - log pi_ref)^2 / 2."""
+    """Returns (log pi - log pi_ref)^2 / 2."""
     return (logprobs - reference_logprobs) ** 2 / 2
 
 
 def k3(logprobs: Array, reference_logprobs: Array) -> Array:
-    """pi_ref / pi - 1 - log(pi_ref / pi); expm1 keeps the small ones exact."""
+    """Returns pi_ref / pi - 1 - log(pi_ref / pi); expm1 keeps the small ones exact."""
     log_ratio = reference_logprobs - logprobs
     expm1 = torch.expm1 if isinstance(log_ratio, torch.Tensor) else np.expm1
     return expm1(log_ratio) - log_ratio
@@ -44,12 +44,12 @@ ESTIMATORS: Mapping[str, Callable[[Array, Array], Array]] = {"k1": k1, "k2": k2,
 
 
 def token_rewards(reward: float, kl: np.ndarray, beta: float) -> np.ndarray:
-    """-beta * KL at every token, the trace's reward added at the last one, shape [R]."""
+    """Returns -beta * KL at every token, the trace's reward added at the last one, shape [R]."""
     rewards = -beta * kl.astype(np.float64)
     rewards[-1] += reward
     return rewards
 
 
 def returns_to_go(rewards: np.ndarray) -> np.ndarray:
-    """Undiscounted sum of the rewards from each token on, shape [R] (gamma = 1)."""
+    """Returns the undiscounted sum of the rewards from each token on, shape [R] (gamma = 1)."""
     return np.cumsum(rewards[::-1])[::-1]

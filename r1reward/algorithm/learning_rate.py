@@ -8,7 +8,7 @@ from r1reward.recipe.learner_sections import LearnerSection
 
 
 def learning_rate(update: int, num_updates: int, settings: LearnerSection) -> float:
-    """The rate of update number ``update`` (from 0) of ``num_updates``.
+    """Returns the rate of update number ``update`` (from 0) of ``num_updates``.
 
     The first update already moves: its rate is lr / warm-up updates, not 0. The last one is at
     ``lr * min_lr_ratio``, unless warm-up leaves it no room.

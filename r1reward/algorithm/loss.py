@@ -12,14 +12,15 @@ import math
 import torch
 
 from r1reward.algorithm.kl import ESTIMATORS
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.learner_sections import AlgorithmSection
 
 
 def pre_clipped_log_ratio(
     logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor, settings: AlgorithmSection
 ) -> torch.Tensor:
-    """clip(log pi - log pi_old, ln min, ln max): the clip is before the exponential.
+    """Returns clip(log pi - log pi_old, ln min, ln max) [B, T]: the clip is before the exponential
+    (paper, eq. 5).
 
     A token outside the bounds has its ratio at the bound and no gradient, and the exponential can
     neither overflow nor lose precision.
@@ -36,7 +37,7 @@ def pre_clipped_log_ratio(
 def policy_ratio(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor | None, settings: AlgorithmSection
 ) -> torch.Tensor:
-    """Each token's ratio, or that of its sequence (GSPO, arXiv 2507.18071).
+    """Returns each token's ratio, or that of its sequence (GSPO, arXiv 2507.18071), [B, T].
 
     The sequence's is the geometric mean over its response, the same at all of its tokens; its
     gradient reaches each of them with 1 / length. Without a mask every position counts.
@@ -54,7 +55,7 @@ def token_losses(
     settings: AlgorithmSection,
     mask_BT: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """-min(ratio * A, clip(ratio, 1 - eps, 1 + eps_high) * A), per token.
+    """Returns -min(ratio * A, clip(ratio, 1 - eps, 1 + eps_high) * A) for every token, [B, T].
 
     Dual clip (arXiv 1912.09729): where A < 0, at most -c * A. CISPO (MiniMax-M1, arXiv 2506.13585):
     -sg(clip(ratio)) * A * log pi, so that clipping takes no token's gradient; Pre-Clip still does.
@@ -72,7 +73,7 @@ def token_losses(
 
 
 def sequence_mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Mean over each sequence's response tokens, shape [B]; a fully masked sequence gives 0.
+    """Returns the mean over each sequence's response tokens, shape [B]; a fully masked sequence gives 0.
 
     Masked positions are replaced, not multiplied away: 0 * inf is nan.
     """
@@ -83,7 +84,9 @@ def sequence_mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tenso
 def batch_share(
     losses_BT: torch.Tensor, mask_BT: torch.Tensor, denominator: int, settings: AlgorithmSection
 ) -> torch.Tensor:
-    """Sum of the sequences' means, or of all tokens (DAPO, arXiv 2503.14476), over it."""
+    """Returns the sum of the sequences' means, or of all tokens (DAPO, arXiv 2503.14476), over
+    ``denominator``.
+    """
     if settings.loss_mean == "token":
         return losses_BT.masked_fill(~mask_BT, 0.0).sum() / denominator
     return sequence_mean(losses_BT, mask_BT).sum() / denominator
@@ -100,7 +103,7 @@ def policy_loss(
     reference_logprobs_BT: torch.Tensor | None = None,
     weights_BT: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Metrics]:
-    """This micro-batch's share of the batch loss, and its metrics.
+    """Returns this micro-batch's share of the batch loss, and its metrics.
 
     ``denominator`` is the size of the whole train batch over all micro-batches and ranks, in sequences
     or, with ``loss_mean: token``, in response tokens, so the shares simply add up: the loss does not
@@ -124,7 +127,7 @@ def policy_loss(
         kl_BT = ESTIMATORS[settings.kl_estimator](logprobs_BT, reference_logprobs_BT)
         losses_BT = losses_BT + settings.kl_beta * kl_BT
         if mask_BT.any():
-            metrics["policy/kl_in_loss"] = mean(kl_BT[mask_BT].mean().item(), int(mask_BT.sum()))
+            metrics[Name.POLICY_KL_IN_LOSS] = mean(kl_BT[mask_BT].mean().item(), int(mask_BT.sum()))
     return batch_share(losses_BT, mask_BT, denominator, settings), metrics
 
 
@@ -135,8 +138,8 @@ def ratio_metrics(
     mask_BT: torch.Tensor,
     settings: AlgorithmSection,
 ) -> Metrics:
-    """Of the ratios that the loss uses. ``clip_share`` is of the tokens that PPO's clip silences;
-    with CISPO, which silences none, of those with a clipped weight.
+    """Returns metrics of the ratios that the loss uses. ``clip_share`` is of the tokens that PPO's clip
+    silences; with CISPO, which silences none, of those with a clipped weight.
     """
     log_ratio = (logprobs_BT.float() - old_logprobs_BT.float())[mask_BT]
     if log_ratio.numel() == 0:
@@ -153,12 +156,12 @@ def ratio_metrics(
     pre_clipped = (log_ratio > math.log(high)) | (log_ratio < (math.log(low) if low else -math.inf))
     count = log_ratio.numel()
     metrics = {
-        "policy/ratio_mean": mean(ratio.mean().item(), count),
-        "policy/ratio_max": maximum(ratio.max().item()),
-        "policy/clip_share": mean(clipped.float().mean().item(), count),
-        "policy/pre_clip_share": mean(pre_clipped.float().mean().item(), count),
+        Name.POLICY_RATIO_MEAN: mean(ratio.mean().item(), count),
+        Name.POLICY_RATIO_MAX: maximum(ratio.max().item()),
+        Name.POLICY_CLIP_SHARE: mean(clipped.float().mean().item(), count),
+        Name.POLICY_PRE_CLIP_SHARE: mean(pre_clipped.float().mean().item(), count),
     }
     if settings.dual_clip is not None:
         dual_clipped = (ratio > settings.dual_clip) & (advantages < 0)
-        metrics["policy/dual_clip_share"] = mean(dual_clipped.float().mean().item(), count)
+        metrics[Name.POLICY_DUAL_CLIP_SHARE] = mean(dual_clipped.float().mean().item(), count)
     return metrics

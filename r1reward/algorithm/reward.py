@@ -15,12 +15,14 @@ CONSISTENCY: dict[str, dict[JudgeWord, float | None]] = {
 
 
 def is_right(verdict: Verdict, label: Slot) -> bool:
-    """An answer that could not be read is wrong; it never earns a reward."""
+    """Returns whether the choice is the label. An answer that could not be read is wrong; it never
+    earns a reward.
+    """
     return verdict.choice is not None and verdict.choice == label
 
 
 def score(verdict: Verdict, label: Slot, judge_word: JudgeWord, settings: RewardSection) -> Reward:
-    """The reward and its parts.
+    """Returns the reward and its parts.
 
     Consistency multiplies the result, so the judge's word on a wrong answer changes nothing. A judge
     that abstained leaves the term out: the answer then earns what an undecided one earns.
@@ -34,7 +36,8 @@ def score(verdict: Verdict, label: Slot, judge_word: JudgeWord, settings: Reward
 
 
 def reward_positions(rollouts: Sequence[ScoredRollout], weight: float) -> list[ScoredRollout]:
-    """Reward + w_p * result * the partner's result; the partner is the same sample in the other order.
+    """Returns rollouts whose reward has w_p * result * the partner's result added; the partner is the
+    same sample in the other order.
 
     Ours: a judge that is right in both orders of a pair has not guessed by slot. Every rollout needs
     its partner in the batch, as ``rollout.both_orders`` asks for them.
@@ -50,7 +53,9 @@ def reward_positions(rollouts: Sequence[ScoredRollout], weight: float) -> list[S
 
 
 def sample_key(scored: ScoredRollout, *, other: bool) -> tuple[str, Order, int]:
-    """What a rollout is a sample of: the stored pair, in its order or in the other, and which one."""
+    """Returns what a rollout is a sample of: the stored pair, in its order or in the other, and which
+    one.
+    """
     request = scored.rollout.request
     swapped = (request.prompt.order == "swapped") != other
     return (

@@ -1,4 +1,7 @@
-"""The step's advantages: from the rewards of a whole rollout batch to a number for every token."""
+"""The advantages of one step: from the rewards of its rollouts to what the loss sees of every token.
+
+Shape legend: R response tokens of a rollout, each rollout with its own R.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,66 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r1reward.algorithm.advantage import Advantages, advantages_from_returns
+from r1reward.algorithm.advantage import Advantages, advantage_metrics, advantages_from_returns
 from r1reward.algorithm.baseline import relative_rewards
 from r1reward.algorithm.kl import ESTIMATORS, returns_to_go, token_rewards
-from r1reward.metrics import Metrics, mean, total
+from r1reward.metrics import Metrics, Name, mean, total
 from r1reward.recipe.learner_sections import AlgorithmSection
 from r1reward.types import ScoredRollout
 
 
 def batch_advantages(
-    algorithm: AlgorithmSection,
+    settings: AlgorithmSection,
     rollouts: Sequence[ScoredRollout],
-    old: Sequence[np.ndarray | None],
-    reference: Sequence[np.ndarray | None],
+    old_logprobs: Sequence[np.ndarray | None],
+    reference_logprobs: Sequence[np.ndarray | None],
 ) -> tuple[Advantages, Metrics]:
-    """Per-token returns from rewards and reference KL, normalised and filtered."""
+    """Returns of every token from rewards and reference KL, normalised and filtered (paper, eq. 6).
+
+    ``old_logprobs`` and ``reference_logprobs`` hold one array [R] a rollout, in the order of
+    ``rollouts``. Both are read only where ``settings.needs_reference`` asks for the KL to the base
+    model; elsewhere their entries may be None. The metrics describe the advantages, the KL and how many
+    rollouts were masked.
+    """
     metrics: Metrics = {}
-    if algorithm.needs_reference:
-        estimate = ESTIMATORS[algorithm.kl_estimator]
-        kls = []
-        for old_R, reference_R in zip(old, reference, strict=True):
-            assert old_R is not None, "a reference run computes every old log-prob"
-            assert reference_R is not None
-            kls.append(estimate(old_R, reference_R))
-        metrics["policy/reference_kl"] = mean([float(x) for kl_R in kls for x in kl_R])
+    if settings.needs_reference:
+        kls = reference_kls(old_logprobs, reference_logprobs, settings)
+        metrics[Name.POLICY_REFERENCE_KL] = mean([float(kl) for kl_R in kls for kl in kl_R])
     else:
-        kls = [np.zeros(len(s.rollout.response_token_ids)) for s in rollouts]
-    beta = algorithm.kl_beta if algorithm.kl_placement == "reward" else 0.0
+        kls = [np.zeros(len(scored.rollout.response_token_ids)) for scored in rollouts]
+    beta = settings.kl_beta if settings.kl_placement == "reward" else 0.0
     counted = [True] * len(rollouts)
-    if algorithm.mask_truncated:  # DAPO's overlong filtering, arXiv 2503.14476
+    if settings.mask_truncated:  # DAPO's overlong filtering, arXiv 2503.14476
         counted = [scored.rollout.finish_reason != "length" for scored in rollouts]
-        metrics["advantage/num_masked"] = total(counted.count(False))
-    groups = [scored.rollout.request.prompt.prompt_id for scored in rollouts]
-    totals = [scored.reward.total for scored in rollouts]
-    rewards = relative_rewards(totals, groups, counted, algorithm)
-    returns = [
-        returns_to_go(token_rewards(reward, kl_R, beta))
-        for reward, kl_R in zip(rewards, kls, strict=True)
-    ]
+        metrics[Name.ADVANTAGE_NUM_MASKED] = total(counted.count(False))
+    prompts = [scored.rollout.request.prompt.prompt_id for scored in rollouts]
+    rewards = relative_rewards(
+        [scored.reward.total for scored in rollouts], prompts, counted, settings
+    )
     advantages = advantages_from_returns(
-        returns,
-        normalize=algorithm.normalizes_batch,
-        filter_sigma=algorithm.filter_sigma,
-        filter_rule=algorithm.filter_rule,
+        [
+            returns_to_go(token_rewards(reward, kl_R, beta))
+            for reward, kl_R in zip(rewards, kls, strict=True)
+        ],
+        normalize=settings.normalizes_batch,
+        filter_sigma=settings.filter_sigma,
+        filter_rule=settings.filter_rule,
         counted=counted,
     )
-    return advantages, metrics
+    right = [scored.reward.result > 0 for scored in rollouts]
+    return advantages, {**metrics, **advantage_metrics(advantages, right)}
+
+
+def reference_kls(
+    old_logprobs: Sequence[np.ndarray | None],
+    reference_logprobs: Sequence[np.ndarray | None],
+    settings: AlgorithmSection,
+) -> list[np.ndarray]:
+    """Returns the estimated KL to the base model at every token, one array [R] a rollout."""
+    estimate = ESTIMATORS[settings.kl_estimator]
+    kls = []
+    for old_R, reference_R in zip(old_logprobs, reference_logprobs, strict=True):
+        assert old_R is not None, "a run with a reference computes every old log-prob"
+        assert reference_R is not None, "a run with a reference computes its log-probs"
+        kls.append(estimate(old_R, reference_R))
+    return kls

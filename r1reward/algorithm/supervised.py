@@ -9,13 +9,14 @@ import math
 
 import torch
 
-from r1reward.metrics import Metrics, mean
+from r1reward.metrics import Metrics, Name, mean
 
 
 def supervised_loss(
     logprobs_BT: torch.Tensor, mask_BT: torch.Tensor, num_tokens: int
 ) -> tuple[torch.Tensor, Metrics]:
-    """This micro-batch's share of the batch loss (mean of -log p over response tokens), and metrics.
+    """Returns this micro-batch's share of the batch loss (mean of -log p over response tokens), and
+    metrics.
 
     ``num_tokens`` counts the response tokens of the whole batch over all micro-batches and ranks,
     so the shares simply add up and every token counts once, however the batch was cut and however
@@ -33,6 +34,6 @@ def supervised_loss(
         return loss, {}
     above_half = (losses < math.log(2)).float()
     return loss, {
-        "supervised/loss": mean(losses.mean().item(), losses.numel()),
-        "supervised/above_half_share": mean(above_half.mean().item(), losses.numel()),
+        Name.SUPERVISED_LOSS: mean(losses.mean().item(), losses.numel()),
+        Name.SUPERVISED_ABOVE_HALF_SHARE: mean(above_half.mean().item(), losses.numel()),
     }

@@ -1,46 +1,27 @@
-"""Two evaluations of the same rows: the paired difference and its tests."""
+"""``r1reward compare``: two evaluations of the same rows, their paired difference and its tests."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
-from pydantic import ValidationError
-from rich.console import Console
-
-from r1reward.errors import InputError
-from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.evaluation import Evaluation, read_evaluation
-from r1reward.evaluation.tables import comparison_table, describe
-
-NUM_BOOTSTRAP = 10_000
+from r1reward.cli.verb import Verb, argument
 
 
-def compare(before: Path, after: Path, console: Console) -> None:
-    """Print the table. Raises ``InputError`` if a folder holds no result or the rows differ."""
-    first, second = find_evaluation(before), find_evaluation(after)
-    try:
-        comparison = compare_evaluations(first, second, NUM_BOOTSTRAP)
-    except ValueError as error:
-        raise InputError(f"{before} and {after}: {error}") from error
-    for evaluation in (first, second):
-        console.print(describe(evaluation.conditions), highlight=False)
-    if first.conditions.orders != second.conditions.orders:
-        console.print(
-            "warning: the two were asked in different orders; the difference mixes model and order",
-            style="yellow",
-        )
-    console.print(comparison_table((before.name, after.name), first, second, comparison))
+@dataclass(frozen=True)
+class CompareArguments:
+    """Two folders of evaluations, or their URLs."""
+
+    before: str = argument(help="an evaluation's folder")
+    after: str = argument(help="another one's")
 
 
-def find_evaluation(path: Path) -> Evaluation:
-    """The result of an evaluation folder, or a result file itself."""
-    file = path / "result.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{path}: holds no result.json; give the folder of a finished evaluation")
-    try:
-        return read_evaluation(file)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "the file"
-        reason = f"{place}: {problem['msg']}"
-        raise InputError(f"{file}: not the result of an evaluation: {reason}") from error
+def run(arguments: CompareArguments) -> None:
+    from rich.console import Console
+
+    from r1reward.evaluation.compare_folders import compare_folders
+    from r1reward.runs.mirror import look_at
+
+    compare_folders(look_at(arguments.before), look_at(arguments.after), Console())
+
+
+VERB = Verb("compare", "is one evaluation better than another?", CompareArguments, run)

@@ -48,16 +48,19 @@ class Annotation:
 
     @property
     def agreeing(self) -> Attempt | None:
-        """The attempt to learn from. Its ``order`` says which response its text calls Response 1."""
+        """The first attempt that agrees with the label, to learn from; its ``order`` says which
+        response its text calls Response 1.
+        """
         return next((attempt for attempt in self.attempts if attempt.agreed), None)
 
 
 def append_attempt(path: Path, attempt: Attempt) -> None:
+    """Appends one attempt to the file."""
     append_json_lines(path, [asdict(attempt)])
 
 
 def read_attempts(path: Path) -> dict[str, list[Attempt]]:
-    """Every whole line, by pair and in the order of the attempts."""
+    """Returns every whole line, by pair and in the order of the attempts."""
     by_pair: dict[str, list[Attempt]] = {}
     for fields in read_json_lines(path):
         by_pair.setdefault(fields["pair_id"], []).append(Attempt(**fields))
@@ -67,7 +70,7 @@ def read_attempts(path: Path) -> dict[str, list[Attempt]]:
 
 
 def put_in_order(path: Path, pair_ids: Iterable[str]) -> None:
-    """Rewrite the file by pair and attempt, so that it does not show in which order answers came.
+    """Rewrites the file by pair and attempt, so that it does not show in which order answers came.
 
     Pairs that are not named come last. The old file stays until the new one is whole.
     """
@@ -81,15 +84,17 @@ def put_in_order(path: Path, pair_ids: Iterable[str]) -> None:
 
 
 def difficulty_of(attempts: Sequence[Attempt], max_attempts: int) -> int | None:
-    """Attempts until one agreed; ``max_attempts + 1`` when none did; None while some are left."""
-    for place, attempt in enumerate(attempts[:max_attempts], start=1):
+    """Returns after how many attempts the teacher agreed with the label: ``max_attempts + 1`` if none
+    did, and None while some are left.
+    """
+    for number, attempt in enumerate(attempts[:max_attempts], start=1):
         if attempt.agreed:
-            return place
+            return number
     return max_attempts + 1 if len(attempts) >= max_attempts else None
 
 
 def read_annotations(path: Path, max_attempts: int) -> dict[str, Annotation]:
-    """What the file says about every pair that was asked about at least once."""
+    """Returns what the file says about every pair that was asked about at least once, by pair id."""
     return {
         pair_id: Annotation(pair_id, tuple(attempts), difficulty_of(attempts, max_attempts))
         for pair_id, attempts in read_attempts(path).items()
@@ -97,6 +102,8 @@ def read_annotations(path: Path, max_attempts: int) -> dict[str, Annotation]:
 
 
 def count_levels(results: Iterable[Annotation], max_attempts: int) -> dict[int | None, int]:
-    """Pairs at every level, empty ones included; None counts the unfinished."""
+    """Returns the number of pairs at every level of difficulty, empty levels included; None counts the
+    unfinished.
+    """
     counts = Counter(result.difficulty for result in results)
     return {level: counts[level] for level in (*range(1, max_attempts + 2), None)}

@@ -33,7 +33,7 @@ def image_size(encoded: bytes) -> tuple[int, int]:
 
 
 def decode_image(encoded: bytes) -> Image.Image:
-    """The image in RGB. Raises ``ValueError`` if the bytes are no readable image."""
+    """Returns the image in RGB. Raises ``ValueError`` if the bytes are no readable image."""
     try:
         image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         image.load()

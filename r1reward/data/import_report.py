@@ -28,7 +28,13 @@ class ImportReport:
     notes: Counter[str] = field(default_factory=Counter)
     missing_files: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
 
+    def keep(self, preferred: int) -> None:
+        """Counts a pair that was written, by the slot of its preferred response."""
+        self.num_written += 1
+        self.preferred[str(preferred)] += 1
+
     def drop(self, reason: str, sentence: str, missing: str | None = None) -> None:
+        """Counts a row that was left out; ``missing`` is the file for whose absence it was."""
         self.dropped[reason] += 1
         shown = self.examples.setdefault(reason, [])
         if len(shown) < NUM_EXAMPLES:
@@ -36,11 +42,12 @@ class ImportReport:
         self.miss(missing)
 
     def miss(self, file: str | None) -> None:
-        """List a file that is not there."""
+        """Lists a file that is not there."""
         if file is not None and len(self.missing_files) < MAX_MISSING_FILES:
             self.missing_files[encodable(file)] = None
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
         return {
             "num_read": self.num_read,
             "num_written": self.num_written,
@@ -53,6 +60,7 @@ class ImportReport:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> ImportReport:
+        """Returns the report that ``to_json`` gave."""
         return cls(
             num_read=saved["num_read"],
             num_written=saved["num_written"],
@@ -65,5 +73,7 @@ class ImportReport:
 
 
 def encodable(text: str) -> str:
-    """Half a surrogate pair, which JSON allows and UTF-8 does not, becomes a question mark."""
+    """Returns the text with a question mark for half a surrogate pair, which JSON allows and UTF-8 does
+    not.
+    """
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -9,19 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
-from r1reward.errors import InputError
-from r1reward.recipe.sections import FRAME_PIXELS
-
-
-class DataError(InputError):
-    """A row that cannot be used: file, row and what to do. ``reason`` is its kind, for counting."""
-
-    def __init__(
-        self, message: str, reason: str = "broken row", missing: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.missing = missing
+from r1reward.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -33,24 +21,14 @@ class ImageLimits:
     max_aspect: int = 200
 
 
-@dataclass(frozen=True)
-class FrameRules:
-    """How many frames of a video are shown, evenly spaced, and the pixels of each."""
-
-    num_frames: int = 32
-    max_pixels: int = FRAME_PIXELS
-
-
 def load_image(
     item: object, origin: str, image_root: Path, limits: ImageLimits | None = None
 ) -> bytes:
-    """Bytes of an image, proven readable. A path must stay inside the image folder."""
+    """Returns the bytes of an image, proven readable. A path must stay inside the image folder."""
     if isinstance(item, str):
         path = inside(item, origin, image_root, "image")
         if not path.is_file():
-            raise DataError(
-                f"{origin}: image {path} is missing", "image missing", missing=str(path)
-            )
+            raise DataError(f"{origin}: image {path} is missing", "image missing", str(path))
         try:
             if limits is not None:
                 refuse_bytes(path.stat().st_size, limits, origin)
@@ -74,7 +52,7 @@ def load_image(
 
 
 def inside(item: str, origin: str, root: Path, what: str) -> Path:
-    """The path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
+    """Returns the path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
     try:
         path = (root / item).resolve()
         path.is_file()  # too long a name is an error of the system's here
@@ -86,6 +64,7 @@ def inside(item: str, origin: str, root: Path, what: str) -> Path:
 
 
 def refuse_bytes(num_bytes: int, limits: ImageLimits, origin: str) -> None:
+    """Raises ``DataError`` for an image of too many bytes."""
     if num_bytes > limits.max_bytes:
         raise DataError(
             f"{origin}: an image has {num_bytes:,} bytes; at most {limits.max_bytes:,} are read",
@@ -94,7 +73,9 @@ def refuse_bytes(num_bytes: int, limits: ImageLimits, origin: str) -> None:
 
 
 def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
-    """By the header alone: a decompression bomb is refused before anything of it is unpacked."""
+    """Raises ``DataError`` for an image of too many pixels or too thin. It reads the header alone, so
+    that nothing of a decompression bomb is unpacked.
+    """
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size
@@ -115,7 +96,7 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
 
 
 def is_animated(encoded: bytes) -> bool:
-    """Does a readable image have further frames, which no engine shows?"""
+    """Returns whether a readable image has further frames, which no engine shows."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return bool(getattr(image, "is_animated", False))

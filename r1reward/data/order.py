@@ -11,6 +11,7 @@ from r1reward.types import Order
 
 @lru_cache(maxsize=2)
 def epoch_permutation(num_pairs: int, seed: int, epoch: int) -> list[int]:
+    """Returns the indices of all pairs in the order of an epoch."""
     indices = list(range(num_pairs))
     random.Random(f"{seed}-{epoch}").shuffle(indices)
     return indices
@@ -26,14 +27,14 @@ def step_pairs(
     """
     chosen: list[tuple[int, Order]] = []
     for position in range(step * pairs_per_step, (step + 1) * pairs_per_step):
-        epoch, place = divmod(position, num_pairs)
-        index = epoch_permutation(num_pairs, seed, epoch)[place]
+        epoch, offset = divmod(position, num_pairs)
+        index = epoch_permutation(num_pairs, seed, epoch)[offset]
         swapped = (random.Random(f"{seed}-order-{index}").random() < 0.5) ^ bool(epoch % 2)
         chosen.append((index, "swapped" if swapped else "stored"))
     return chosen
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed for one purpose, by hash: neighbouring numbers would give related streams."""
+    """Returns a seed for one purpose, by hash: neighbouring numbers would give related streams."""
     text = "\x00".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

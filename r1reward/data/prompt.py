@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
+from r1reward.recipe.choices import JudgeTemplateName, TemplateName
 from r1reward.types import PreferencePair, Slot
-
-TemplateName = Literal["standard", "authors", "short"]
-JudgeTemplateName = Literal["standard", "short"]
 
 TEMPLATES: dict[TemplateName, str] = {
     "standard": """\

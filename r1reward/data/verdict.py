@@ -11,16 +11,14 @@ block. ``tolerant`` allows whitespace between the blocks and reads several answe
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from r1reward.data.prompt import Tags
+from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
-
-FormatMode = Literal["strict", "tolerant"]
 
 
 def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
-    """Read analysis, choice and form out of a trace. Never raises; what cannot be read is None."""
+    """Returns analysis, choice and form of a trace; what cannot be read is None. Never raises."""
     opened, closed = f"<{tags.answer}>", f"</{tags.answer}>"
     answers = re.findall(rf"{re.escape(opened)}(.*?){re.escape(closed)}", text, re.DOTALL)
     choices = {read_choice(answer) for answer in answers}
@@ -33,6 +31,7 @@ def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
 
 
 def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
+    """Returns whether a trace is one think block directly followed by one answer block."""
     between = "" if mode == "strict" else r"\s*"
     think, answer = re.escape(tags.think), re.escape(tags.answer)
     pattern = rf"\s*<{think}>.*</{think}>{between}<{answer}>.*</{answer}>\s*"
@@ -42,6 +41,7 @@ def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
 
 
 def read_choice(answer: str) -> Slot | None:
+    """Returns the slot that an answer names; None if it is not exactly 1 or 2."""
     match answer.strip():
         case "1":
             return 1
@@ -51,5 +51,5 @@ def read_choice(answer: str) -> Slot | None:
 
 
 def compose_trace(analysis: str, choice: Slot, tags: Tags) -> str:
-    """The well-formed trace that ``parse_verdict`` reads back, in both modes."""
+    """Returns the well-formed trace that ``parse_verdict`` reads back, in both modes."""
     return f"<{tags.think}>{analysis}</{tags.think}><{tags.answer}>{choice}</{tags.answer}>"

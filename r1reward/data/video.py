@@ -5,52 +5,81 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from r1reward.data.images import decode_image
-from r1reward.data.media import DataError, ImageLimits, inside, load_image
+from r1reward.data.media import ImageLimits, inside, load_image
+from r1reward.errors import DataError
+from r1reward.recipe.sections import FRAME_PIXELS
 
 FRAME_TYPES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 # A frame is one of dozens: at this quality 32 of them weigh what one photograph does.
 JPEG_QUALITY = 90
 
 
-def load_frames(
-    item: str,
+@dataclass(frozen=True)
+class FrameRules:
+    """How many frames of a video are shown, evenly spaced, and the pixels of each."""
+
+    num_frames: int = 32
+    max_pixels: int = FRAME_PIXELS
+
+
+def load_media(
+    images: Iterable[object],
+    video: str | None,
     origin: str,
     media_root: Path,
-    num_frames: int,
-    max_pixels: int,
+    frames: FrameRules,
     limits: ImageLimits | None = None,
 ) -> tuple[bytes, ...]:
-    """Encoded frames of the folder ``item``, in the order they are shown, none over ``max_pixels``.
+    """Returns what a pair shows: its images and then the frames of its video, as encoded image files.
 
-    Raises ``DataError`` naming ``origin`` for a folder that is missing, empty or outside the media
-    folder, and for a frame that cannot be read.
+    ``images`` are bytes or paths below ``media_root``, and ``video`` is a folder of frames below it. All
+    are proven readable. Raises ``DataError``, which names ``origin``, for those that cannot be used.
     """
-    folder = inside(item, origin, media_root, "video")
+    shown = tuple(load_image(image, origin, media_root, limits) for image in images)
+    return (
+        shown if video is None else shown + load_frames(video, origin, media_root, frames, limits)
+    )
+
+
+def load_frames(
+    video: str,
+    origin: str,
+    media_root: Path,
+    frames: FrameRules,
+    limits: ImageLimits | None = None,
+) -> tuple[bytes, ...]:
+    """Returns the encoded frames of the folder ``video`` in the order they are shown.
+
+    Raises ``DataError``, which names ``origin``, for a folder that is missing, empty or outside the media
+    root, and for a frame that cannot be read.
+    """
+    folder = inside(video, origin, media_root, "video")
     if not folder.is_dir():
         raise DataError(
             f"{origin}: video {folder} is not a folder of frames", "video missing", str(folder)
         )
     files = frame_files(folder)
     if not files:
+        types = ", ".join(sorted(FRAME_TYPES))
         raise DataError(
-            f"{origin}: video {folder} holds no frames ({', '.join(sorted(FRAME_TYPES))})",
-            "video missing",
-            str(folder),
+            f"{origin}: video {folder} holds no frames ({types})", "video missing", str(folder)
         )
     root = media_root.resolve()
     return tuple(
-        shrink(load_image(str(files[index].resolve()), origin, root, limits), max_pixels)
-        for index in even_indices(len(files), num_frames)
+        shrink(load_image(str(files[index].resolve()), origin, root, limits), frames.max_pixels)
+        for index in even_indices(len(files), frames.num_frames)
     )
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The image files of a folder, frame2 before frame10; hidden files are no frames."""
+    """Returns the image files of a folder, frame2 before frame10; hidden files are no frames."""
     return sorted(
         (
             path
@@ -62,13 +91,14 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
-    """Text and numbers by turns, so that numbers compare as numbers; the name itself breaks ties."""
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
-    return [(text, int(number or -1)) for text, number in parts], name
+    """Returns a key that sorts numbers in names as numbers; the name itself breaks ties."""
+    runs = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(text, int(number or -1)) for text, number in runs], name
 
 
 def even_indices(num_available: int, num_wanted: int) -> list[int]:
-    """First, last and evenly spaced between them; each frame once where there are fewer.
+    """Returns the first, the last and evenly spaced indices between them; each once where there are
+    fewer.
 
     The positions are those of the benchmark's own script (MM-RLHF, eval_mm_reward_bench.py), which
     repeats the frames of a short video up to 32.
@@ -78,7 +108,9 @@ def even_indices(num_available: int, num_wanted: int) -> list[int]:
 
 
 def shrink(encoded: bytes, max_pixels: int) -> bytes:
-    """The frame at its own aspect ratio with at most ``max_pixels``; a small one stays as it is."""
+    """Returns the frame at its own aspect ratio with at most ``max_pixels``; a small one stays as it
+    is.
+    """
     image = decode_image(encoded)
     if image.width * image.height <= max_pixels:
         return encoded

@@ -1,4 +1,4 @@
-"""GPUs, torchvision beside this torch, and the compiler that one setting needs."""
+"""GPUs, torchvision beside this torch, the compiler that one setting needs, the engines' libraries."""
 
 from __future__ import annotations
 
@@ -6,57 +6,55 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from r1reward.doctor.finding import Finding
+from r1reward.doctor.finding import Finding, note, ok, problem
 
 TIMEOUT_S = 300
 
 
-def check_gpus(wanted: int) -> Finding:
-    """``wanted`` GPUs on this machine; 0: a recipe for CPUs, or none was given."""
+def check_gpus(num_needed: int) -> Finding:
+    """Whether torch sees ``num_needed`` GPUs; 0 for a recipe for CPUs, or for no recipe."""
     import torch
 
-    cards = nvidia_cards()
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
-        size = torch.cuda.get_device_properties(0).total_memory / 1e9
-        what = f"{count} x {torch.cuda.get_device_name(0)}, {size:.0f} GB"
-        if count >= wanted:
-            return Finding("GPUs", "ok", what)
-        return Finding(
+    num_visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    num_cards = num_nvidia_cards()
+    if num_visible:
+        gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
+        message = f"{num_visible} x {torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB"
+        if num_visible >= num_needed:
+            return ok("GPUs", message)
+        return problem(
             "GPUs",
-            "problem",
-            f"{what}; the recipe wants {wanted}",
+            f"{message}; the recipe wants {num_needed}",
             "set RAY_ADDRESS to a cluster that has them, or shrink rollout.num_actors, "
             "placement.num_judge_actors or learner.num_ranks",
         )
-    if cards and torch.version.cuda is None:
-        return Finding(
+    in_machine = f"{num_cards} in this machine, but torch {torch.__version__}"
+    if num_cards and torch.version.cuda is None:
+        return (problem if num_needed else note)(
             "GPUs",
-            "problem" if wanted else "note",
-            f"{cards} in this machine, but torch {torch.__version__} is built for CPUs",
+            f"{in_machine} is built for CPUs",
             "rm -rf .venv && R1REWARD_EXTRA=gpu make setup",
         )
-    if cards:
-        return Finding(
+    if num_cards:
+        return problem(
             "GPUs",
-            "problem",
-            f"{cards} in this machine, but torch {torch.__version__} cannot use them",
+            f"{in_machine} cannot use them",
             f"install a driver for CUDA {torch.version.cuda}, and see what CUDA_VISIBLE_DEVICES "
             f"hides (it is {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')})",
         )
-    if wanted:
-        return Finding(
+    if num_needed:
+        return problem(
             "GPUs",
-            "problem",
-            f"none; the recipe has placement.device cuda and wants {wanted}",
+            f"none; the recipe has placement.device cuda and wants {num_needed}",
             "set RAY_ADDRESS to a cluster that has them, or use a recipe for CPUs",
         )
-    return Finding("GPUs", "ok", "none, and none is needed")
+    return ok("GPUs", "none, and none is needed")
 
 
-def nvidia_cards() -> int:
-    """How many the driver lists; 0 without a driver."""
+def num_nvidia_cards() -> int:
+    """Returns how many GPUs the driver lists, 0 without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
@@ -65,53 +63,45 @@ def nvidia_cards() -> int:
 
 
 def check_torchvision() -> Finding:
-    """In a new process, as vLLM inspects models in."""
-    script = "import torchvision; from torchvision.transforms.v2 import functional"
-    found = run_python(script)
-    if found is None:
-        return Finding("torchvision", "ok", "loads beside this torch")
-    return Finding(
+    """Whether torchvision loads in a new process, as vLLM inspects models in one."""
+    error = run_python("import torchvision; from torchvision.transforms.v2 import functional")
+    if error is None:
+        return ok("torchvision", "loads beside this torch")
+    python = ".venv/bin/python" if ".venv" in sys.executable else "python"
+    return problem(
         "torchvision",
-        "problem",
-        f"does not load beside this torch: {found}",
-        f"`{short_python()} -m r1reward.engines.torchvision_repair` (on CPUs), or `make setup`",
+        f"does not load beside this torch: {error}",
+        f"`{python} -m r1reward.engines.torchvision_repair` (on CPUs), or `make setup`",
     )
 
 
 def check_compiler(offload: bool) -> Finding:
     """DeepSpeed compiles Adam for the host when the optimizer is offloaded, and nothing else."""
     if not offload:
-        return Finding("compiler", "ok", "not needed (only learner.offload_optimizer compiles)")
-    missing = [
-        name
-        for name, found in (
-            ("a C++ compiler", shutil.which(os.environ.get("CXX", "c++"))),
-            ("ninja", shutil.which("ninja")),
-        )
-        if found is None
-    ]
-    if missing:
-        return Finding(
-            "compiler",
-            "problem",
-            f"learner.offload_optimizer compiles Adam for the host, without {' and '.join(missing)}",
-            "install g++ and ninja (apt-get install g++ ninja-build), or do not offload",
-        )
-    return Finding("compiler", "ok", "there, for learner.offload_optimizer")
+        return ok("compiler", "not needed (only learner.offload_optimizer compiles)")
+    programs = {"a C++ compiler": os.environ.get("CXX", "c++"), "ninja": "ninja"}
+    missing = [name for name, program in programs.items() if shutil.which(program) is None]
+    if not missing:
+        return ok("compiler", "there, for learner.offload_optimizer")
+    return problem(
+        "compiler",
+        f"learner.offload_optimizer compiles Adam for the host, without {' and '.join(missing)}",
+        "install g++ and ninja (apt-get install g++ ninja-build), or do not offload",
+    )
 
 
-def check_imports() -> list[Finding]:
-    """The engines load, each in a process of its own. Takes about a minute."""
-    findings = []
+def check_imports() -> Iterator[Finding]:
+    """Loads every engine's library in a process of its own. Takes about a minute."""
     for name in ("vllm", "deepspeed", "ray"):
-        found = run_python(f"import {name}")
-        state: tuple[str, str] = ("loads", "") if found is None else (found, "run `make setup`")
-        findings.append(Finding(f"import {name}", "ok" if found is None else "problem", *state))
-    return findings
+        error = run_python(f"import {name}")
+        if error is None:
+            yield ok(f"import {name}", "loads")
+        else:
+            yield problem(f"import {name}", error, "run `make setup`")
 
 
 def run_python(script: str) -> str | None:
-    """None when it runs; else its last line."""
+    """Returns None when the script succeeds in a new process, else the last line of its error."""
     environment = os.environ | {"DS_ACCELERATOR": "cpu"} if "deepspeed" in script else os.environ
     try:
         done = subprocess.run(
@@ -127,7 +117,3 @@ def run_python(script: str) -> str | None:
         return None
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"exit status {done.returncode}"
-
-
-def short_python() -> str:
-    return ".venv/bin/python" if ".venv" in sys.executable else "python"

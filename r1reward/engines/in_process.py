@@ -16,7 +16,7 @@ from r1reward.engines.deepspeed_setup import RankAddress, free_port
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.torch_sampler import TorchSampler
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, maximum
+from r1reward.metrics import Metrics, Name, maximum
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.components import EngineSettings, LearnerSettings
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
@@ -43,7 +43,7 @@ class InProcessGenerator:
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         started = time.monotonic()
         self.sampler.load_weights(handle)
-        return {"time/weight_swap_s": maximum(time.monotonic() - started)}
+        return {Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started)}
 
 
 @dataclass

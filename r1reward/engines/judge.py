@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from r1reward.data.prompt import build_judge_prompt
+from r1reward.interfaces import Judge
 from r1reward.recipe.components import EngineSettings, JudgeSettings
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.types import JudgeWord, Slot
@@ -41,12 +42,7 @@ def rule_word(analysis: str, choice: Slot) -> JudgeWord:
 
 
 def parse_judge_reply(reply: str) -> JudgeWord | None:
-    """Exactly 1 or 0; failing that any 0 is a mismatch, else any 1 a match; None: ask again."""
-    match reply.strip():
-        case "1":
-            return "match"
-        case "0":
-            return "mismatch"
+    """1 is a match and 0 a mismatch, also among other words; 0 wins over 1. None: ask again."""
     if "0" in reply:
         return "mismatch"
     if "1" in reply:
@@ -57,12 +53,9 @@ def parse_judge_reply(reply: str) -> JudgeWord | None:
 class ConsistencyJudge:
     """Asks a model, retries unparsable words, caches by content, abstains on failure."""
 
-    def __init__(
-        self, settings: VllmJudge | OpenAIJudge, ask: Ask, engine: VllmEngine | None = None
-    ) -> None:
+    def __init__(self, settings: VllmJudge | OpenAIJudge, ask: Ask) -> None:
         self.settings = settings
         self.ask = ask
-        self.engine = engine
         self.cache: dict[str, asyncio.Task[JudgeWord]] = {}
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
@@ -78,15 +71,6 @@ class ConsistencyJudge:
         if word == "abstain":
             self.cache.pop(prompt, None)
         return word
-
-    async def sleep(self) -> None:
-        """Leave the GPU, where there is an engine on it."""
-        if self.engine is not None:
-            await asyncio.wrap_future(self.engine.sleep())
-
-    async def wake_up(self) -> None:
-        if self.engine is not None:
-            await asyncio.wrap_future(self.engine.wake_up())
 
     async def decide(self, prompt: str) -> JudgeWord:
         for attempt in range(self.settings.max_tries):
@@ -109,26 +93,23 @@ def question_seed(prompt: str, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def build_judge(settings: JudgeSettings) -> RuleJudgeEngine | ConsistencyJudge:
-    """The judge of these settings; for ``vllm`` this starts an engine in this process."""
-    judge = settings.judge
-    if isinstance(judge, RuleJudge):
-        return RuleJudgeEngine()
-    if isinstance(judge, OpenAIJudge):
-        return ConsistencyJudge(judge, endpoint_ask(judge))
-    assert settings.engine is not None, "a judge of type vllm has an engine"
-    return ConsistencyJudge(judge, *vllm_ask(judge, settings.engine))
-
-
 class RuleJudgeEngine:
-    """Answers from the text alone. Nothing of it is on a GPU, so it has nothing to move."""
+    """Answers from the text alone."""
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
         return rule_word(analysis, choice)
 
-    async def sleep(self) -> None: ...
 
-    async def wake_up(self) -> None: ...
+def build_judge(settings: JudgeSettings) -> tuple[Judge, VllmEngine | None]:
+    """The judge of these settings, and for ``vllm`` the engine that this starts in this process."""
+    judge = settings.judge
+    if isinstance(judge, RuleJudge):
+        return RuleJudgeEngine(), None
+    if isinstance(judge, OpenAIJudge):
+        return ConsistencyJudge(judge, endpoint_ask(judge)), None
+    assert settings.engine is not None, "a judge of type vllm has an engine"
+    ask, engine = vllm_ask(judge, settings.engine)
+    return ConsistencyJudge(judge, ask), engine
 
 
 def endpoint_ask(settings: OpenAIJudge) -> Ask:

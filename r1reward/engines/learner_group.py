@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1reward.algorithm.batch import BatchPlan, BatchSize
+from r1reward.algorithm.batch import BatchPlan
 from r1reward.interfaces import WeightSync
 from r1reward.metrics import Metrics, merge
 from r1reward.recipe.learner_sections import LearnerSection
@@ -48,24 +48,16 @@ class LearnerGroup:
             lengths, settings.num_ranks, settings.micro_batch_tokens, settings.packing
         )
 
-    async def on_plan(
-        self, method: str, plan: BatchPlan, samples: Sequence[TraceSample], argument: object
-    ) -> list[Any]:
-        """Call every rank with its own micro-batches."""
-        return await self.call(
-            method, [(cuts, plan.num_rounds, argument) for cuts in plan.pick(samples)]
-        )
-
     async def logprobs(
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]
     ) -> list[np.ndarray]:
         plan = self.plan(samples)
-        return plan.put_back(await self.on_plan("logprobs", plan, samples, model))
+        by_rank = await self.call("logprobs", [(batch, model) for batch in plan.deal(samples)])
+        return plan.put_back(by_rank)
 
     async def metrics_of(self, method: str, samples: Sequence[TraceSample]) -> Metrics:
-        """Run an operation whose loss is divided by the size of the whole batch."""
-        size = BatchSize.of(samples)
-        return merge(await self.on_plan(method, self.plan(samples), samples, size))
+        batches = self.plan(samples).deal(samples)
+        return merge(await self.call(method, [(batch,) for batch in batches]))
 
     async def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         return await self.metrics_of("update", samples)

@@ -1,16 +1,19 @@
-"""What a micro-batch adds to the policy loss of the whole batch, from its samples and log-probs."""
+"""What a micro-batch adds to the policy loss of the whole batch, from its samples and log-probs.
+
+Shape legend: B samples of a micro-batch, R response tokens of one of them, T those of the longest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from r1reward.algorithm.batch import BatchSize
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
-from r1reward.engines.padding import pad_arrays, pad_rows
-from r1reward.metrics import Metrics, maximum, mean
+from r1reward.metrics import Metrics, Name, maximum, mean
 from r1reward.recipe.components import LearnerSettings
 from r1reward.types import TrainingSample
 
@@ -25,11 +28,12 @@ def policy_loss_share(
 ) -> tuple[torch.Tensor, Metrics]:
     """The share of the loss, with its gradient, and the metrics of the micro-batch.
 
-    B samples, T tokens of the longest response; ``mask_BT`` tells which of them are real.
+    ``mask_BT`` tells which tokens are real.
     """
     algorithm = settings.algorithm
+    is_first_pass_B = torch.tensor([s.old_logprobs is None for s in samples], device=mask_BT.device)
     old_logprobs_BT = torch.where(
-        pad_rows([s.old_logprobs is None for s in samples], mask_BT),
+        is_first_pass_B[:, None],
         logprobs_BT.detach(),
         pad_arrays([s.old_logprobs for s in samples], mask_BT),
     )
@@ -56,9 +60,23 @@ def policy_loss_share(
     gap = (learner_BT - rollout_BT)[mask_BT]
     entropy = entropies_BT[mask_BT]
     metrics |= correction_metrics | {
-        "policy/entropy": mean(entropy.mean().item(), len(entropy)),
-        "policy/behaviour_kl": mean(-gap.mean().item(), len(gap)),
-        "policy/logprob_gap_mean": mean(gap.abs().mean().item(), len(gap)),
-        "policy/logprob_gap_max": maximum(gap.abs().max().item()),
+        Name.POLICY_ENTROPY: mean(entropy.mean().item(), len(entropy)),
+        Name.POLICY_BEHAVIOUR_KL: mean(-gap.mean().item(), len(gap)),
+        Name.POLICY_LOGPROB_GAP_MEAN: mean(gap.abs().mean().item(), len(gap)),
+        Name.POLICY_LOGPROB_GAP_MAX: maximum(gap.abs().max().item()),
     }
     return loss, metrics
+
+
+def pad_arrays(arrays: Sequence[np.ndarray | None], mask_BT: torch.Tensor) -> torch.Tensor:
+    """Arrays [R] as one float32 tensor [B, T] on the mask's device; None becomes zeros."""
+    padded_BT = torch.zeros(mask_BT.shape, dtype=torch.float32)
+    for row, array in enumerate(arrays):
+        if array is not None:
+            padded_BT[row, : len(array)] = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    return padded_BT.to(mask_BT.device)
+
+
+def split_rows(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[np.ndarray]:
+    """The real tokens of every row as an array [R]."""
+    return [row[mask].float().cpu().numpy() for row, mask in zip(values_BT, mask_BT, strict=True)]

@@ -42,23 +42,24 @@ class Answer:
 
     @property
     def response(self) -> Slot | None:
-        """The stored response this is a vote for."""
+        """The stored response that this is a vote for; None if it is unreadable."""
         if self.choice is None or self.order == "stored":
             return self.choice
         return 1 if self.choice == 2 else 2
 
     @property
-    def place(self) -> tuple[str, Order, int]:
-        """Which of the planned samples this is."""
+    def sample_key(self) -> tuple[str, Order, int]:
+        """Which of the planned samples this is: row, order, and its index within the order."""
         return self.item, self.order, self.sample_index
 
 
 def append_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Appends answers to the file."""
     append_json_lines(path, (asdict(answer) for answer in answers))
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Every whole line. A line that a kill cut short is skipped; its sample is drawn again.
+    """Returns every whole line. A line that a kill cut short is skipped; its sample is drawn again.
 
     Raises ``InputError`` for a line that is whole but no answer: a kill does not leave one.
     """
@@ -74,7 +75,7 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def is_answer(line: object) -> bool:
-    """Whether the names are those of an answer and its place and vote can be counted."""
+    """Returns whether the names are those of an answer and its sample and vote can be counted."""
     if not isinstance(line, dict):
         return False
     known = {field.name for field in dataclass_fields(Answer)}

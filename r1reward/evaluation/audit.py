@@ -50,7 +50,7 @@ class Audit:
 
 
 def audit(rows: Sequence[RowVotes], answers: Sequence[Answer]) -> Audit:
-    """Raises ``ValueError`` if there is no answer."""
+    """Returns the audit of all answers. Raises ``ValueError`` if there is none."""
     if not rows or not answers:
         raise ValueError("there are no answers to audit")
     both = [row for row in rows if row.has_both_orders]
@@ -73,7 +73,9 @@ def audit(rows: Sequence[RowVotes], answers: Sequence[Answer]) -> Audit:
 
 
 def length_audit(extra_chars: Sequence[int], accuracies: Sequence[float]) -> LengthAudit:
-    """``extra_chars`` says by how much each preferred response is longer than the other one."""
+    """Returns the audit by length. ``extra_chars`` says by how much each preferred response is longer
+    than the other one.
+    """
     longer = [a for extra, a in zip(extra_chars, accuracies, strict=True) if extra > 0]
     shorter = [a for extra, a in zip(extra_chars, accuracies, strict=True) if extra < 0]
     num_equal = len(extra_chars) - len(longer) - len(shorter)
@@ -89,5 +91,6 @@ def length_audit(extra_chars: Sequence[int], accuracies: Sequence[float]) -> Len
 
 
 def mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return sum(found) / len(found) if found else None
+    """Returns the mean; None of nothing."""
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else None

@@ -54,7 +54,7 @@ class Calibration:
 
 
 def calibration(answers: Sequence[Answer], items: Sequence[Item]) -> Calibration | None:
-    """None if no answer can be read."""
+    """Returns the calibration of confidences and vote shares; None if no answer can be read."""
     labels = {item.key: item.pair.preferred for item in items}
     sure = [
         (answer.confidence, float(answer.response == labels[answer.item]))
@@ -73,7 +73,9 @@ def calibration(answers: Sequence[Answer], items: Sequence[Item]) -> Calibration
 
 
 def reliability(samples: Sequence[tuple[float, float]]) -> Reliability:
-    """``samples`` are (confidence, right), right being 0, 1, or between for a share."""
+    """Returns the bins and their error. ``samples`` are (confidence, right), right being 0, 1, or
+    between for a share.
+    """
     confidence, right = np.array(sorted(samples)).T
     # Every tenth of the samples ends at one of their values; equal ones stay on the same side.
     cuts = np.quantile(confidence, np.arange(1, NUM_BINS) / NUM_BINS, method="inverted_cdf")

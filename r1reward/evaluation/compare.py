@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval, bootstrap_by_group
 from r1reward.evaluation.voting.votes import RowVotes
 from r1reward.types import Order
+
+NUM_BOOTSTRAP = 10_000  # of a paired difference, wherever it is shown
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,18 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
-    """McNemar's exact test on items that are right (True) or wrong, in the same order in both."""
-    changes = [int(new) - int(old) for old, new in zip(before, after, strict=True)]
+def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNemar | None:
+    """McNemar's exact test on items that are right (True), wrong or not asked (None).
+
+    Both sequences have the same items in the same order. Returns None if both asked none of them.
+    """
+    changes = [
+        int(new) - int(old)
+        for old, new in zip(before, after, strict=True)
+        if old is not None and new is not None
+    ]
+    if not changes:
+        return None
     num_gained, num_lost = changes.count(1), changes.count(-1)
     return McNemar(num_gained, num_lost, sign_test(num_gained, num_lost))
 
@@ -51,20 +62,9 @@ def mcnemar_by_order(
     """
     check_same_rows(before, after)
     return {
-        "stored": mcnemar_asked([r.first_stored for r in before], [r.first_stored for r in after]),
-        "swapped": mcnemar_asked(
-            [r.first_swapped for r in before], [r.first_swapped for r in after]
-        ),
+        "stored": mcnemar([r.first_stored for r in before], [r.first_stored for r in after]),
+        "swapped": mcnemar([r.first_swapped for r in before], [r.first_swapped for r in after]),
     }
-
-
-def mcnemar_asked(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNemar | None:
-    asked = [
-        (old, new)
-        for old, new in zip(before, after, strict=True)
-        if old is not None and new is not None
-    ]
-    return mcnemar([old for old, _ in asked], [new for _, new in asked]) if asked else None
 
 
 @dataclass(frozen=True)
@@ -76,66 +76,39 @@ class Comparison:
     mcnemar: dict[Order, McNemar | None]
 
 
-def compare_evaluations(
-    before: Evaluation, after: Evaluation, num_bootstrap: int, seed: int = 0
-) -> Comparison:
-    """Raises ``ValueError`` if the rows differ."""
+def compare_evaluations(before: Evaluation, after: Evaluation) -> Comparison:
+    """Compares two evaluations row by row. The same two always give the same numbers.
+
+    Raises ``ValueError`` if the rows differ.
+    """
     check_same_rows(before.rows, after.rows)
     groups = [row.group for row in before.rows]
-
-    def difference(old: Sequence[float], new: Sequence[float]) -> Interval:
-        changes = [b - a for a, b in zip(old, new, strict=True)]
-        return bootstrap_by_group(changes, groups, num_bootstrap, seed)
-
     return Comparison(
-        accuracy=difference(before.row_accuracies, after.row_accuracies),
-        voted=difference(before.row_scores, after.row_scores),
+        accuracy=paired_difference(before.row_accuracies, after.row_accuracies, groups),
+        voted=paired_difference(before.row_scores, after.row_scores, groups),
         mcnemar=mcnemar_by_order(before.rows, after.rows),
     )
 
 
-def accuracy(row: RowVotes) -> float:
-    return row.accuracy
-
-
 def paired_difference(
-    before: Sequence[RowVotes],
-    after: Sequence[RowVotes],
-    num_bootstrap: int,
-    seed: int = 0,
-    score: Callable[[RowVotes], float] = accuracy,
+    before: Sequence[float], after: Sequence[float], groups: Sequence[str]
 ) -> Interval:
     """Mean of after - before over the same rows, with its interval over groups of rows.
 
-    ``score`` is what is compared: the accuracy of one sample, or of a vote (``voting.row_score`` at
-    some K). Raises ``ValueError`` if the rows differ.
+    The three sequences hold one entry for each row, in the same order.
     """
-    check_same_rows(before, after)
-    differences = [score(new) - score(old) for old, new in zip(before, after, strict=True)]
-    return bootstrap_by_group(differences, [row.group for row in before], num_bootstrap, seed)
-
-
-def common_rows(
-    before: Sequence[RowVotes], after: Sequence[RowVotes]
-) -> tuple[list[RowVotes], list[RowVotes]]:
-    """The rows that are in both, in the order of ``before``."""
-    found = {row.key: row for row in after}
-    kept = [row for row in before if row.key in found]
-    return kept, [found[row.key] for row in kept]
+    differences = [new - old for old, new in zip(before, after, strict=True)]
+    return bootstrap_by_group(differences, groups, NUM_BOOTSTRAP, seed=0)
 
 
 def check_same_rows(before: Sequence[RowVotes], after: Sequence[RowVotes]) -> None:
+    """Raises ``ValueError`` unless both have the same rows in the same order."""
     if not before or not after:
         raise ValueError("there are no rows to compare")
-    if [row.key for row in before] == [row.key for row in after]:
-        return
-    num_common = len(common_rows(before, after)[0])
-    raise ValueError(
-        f"the two evaluations are of different rows: {num_common} are common, of {len(before)} "
-        f"before and {len(after)} after"
-        + (
-            "; compare those alone (common_rows), or evaluate both on the same data"
-            if num_common
-            else "; evaluate both on the same data"
+    keys, other_keys = ([row.key for row in rows] for rows in (before, after))
+    if keys != other_keys:
+        num_common = len(set(keys) & set(other_keys))
+        raise ValueError(
+            f"the two evaluations are of different rows: {num_common} are common, of {len(keys)} "
+            f"before and {len(other_keys)} after; evaluate both on the same data"
         )
-    )

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.evaluation import Conditions
-from r1reward.evaluation.items import Benchmark, OrderMode
+from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import OrderMode
 from r1reward.recipe.sections import EvaluateSection
 
 
@@ -20,7 +21,11 @@ def build_conditions(
     seed: int,
     template: str,
 ) -> Conditions:
-    """How the answers of a benchmark were asked for; ``data`` says where its rows come from."""
+    """Returns the conditions under which ``evaluate`` asks ``model`` about the rows of ``benchmark``.
+
+    ``model`` and ``data`` are names for readers of the result: which model was asked, and where the rows
+    come from. ``template`` is the recipe's ``prompt.template``.
+    """
     return Conditions(
         model=model,
         benchmark=benchmark.name,
@@ -40,7 +45,7 @@ def build_conditions(
 def predicted_conditions(
     planned: Conditions, benchmark: Benchmark, answers: Sequence[Answer]
 ) -> Conditions:
-    """What a file of predictions shows of how it was made: orders and samples, nothing else."""
+    """Returns what a file of predictions shows of how it was made: orders and samples, nothing else."""
     planned = replace(planned, temperature=None, top_p=None, template=None, adaptive=None)
     asked = {(answer.item, answer.order) for answer in answers}
     per_order = Counter((answer.item, answer.order) for answer in answers)
@@ -64,7 +69,7 @@ def predicted_conditions(
 
 
 def tossed_orders(splits: Sequence[tuple[int, int]]) -> bool:
-    """Whether each sample's order was a coin's: as many samples a row, in halves of all sizes."""
+    """Returns whether each sample's order was a coin's: as many samples a row, in halves of all sizes."""
     return (
         len({stored + swapped for stored, swapped in splits}) == 1
         and len(set(splits)) > 1

@@ -14,7 +14,8 @@ from r1reward.data.verdict import read_choice
 def answer_confidence(
     token_texts: Sequence[str], logprobs: Sequence[float], tags: Tags
 ) -> float | None:
-    """Probability in [0, 1] of the token that the answer's digit is in, under the sampler's log-probs.
+    """Returns the probability in [0, 1] of the token that the answer's digit is in, under the sampler's
+    log-probs.
 
     ``token_texts`` and ``logprobs`` [R] are those of the response, in order; the texts joined are the
     trace. A token may hold more than the digit. Of several answer blocks that agree (the tolerant

@@ -46,6 +46,7 @@ class Scored:
     num_bootstrap: int
 
     def only(self, chosen: Sequence[int]) -> Scored:
+        """Returns the chosen rows alone."""
         return Scored(
             [self.rows[i] for i in chosen],
             [self.accuracies[i] for i in chosen],
@@ -54,11 +55,12 @@ class Scored:
         )
 
     def interval(self, values: Sequence[float]) -> Interval:
+        """Returns the mean of a value of every row, with its interval over groups of rows."""
         groups = [row.group for row in self.rows]
         return bootstrap_by_group(values, groups, self.num_bootstrap, seed=0)
 
     def group_interval(self) -> Interval:
-        """Acc+: the share of groups whose rows are all right by vote; a tie is not right."""
+        """Returns Acc+: the share of groups whose rows are all right by vote; a tie is not right."""
         right = [score >= 1 - ROUNDING for score in self.scores]
         groups = [row.group for row in self.rows]
         return bootstrap(all_right(right, groups), self.num_bootstrap, seed=0)
@@ -74,7 +76,7 @@ def count_answers(
     image_off: Sequence[Answer] = (),
     scheduled: bool = True,
 ) -> Evaluation:
-    """The evaluation of a benchmark all of whose rows have been asked.
+    """Returns the evaluation of a benchmark all of whose rows have been asked.
 
     ``image_off`` are answers to the same rows with grey images; the drop is paired by row.
     Answers made elsewhere are not ``scheduled``: what adaptive voting would save depends on a sequence
@@ -122,6 +124,9 @@ def count_answers(
 def fair_answers(
     benchmark: Benchmark, answers: Sequence[Answer], conditions: Conditions
 ) -> Sequence[Answer]:
+    """Returns the answers that say how good one sample is: with adaptive voting those that are asked
+    for in any case.
+    """
     if conditions.adaptive is None:
         return answers
     return always_asked(
@@ -135,12 +140,12 @@ def fair_answers(
 
 
 def drawn_rows(rows: Sequence[RowVotes], conditions: Conditions) -> list[RowVotes]:
-    """The pools that K votes are drawn from; a coin per sample knows no balance of orders."""
+    """Returns the pools that K votes are drawn from; a coin per sample knows no balance of orders."""
     return [pool_orders(row) for row in rows] if conditions.orders == "random" else list(rows)
 
 
 def largest_vote(rows: Sequence[RowVotes]) -> int:
-    """The largest K that every pool can fill, half from each order where there are two."""
+    """Returns the largest K that every pool can fill, half from each order where there are two."""
     return min(
         2 * min(row.stored.num_samples, row.swapped.num_samples)
         if row.has_both_orders
@@ -156,6 +161,7 @@ def curve(
     conditions: Conditions,
     num_bootstrap: int,
 ) -> list[VotingPoint]:
+    """Returns the curve of voting@K up to the largest K that every row can fill."""
     counts = default_vote_counts(min(conditions.num_samples, largest_vote(rows)))
     pooled = conditions.orders == "random"
     weights = weighted_votes(benchmark.items, answers, pooled=pooled)
@@ -165,7 +171,9 @@ def curve(
 def savings(
     benchmark: Benchmark, answers: Sequence[Answer], conditions: Conditions
 ) -> AdaptiveSummary | None:
-    """What adaptive voting saved, or by its exact rule would have saved."""
+    """Returns what adaptive voting saved, or by its exact rule would have saved; None for fewer than
+    three samples.
+    """
     if conditions.num_samples < 3:
         return None
     return adaptive_summary(
@@ -179,11 +187,12 @@ def savings(
 
 
 def mapping_scores(benchmark: Benchmark, mapping: str, scored: Scored) -> MappingScores:
+    """Returns the scores of every category under one mapping."""
     names = [item.categories[mapping] for item in benchmark.items]
-    found = []
+    categories = []
     for category in sorted(set(names)):
         part = scored.only([index for index, name in enumerate(names) if name == category])
-        found.append(
+        categories.append(
             CategoryScore(
                 category=category,
                 num_rows=len(part.rows),
@@ -195,13 +204,14 @@ def mapping_scores(benchmark: Benchmark, mapping: str, scored: Scored) -> Mappin
     return MappingScores(
         mapping=mapping,
         source=benchmark.mappings[mapping],
-        categories=tuple(found),
-        macro=sum(item.accuracy.value for item in found) / len(found),
-        macro_voted=sum(item.voted.value for item in found) / len(found),
+        categories=tuple(categories),
+        macro=sum(item.accuracy.value for item in categories) / len(categories),
+        macro_voted=sum(item.voted.value for item in categories) / len(categories),
     )
 
 
 def judged_parts(answers: Sequence[Answer]) -> JudgedParts:
+    """Returns the means over the answers that were judged and rewarded."""
     words = [answer.judge_word for answer in answers if answer.consistency is not None]
     lengths = [float(answer.num_tokens) for answer in answers if answer.num_tokens is not None]
     rewards = [answer.reward for answer in answers if answer.reward is not None]
@@ -214,13 +224,16 @@ def judged_parts(answers: Sequence[Answer]) -> JudgedParts:
 
 
 def mean(values: Sequence[float]) -> float | None:
+    """Returns the mean; None of nothing."""
     return sum(values) / len(values) if values else None
 
 
 def image_off_drop(
     benchmark: Benchmark, scored: Scored, answers: Sequence[Answer]
 ) -> Interval | None:
-    """By how much accuracy falls when the images are switched off, paired by row."""
+    """Returns by how much accuracy falls when the images are switched off, paired by row; None without
+    such answers.
+    """
     if not answers:
         return None
     blind = count_votes(benchmark.items, answers)
@@ -232,7 +245,7 @@ def image_off_drop(
 def warnings(
     benchmark: Benchmark, answers: Sequence[Answer], conditions: Conditions
 ) -> Iterator[str]:
-    """What a reader must know before quoting a number."""
+    """Yields what a reader must know before quoting a number."""
     always_first = all(item.preferred_first == "stored" for item in benchmark.items)
     if conditions.orders == "authors" or (conditions.orders == "stored" and always_first):
         yield (

@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from r1reward.errors import InputError
 from r1reward.evaluation.audit import Audit
 from r1reward.evaluation.benchmarks.scores import OfficialScore
 from r1reward.evaluation.calibration import Calibration
 from r1reward.evaluation.intervals import Interval
-from r1reward.evaluation.items import OrderMode
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.evaluation.voting.votes import RowVotes
+from r1reward.recipe.choices import OrderMode
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ class JudgedParts:
     num_tokens: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Everything the tables and the report show.
+
+    A result that was written before a field existed is read with the field's default.
 
     ``accuracy`` is the expected accuracy of one sample, mean over the orders asked; ``voted`` is
     voting@K at the evaluation's own K; ``group_accuracy`` (Acc+) asks the vote to be right on every row
@@ -93,26 +96,36 @@ class Evaluation:
     conditions: Conditions
     accuracy: Interval
     voted: Interval
-    group_accuracy: Interval | None
-    num_groups: int | None
+    group_accuracy: Interval | None = None
+    num_groups: int | None = None
     mappings: tuple[MappingScores, ...]
     audit: Audit
     parts: JudgedParts
     voting: tuple[VotingPoint, ...]
-    adaptive: AdaptiveSummary | None
-    calibration: Calibration | None
-    official: OfficialScore | None
-    image_off_drop: Interval | None
-    warnings: tuple[str, ...]
+    adaptive: AdaptiveSummary | None = None
+    calibration: Calibration | None = None
+    official: OfficialScore | None = None
+    image_off_drop: Interval | None = None
+    warnings: tuple[str, ...] = ()
     rows: tuple[RowVotes, ...]
     row_accuracies: tuple[float, ...]
     row_scores: tuple[float, ...]
 
     def to_json(self) -> dict[str, object]:
+        """Returns what result.json holds: the fields, nested."""
         return asdict(self)
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """What ``to_json`` gave, checked against the types."""
-    found: Evaluation = TypeAdapter(Evaluation).validate_json(path.read_bytes())
-    return found
+    """Reads a result.json, checked against the types.
+
+    Raises ``InputError`` naming the file and the first field that is not as it should be.
+    """
+    try:
+        evaluation: Evaluation = TypeAdapter(Evaluation).validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "the file"
+        reason = f"{field}: {problem['msg']}"
+        raise InputError(f"{path}: not the result of an evaluation: {reason}") from error
+    return evaluation

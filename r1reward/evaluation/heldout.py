@@ -18,6 +18,7 @@ from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.sampler import EvaluationSampler, sample_answers
 from r1reward.evaluation.shown_pairs import write_shown_pairs
 from r1reward.interfaces import Learner
+from r1reward.metrics import Name
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.sections import TrainingEvaluation
 from r1reward.rollouts import LiveSource
@@ -134,13 +135,13 @@ def quality(evaluation: Evaluation, name: str) -> float:
 def eval_metrics(evaluation: Evaluation) -> dict[str, float]:
     """For the trackers; what has no value is left out."""
     values = {
-        "eval/accuracy": evaluation.accuracy.value,
-        "eval/voted": evaluation.voted.value if evaluation.conditions.num_samples > 1 else None,
-        "eval/both_right": evaluation.audit.both_right_share,
-        "eval/slot_1_rate": evaluation.audit.slot_1_rate,
-        "eval/flip_rate": evaluation.audit.flip_rate,
-        "eval/unparsed_share": evaluation.audit.unparsed_share,
-        "eval/consistency": evaluation.parts.consistency,
+        Name.EVAL_ACCURACY: evaluation.accuracy.value,
+        Name.EVAL_VOTED: evaluation.voted.value if evaluation.conditions.num_samples > 1 else None,
+        Name.EVAL_BOTH_RIGHT: evaluation.audit.both_right_share,
+        Name.EVAL_SLOT_1_RATE: evaluation.audit.slot_1_rate,
+        Name.EVAL_FLIP_RATE: evaluation.audit.flip_rate,
+        Name.EVAL_UNPARSED_SHARE: evaluation.audit.unparsed_share,
+        Name.EVAL_CONSISTENCY: evaluation.parts.consistency,
     }
     return {name: value for name, value in values.items() if value is not None}
 

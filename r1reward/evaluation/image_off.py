@@ -19,7 +19,7 @@ GREY = (128, 128, 128)
 
 
 def without_images(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
-    """Requests whose images are grey, of the same size and so of the same number of tokens.
+    """Returns requests whose images are grey, of the same size and so of the same number of tokens.
 
     Everything else stays: text, token ids, prompt id, seed. Answers are counted by prompt id: a pair's
     own id is a hash of its images, too.
@@ -38,7 +38,7 @@ def without_images(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
 
 @lru_cache(maxsize=256)
 def grey_image(width: int, height: int) -> bytes:
-    """A PNG of one colour."""
+    """Returns a PNG of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), GREY).save(buffer, format="PNG")
     return buffer.getvalue()

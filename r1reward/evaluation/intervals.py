@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,24 +18,18 @@ class Interval:
 
 
 def bootstrap(values: np.ndarray, num_samples: int, seed: int) -> Interval:
-    """Mean of ``values`` [N] with its 95 % percentile interval."""
-    generator = np.random.default_rng(seed)
-    # A resample only matters by how often it drew each value: counts need no [samples, N] gather.
-    distinct, counts = np.unique(values, return_counts=True)
-    draws = generator.multinomial(len(values), counts / len(values), size=num_samples)
-    means = draws @ distinct / len(values)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    """Returns the mean of ``values`` [N] with its 95 % percentile interval."""
+    return bootstrap_by_group(values, range(len(values)), num_samples, seed)
 
 
-def group_indices(groups: Sequence[str]) -> np.ndarray:
-    """The number of each item's group [N], counted in the order of first appearance."""
+def group_indices(groups: Sequence[Hashable]) -> np.ndarray:
+    """Returns the number of each item's group [N], counted in the order of first appearance."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     return np.array([numbers[group] for group in groups], dtype=np.int64)
 
 
 def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:
-    """1.0 for each group [G] whose items are all right, else 0.0; the mean is Acc+."""
+    """Returns 1.0 for each group [G] whose items are all right, else 0.0; the mean is Acc+."""
     assert len(right) == len(groups)
     flags = np.ones(len(set(groups)))
     np.minimum.at(flags, group_indices(groups), np.asarray(right, dtype=np.float64))
@@ -43,9 +37,9 @@ def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:
 
 
 def bootstrap_by_group(
-    values: Sequence[float] | np.ndarray, groups: Sequence[str], num_samples: int, seed: int
+    values: Sequence[float] | np.ndarray, groups: Sequence[Hashable], num_samples: int, seed: int
 ) -> Interval:
-    """Mean over items [N] with its 95 % percentile interval, resampling whole groups.
+    """Returns the mean over items [N] with its 95 % percentile interval, resampling whole groups.
 
     Items of one group (pairs of one question) rise and fall together; resampling them one by one
     would make the interval too narrow. Differences of two models work the same way.
@@ -54,7 +48,7 @@ def bootstrap_by_group(
     indices = group_indices(groups)
     sums = np.bincount(indices, weights=np.asarray(values, dtype=np.float64))
     sizes = np.bincount(indices)
-    # A resample only matters by how often it drew each (sum, size).
+    # A resample only matters by how often it drew each (sum, size): no [samples, groups] gather.
     kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(len(sizes), counts / len(sizes), size=num_samples)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from r1reward.recipe.sections import OrderMode as OrderMode
 from r1reward.types import Order, PreferencePair
 
 
@@ -52,7 +51,7 @@ class Benchmark:
 def make_items(
     rows: Iterable[tuple[PreferencePair, str, Mapping[str, str]]],
 ) -> tuple[Item, ...]:
-    """Items from (pair, row id, categories), with a key of its own for each row."""
+    """Returns items from (pair, row id, categories), with a key of its own for each row."""
     seen: Counter[str] = Counter()
     items = []
     for pair, row_id, categories in rows:

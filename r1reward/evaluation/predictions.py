@@ -22,7 +22,8 @@ ANSWER = TypeAdapter(Answer)
 
 
 def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
-    """One answer a line: ``row`` (from 1) or ``item`` (a row's key), ``order``, ``choice``.
+    """Returns the answers of a file. A line names its ``row`` (from 1) or ``item`` (a row's key),
+    ``order`` and ``choice``.
 
     ``choice`` is the slot as shown, 1 or 2, or null for an unreadable answer; ``order`` is stored (the
     default) or swapped; ``sample_index`` counts up by itself. All other fields of an ``Answer`` may be
@@ -31,12 +32,12 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     keys = [item.key for item in items]
-    known = set(keys)
+    known_keys = set(keys)
     counts: Counter[tuple[str, Order]] = Counter()
     answers = []
     # As bytes: texts may hold characters that end a line for str, but not in JSONL.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        answer = read_line(line, keys, known, f"{path} line {number}", counts)
+        answer = read_line(line, keys, known_keys, f"{path} line {number}", counts)
         answers.append(answer)
     answered = {answer.item for answer in answers}
     if missing := [number for number, key in enumerate(keys, start=1) if key not in answered]:
@@ -45,7 +46,7 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
             f"{path}: {len(missing)} of {len(keys)} rows have no prediction (rows {shown}): add "
             'a line with "choice": null for a row that was not answered'
         )
-    if len({answer.place for answer in answers}) < len(answers):
+    if len({answer.sample_key for answer in answers}) < len(answers):
         raise InputError(
             f"{path}: a sample_index is repeated within a row and order: renumber them"
         )
@@ -55,10 +56,11 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
 def read_line(
     line: bytes,
     keys: Sequence[str],
-    known: set[str],
+    known_keys: set[str],
     origin: str,
     counts: Counter[tuple[str, Order]],
 ) -> Answer:
+    """Returns the answer of one line and counts it. Raises ``InputError``."""
     try:
         raw: Mapping[str, Any] = json.loads(line)
     except ValueError as error:
@@ -75,7 +77,7 @@ def read_line(
         if type(row) is not int or not 1 <= row <= len(keys):
             raise InputError(f"{origin}: row is {row!r}; it must be from 1 to {len(keys)}")
         key = keys[row - 1]
-    if not isinstance(key, str) or key not in known:
+    if not isinstance(key, str) or key not in known_keys:
         raise InputError(f"{origin}: no row of the benchmark has the key {key!r}")
     order = ORDERS.get(str(raw.get("order", "stored")))
     if order is None:
@@ -97,7 +99,7 @@ def read_line(
 
 
 def check_range(raw: Mapping[str, Any], origin: str) -> None:
-    """What the types of ``Answer`` let pass and no evaluation writes."""
+    """Raises ``InputError`` for values that the types of ``Answer`` let pass and no evaluation writes."""
     confidence, index = raw.get("confidence"), raw.get("sample_index", 0)
     if isinstance(confidence, int | float) and not 0 <= confidence <= 1:
         raise InputError(f"{origin}: confidence is {confidence}; it must be from 0 to 1")

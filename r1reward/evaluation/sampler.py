@@ -96,11 +96,11 @@ class AnswerLedger:
 
     @classmethod
     def read(cls, path: Path) -> AnswerLedger:
-        return cls(path, {answer.place: answer for answer in read_answers(path)})
+        return cls(path, {answer.sample_key: answer for answer in read_answers(path)})
 
     def add(self, answer: Answer) -> None:
         append_answers(self.path, [answer])
-        self.answers[answer.place] = answer
+        self.answers[answer.sample_key] = answer
 
 
 async def sample_answers(

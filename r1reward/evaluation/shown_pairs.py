@@ -74,6 +74,7 @@ def read_shown_pairs(path: Path) -> list[ShownPair]:
 
 
 def shown_pair(item: Item) -> ShownPair:
+    """A row in the default mapping's category, with its pictures made small."""
     pair = item.pair
     return ShownPair(
         key=item.key,

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.evaluation import Conditions, Evaluation
-from r1reward.evaluation.tables import percent, points, signed_points
+from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.recipe.derive import ModelName
 
@@ -24,56 +24,58 @@ class Line:
 
 
 def title(bench: str, conditions: Conditions) -> str:
+    """Returns the heading of the table: how many pairs, in which orders."""
     orders = "both orders" if conditions.orders == "both" else f"orders: {conditions.orders}"
     return f"{conditions.num_rows} pairs of {bench}, {orders}"
 
 
-def lines(found: Mapping[ModelName, Evaluation], num_bootstrap: int) -> list[Line]:
+def lines(results: Mapping[ModelName, Evaluation]) -> list[Line]:
     """What the paper's tables show, and what shows that it was learned for the right reason."""
-    every = list(found.values())
-    votes = sorted({k for k in (5, every[0].conditions.num_samples) if voting_points(every, k)})
-    table = [Line("accuracy, one sample", [points(one.accuracy) for one in every])]
-    table.append(Line("gain over the column before, points", gains(every, num_bootstrap)))
+    evaluations = list(results.values())
+    votes = sorted(
+        {k for k in (5, evaluations[0].conditions.num_samples) if voting_points(evaluations, k)}
+    )
+    table = [Line("accuracy, one sample", [points(one.accuracy) for one in evaluations])]
+    table.append(Line("gain over the column before, points", gains(evaluations)))
     table += [
-        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(every, k)])
+        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(evaluations, k)])
         for k in votes
     ]
     if votes:
-        last = voting_points(every, votes[-1])
+        last = voting_points(evaluations, votes[-1])
         cells = [signed_points(point.gain) for point in last]
         table.append(Line(f"voting@{votes[-1]} minus one sample, points", cells))
     table += [
-        Line("right in both orders", [percent(one.audit.both_right_share) for one in every]),
-        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in every]),
-        Line("answer follows analysis", [percent(one.parts.consistency) for one in every]),
-        Line("response length, tokens", lengths(every)),
+        Line("right in both orders", [percent(one.audit.both_right_share) for one in evaluations]),
+        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in evaluations]),
+        Line("answer follows analysis", [percent(one.parts.consistency) for one in evaluations]),
+        Line("response length, tokens", lengths(evaluations)),
     ]
     return table
 
 
-def voting_points(every: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:
+def voting_points(evaluations: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:
     """The points of one K, or none where it was not measured."""
     if num_votes < 2:
         return []
-    return [point for one in every for point in one.voting if point.num_votes == num_votes]
+    return [point for one in evaluations for point in one.voting if point.num_votes == num_votes]
 
 
-def gains(every: Sequence[Evaluation], num_bootstrap: int) -> list[str]:
-    """Paired by row."""
-    compared = [
-        compare_evaluations(old, new, num_bootstrap).accuracy for old, new in pairwise(every)
-    ]
+def gains(evaluations: Sequence[Evaluation]) -> list[str]:
+    """By how much each model beats the one before, paired by row; empty for the first."""
+    compared = [compare_evaluations(old, new).accuracy for old, new in pairwise(evaluations)]
     return ["", *(signed_points(interval) for interval in compared)]
 
 
-def lengths(every: Sequence[Evaluation]) -> list[str]:
-    base = every[0].parts.num_tokens
+def lengths(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Mean length of an answer, and how much longer it is than the first model's."""
+    base = evaluations[0].parts.num_tokens
     cells = []
-    for one in every:
+    for one in evaluations:
         length = one.parts.num_tokens
         if length is None:
             cells.append("-")
-        elif one is every[0] or not base:
+        elif one is evaluations[0] or not base:
             cells.append(f"{length:.1f}")
         else:
             cells.append(f"{length:.1f} ({100 * (length / base - 1):+.0f} %)")

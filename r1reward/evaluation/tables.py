@@ -12,28 +12,11 @@ from r1reward.evaluation.audit import Audit
 from r1reward.evaluation.benchmarks.recombine import recombine_under_each
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
 from r1reward.evaluation.compare import Comparison
-from r1reward.evaluation.evaluation import Conditions, Evaluation, MappingScores
-from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.evaluation import CategoryScore, Conditions, Evaluation, MappingScores
+from r1reward.evaluation.number_format import bare_points, percent, points, signed_points
 
 # R1-Reward (arXiv 2505.02835), table of VL-RewardBench; its overall accuracy there is 71.92.
 R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64.78}
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def points(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def bare_points(interval: Interval) -> str:
-    """Without the unit, where a heading says it."""
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def signed_points(interval: Interval) -> str:
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 def describe(conditions: Conditions) -> str:
@@ -70,49 +53,51 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     if len(evaluation.voting) > 1:
         console.print(voting_table(evaluation))
     console.print(audit_table(evaluation.audit, evaluation))
-    for line in (*adaptive_lines(evaluation), *official_lines(evaluation)):
-        console.print(line, highlight=False)
-    for line in recombination_lines(evaluation):
-        console.print(line, highlight=False)
+    for lines in (adaptive_lines, official_lines, recombination_lines):
+        for line in lines(evaluation):
+            console.print(line, highlight=False)
     for warning in evaluation.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
 
 
-def mapping_table(evaluation: Evaluation, mapping: MappingScores) -> Table:
-    voted = evaluation.conditions.num_samples > 1
-    grouped = evaluation.group_accuracy is not None
-    table = Table(
-        title=f"mapping {mapping.mapping}: {mapping.source}", title_justify="left", box=SIMPLE_HEAD
-    )
-    table.add_column("category")
-    for column in headings(evaluation):
+def new_table(title: str, *columns: str) -> Table:
+    """An empty table whose first column holds labels and whose other columns hold numbers."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    label, *numbers = columns
+    table.add_column(label)
+    for column in numbers:
         table.add_column(column, justify="right")
-    for category in mapping.categories:
-        cells = [str(category.num_rows), points(category.accuracy)]
-        cells += [points(category.voted)] * voted
-        cells += [points(category.group_accuracy)] if category.group_accuracy else []
-        table.add_row(category.category, *cells)
-    table.add_section()
-    blank = [""] * grouped
-    macro = ["", percent(mapping.macro), *[percent(mapping.macro_voted)] * voted, *blank]
-    table.add_row("macro (mean of categories)", *macro)
-    cells = [str(evaluation.conditions.num_rows), points(evaluation.accuracy)]
-    cells += [points(evaluation.voted)] * voted
-    cells += [points(evaluation.group_accuracy)] if evaluation.group_accuracy else []
-    table.add_row("all rows", *cells)
     return table
 
 
-def headings(evaluation: Evaluation) -> Iterator[str]:
-    yield "rows"
-    yield "one sample [95 %]"
-    if evaluation.conditions.num_samples > 1:
-        yield f"vote of {evaluation.conditions.num_samples}"
+def mapping_table(evaluation: Evaluation, mapping: MappingScores) -> Table:
+    """The scores of every category under one mapping, their mean, and those of all rows."""
+    num_samples = evaluation.conditions.num_samples
+    has_votes = num_samples > 1
+    columns = ["category", "rows", "one sample [95 %]"]
+    columns += [f"vote of {num_samples}"] * has_votes
     if evaluation.num_groups is not None:
-        yield f"Acc+, {evaluation.num_groups} groups"
+        columns.append(f"Acc+, {evaluation.num_groups} groups")
+    table = new_table(f"mapping {mapping.mapping}: {mapping.source}", *columns)
+    for category in mapping.categories:
+        cells = score_cells(category, has_votes)
+        table.add_row(category.category, str(category.num_rows), *cells)
+    table.add_section()
+    macro = [percent(mapping.macro), *[percent(mapping.macro_voted)] * has_votes]
+    table.add_row("macro (mean of categories)", "", *macro)
+    num_rows = str(evaluation.conditions.num_rows)
+    table.add_row("all rows", num_rows, *score_cells(evaluation, has_votes))
+    return table
+
+
+def score_cells(scores: CategoryScore | Evaluation, has_votes: bool) -> list[str]:
+    """The accuracy of one sample, of the vote and of whole groups, where there is one."""
+    intervals = [scores.accuracy, *[scores.voted] * has_votes, scores.group_accuracy]
+    return [points(interval) for interval in intervals if interval is not None]
 
 
 def voting_table(evaluation: Evaluation) -> Table:
+    """Votes of K samples for every K, and what a coin would reach."""
     title = "votes from one pool of samples, % [95 %]"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     weighted = any(point.weighted is not None for point in evaluation.voting)
@@ -135,9 +120,8 @@ def voting_table(evaluation: Evaluation) -> Table:
 
 
 def audit_table(audit: Audit, evaluation: Evaluation) -> Table:
-    table = Table(title="audit", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("of answers and rows")
-    table.add_column("share", justify="right")
+    """What the score may owe to slots, lengths and unreadable answers."""
+    table = new_table("audit", "of answers and rows", "share")
     lengths = audit.by_length
     rows = [
         ("slot-1 rate", percent(audit.slot_1_rate)),
@@ -159,6 +143,7 @@ def audit_table(audit: Audit, evaluation: Evaluation) -> Table:
 
 
 def adaptive_lines(evaluation: Evaluation) -> Iterator[str]:
+    """What adaptive voting saved, where rows could stop early."""
     summary = evaluation.adaptive
     if summary is None:
         return
@@ -182,20 +167,17 @@ def recombination_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"  {mapping.mapping}: {terms} = {num_right:.1f} of {num_rows}"
     published = ", ".join(f"{name} {value}" for name, value in R1_REWARD_PUBLISHED.items())
     yield f"R1-Reward's published {published} add up to"
-    for name, found in recombine_under_each(R1_REWARD_PUBLISHED, PUBLISHED_COUNTS).items():
-        terms = " + ".join(f"{found.num_right[c]} of {found.counts[c]}" for c in found.counts)
-        fits = "" if found.all_fit else ", but these rows do not give those percentages"
+    for name, sums in recombine_under_each(R1_REWARD_PUBLISHED, PUBLISHED_COUNTS).items():
+        terms = " + ".join(f"{sums.num_right[c]} of {sums.counts[c]}" for c in sums.counts)
+        fits = "" if sums.all_fit else ", but these rows do not give those percentages"
         yield (
-            f"  {name}: {terms} = {sum(found.num_right.values())} of {sum(found.counts.values())} "
-            f"= {percent_2(found.overall)}{fits}"
+            f"  {name}: {terms} = {sum(sums.num_right.values())} of {sum(sums.counts.values())} "
+            f"= {100 * sums.overall:.2f} %{fits}"
         )
 
 
-def percent_2(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
 def official_lines(evaluation: Evaluation) -> Iterator[str]:
+    """The score by the benchmark's own rule, where it was asked for."""
     if evaluation.official is None:
         return
     score = evaluation.official
@@ -216,36 +198,38 @@ def comparison_table(
 ) -> Table:
     """Two evaluations side by side, and the paired difference."""
     title = f"{before.conditions.num_rows} rows of {before.conditions.benchmark}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
+    table = new_table(title, "", *names)
     table.add_row("one sample [95 %]", points(before.accuracy), points(after.accuracy))
     if max(before.conditions.num_samples, after.conditions.num_samples) > 1:
         votes = [f"{points(e.voted)} (K = {e.conditions.num_samples})" for e in (before, after)]
         table.add_row("vote", *votes)
-    shares = [
-        ("  preferred longer", lambda e: e.audit.by_length.accuracy_preferred_longer),
-        ("  preferred shorter", lambda e: e.audit.by_length.accuracy_preferred_shorter),
-        ("right in both orders (chance 25 %)", lambda e: e.audit.both_right_share),
-        ("slot-1 rate", lambda e: e.audit.slot_1_rate),
-        ("flip rate after swap", lambda e: e.audit.flip_rate),
-        ("answer follows analysis", lambda e: e.parts.consistency),
-        ("well formed", lambda e: e.parts.well_formed),
-        ("unreadable", lambda e: e.audit.unparsed_share),
-        ("cut off at the token limit", lambda e: e.audit.truncated_share),
-    ]
-    for label, read in shares:
-        table.add_row(label, percent(read(before)), percent(read(after)))
-    for label, name in (("reward", "reward"), ("response length, tokens", "num_tokens")):
-        values = [getattr(evaluation.parts, name) for evaluation in (before, after)]
-        table.add_row(label, *("-" if value is None else f"{value:.3g}" for value in values))
+    shares, more_shares = comparison_cells(before), comparison_cells(after)
+    for label, cell in shares.items():
+        table.add_row(label, cell, more_shares[label])
     table.caption = caption(before, after, comparison)
-    table.caption_justify = "left"
     return table
 
 
+def comparison_cells(evaluation: Evaluation) -> dict[str, str]:
+    """One evaluation's column of the comparison, by the labels of the lines."""
+    audit, answers = evaluation.audit, evaluation.parts
+    numbers = {"reward": answers.reward, "response length, tokens": answers.num_tokens}
+    return {
+        "  preferred longer": percent(audit.by_length.accuracy_preferred_longer),
+        "  preferred shorter": percent(audit.by_length.accuracy_preferred_shorter),
+        "right in both orders (chance 25 %)": percent(audit.both_right_share),
+        "slot-1 rate": percent(audit.slot_1_rate),
+        "flip rate after swap": percent(audit.flip_rate),
+        "answer follows analysis": percent(answers.consistency),
+        "well formed": percent(answers.well_formed),
+        "unreadable": percent(audit.unparsed_share),
+        "cut off at the token limit": percent(audit.truncated_share),
+        **{name: "-" if value is None else f"{value:.3g}" for name, value in numbers.items()},
+    }
+
+
 def caption(before: Evaluation, after: Evaluation, comparison: Comparison) -> str:
+    """Differences, tests and what picking by length would score, a line each."""
     lines = [f"paired difference, one sample: {signed_points(comparison.accuracy)} points"]
     if max(before.conditions.num_samples, after.conditions.num_samples) > 1:
         lines.append(f"paired difference, vote: {signed_points(comparison.voted)} points")

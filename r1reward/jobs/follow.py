@@ -36,75 +36,71 @@ CONNECTION_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Ray's job server. ``connect`` raises ``InputError`` with what to do about a refusal."""
+def connect(address: str) -> JobSubmissionClient:
+    """Returns a client of Ray's job server.
 
-    address: str
-
-    def connect(self) -> JobSubmissionClient:
-        try:
-            return JobSubmissionClient(self.address)
-        except AuthenticationError as error:
-            raise refused(self.address) from error
-        except (ConnectionError, requests.RequestException) as error:
-            raise ServiceError(
-                f"no Ray cluster answers at {self.address}: it must be the address of its dashboard, "
-                "port 8265 by default"
-            ) from error
+    Raises ``InputError`` if it refuses the token, ``ServiceError`` if nothing answers.
+    """
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise token_refused(address) from error
+    except (ConnectionError, requests.RequestException) as error:
+        raise ServiceError(
+            f"no Ray cluster answers at {address}: it must be the address of its dashboard, "
+            "port 8265 by default"
+        ) from error
 
 
-def refused(address: str) -> InputError:
+def token_refused(address: str) -> InputError:
     return InputError(
         f"{address}: the cluster asks for its token, and there is none here or another one: set "
         "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
     )
 
 
+@dataclass
 class JobLog:
-    """A job's log as far as it has been written here."""
+    """The log of a job on the cluster at ``address``; ``num_written`` characters have been shown."""
 
-    def __init__(self, cluster: Cluster, job_id: str, write: Callable[[str], None]) -> None:
-        self.cluster = cluster
-        self.job_id = job_id
-        self.write = write
-        self.num_written = 0
+    address: str
+    job_id: str
+    write: Callable[[str], None]
+    num_written: int = 0
 
     async def follow(self) -> JobDetails:
-        """Write the log until the job ends; returns how it ended.
+        """Writes the log until the job ends, and returns how it ended.
 
         A connection that drops is opened again. Raises ``ServiceError`` when the cluster stays away or
         has forgotten the job, ``InputError`` when it refuses the token.
         """
         pause_s = 1.0
-        heard = time.monotonic()
+        last_answer = time.monotonic()
         while True:
             try:
-                client = await in_time(self.cluster.connect)
+                client = await in_time(connect, self.address)
                 ended = (await in_time(client.get_job_info, self.job_id)).status.is_terminal()
-                heard, pause_s = time.monotonic(), 1.0
+                last_answer, pause_s = time.monotonic(), 1.0
                 await self.write_new(client)
-                heard = time.monotonic()
+                last_answer = time.monotonic()
                 # The log of a job that had ended before it was asked for is whole.
                 if ended:
                     details: JobDetails = await in_time(client.get_job_info, self.job_id)
                     return details
             except (*CONNECTION_ERRORS, ServiceError) as error:
                 if "does not exist" in str(error):
+                    raise ServiceError(f"{self.address} knows no job {self.job_id}") from error
+                if time.monotonic() - last_answer > OUTAGE_LIMIT_S:
                     raise ServiceError(
-                        f"{self.cluster.address} knows no job {self.job_id}"
-                    ) from error
-                if time.monotonic() - heard > OUTAGE_LIMIT_S:
-                    raise ServiceError(
-                        f"{self.cluster.address} has not answered for {OUTAGE_LIMIT_S / 60:.0f} "
+                        f"{self.address} has not answered for {OUTAGE_LIMIT_S / 60:.0f} "
                         f"minutes; how the job {self.job_id} ended is not known"
                     ) from error
-                logger.warning("lost the connection to %s; trying again", self.cluster.address)
+                logger.warning("lost the connection to %s; trying again", self.address)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def write_new(self, client: JobSubmissionClient) -> None:
-        """Ray sends a log from its beginning each time: what has been written already is skipped."""
+        """Writes what is new: Ray sends a log from its beginning each time."""
         num_received = 0
         async for text in tail(client, self.job_id):
             new = text[max(0, self.num_written - num_received) :]
@@ -114,14 +110,14 @@ class JobLog:
                 self.num_written += len(new)
 
     async def stop(self) -> JobDetails:
-        """Ask the job to end and follow it while it writes its checkpoint."""
-        client = await in_time(self.cluster.connect)
+        """Asks the job to end, and follows it while it writes its checkpoint."""
+        client = await in_time(connect, self.address)
         await in_time(client.stop_job, self.job_id)
         return await self.follow()
 
 
 async def tail(client: JobSubmissionClient, job_id: str) -> AsyncIterator[str]:
-    """What Ray sends of the log, from the beginning; ends when Ray ends it or says nothing for long."""
+    """Yields what Ray sends of the log, from its beginning, until Ray ends it or is silent for long."""
     stream = client.tail_job_logs(job_id)
     try:
         while True:
@@ -134,4 +130,5 @@ async def tail(client: JobSubmissionClient, job_id: str) -> AsyncIterator[str]:
 
 
 async def in_time(call: Callable[..., Any], *arguments: object) -> Any:
+    """Calls in a thread. Raises ``TimeoutError`` after ``ANSWER_LIMIT_S``."""
     return await asyncio.wait_for(asyncio.to_thread(call, *arguments), ANSWER_LIMIT_S)

@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from pydantic import BaseModel
@@ -19,10 +19,11 @@ from r1reward.recipe.recipe import Recipe
 # Where the recipe lies in the archive, wherever it came from: bases and overrides are resolved already.
 JOB_RECIPE = ".r1reward/recipe.yaml"
 
-# Never shipped, by the name of any part of the path. What holds secrets by custom is among them: a
-# package stays on the cluster's disks.
+# Never shipped: shell patterns of a name anywhere in the path, or after a slash of a path from the top
+# (the package has a folder r1reward/runs). What holds secrets by custom is among them: a package stays
+# on the cluster's disks.
 LEFT_OUT = (
-    *(".git", ".venv", "venv", "runs", "wandb", "node_modules", "__pycache__", "build", "dist"),
+    *(".git", ".venv", "venv", "/runs", "wandb", "node_modules", "__pycache__", "build", "dist"),
     *("*.egg-info", "*.pyc", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"),
     *(".env", ".env.*", ".netrc", "*.pem", ".r1reward"),
 )
@@ -33,7 +34,7 @@ MAX_PACKAGE_BYTES = 100 * 2**20
 
 
 def tree_files(root: Path, exclude: Sequence[str] = ()) -> list[str]:
-    """Paths of the files to ship, relative to ``root``, sorted.
+    """Returns the paths of the files to ship, relative to ``root``, sorted.
 
     In a Git work tree these are the files that Git tracks or does not ignore. ``exclude`` holds shell
     patterns of relative paths or of names.
@@ -46,7 +47,7 @@ def tree_files(root: Path, exclude: Sequence[str] = ()) -> list[str]:
 
 
 def git_files(root: Path) -> list[str] | None:
-    """None where there is no Git, or no work tree of it."""
+    """Returns the files that Git does not ignore, None where there is no Git or no work tree of it."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, check=True)
@@ -63,21 +64,23 @@ def walked_files(root: Path, patterns: Sequence[str]) -> Iterator[str]:
 
 
 def left_out(name: str, patterns: Sequence[str]) -> bool:
-    parts = Path(name).parts
-    above = ["/".join(parts[: length + 1]) for length in range(len(parts))]
-    return any(fnmatch(part, pattern) for part in (*parts, *above) for pattern in patterns)
+    """Whether a pattern matches the file or a folder above it, by its name or by its whole path."""
+    path = PurePosixPath(name)
+    paths = [path, *path.parents][:-1]  # without the folder "." at the end
+    candidates = [text for each in paths for text in (each.name, str(each), f"/{each}")]
+    return any(fnmatch(text, pattern) for text in candidates for pattern in patterns)
 
 
 def write_package(root: Path, files: Sequence[str], recipe: Recipe, target: Path) -> None:
-    """Equal trees and recipes give equal archives, so that Ray sends them once.
+    """Writes the archive. Equal trees and recipes give equal archives, so that Ray sends them once.
 
     Raises ``InputError`` if the archive is more than Ray takes.
     """
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:
         for name in files:
             path = root / name
-            add(archive, name, path.read_bytes(), path.stat().st_mode & 0o777)
-        add(archive, JOB_RECIPE, dump_recipe(recipe).encode(), 0o644)
+            add_file(archive, name, path.read_bytes(), path.stat().st_mode & 0o777)
+        add_file(archive, JOB_RECIPE, dump_recipe(recipe).encode(), 0o644)
         sizes: Counter[str] = Counter()
         for info in archive.infolist():
             sizes[info.filename.partition("/")[0]] += info.compress_size
@@ -90,7 +93,7 @@ def write_package(root: Path, files: Sequence[str], recipe: Recipe, target: Path
         )
 
 
-def add(archive: ZipFile, name: str, content: bytes, mode: int) -> None:
+def add_file(archive: ZipFile, name: str, content: bytes, mode: int) -> None:
     entry = ZipInfo(name)  # its time stamp is always the same
     entry.compress_type = ZIP_DEFLATED
     entry.external_attr = (0o100000 | mode) << 16
@@ -98,7 +101,7 @@ def add(archive: ZipFile, name: str, content: bytes, mode: int) -> None:
 
 
 def check_paths(recipe: Recipe, root: Path, files: Sequence[str]) -> None:
-    """Every path of the recipe must mean the same on the cluster. Raises ``RecipeError``."""
+    """Checks that every path of the recipe means the same on the cluster. Raises ``RecipeError``."""
     if not recipe.run_dir.is_absolute():
         raise RecipeError(
             f"run_dir is {recipe.run_dir}, but a job runs in a copy of the working tree that is "
@@ -106,9 +109,8 @@ def check_paths(recipe: Recipe, root: Path, files: Sequence[str]) -> None:
             f"run_dir=/mnt/shared/{recipe.run_dir}"
         )
     for key, path in named_paths(recipe):
-        inside = path.as_posix()
-        shipped = any(name == inside or name.startswith(f"{inside}/") for name in files)
-        if not path.is_absolute() and not shipped:
+        is_shipped = any(Path(name).is_relative_to(path) for name in files)
+        if not path.is_absolute() and not is_shipped:
             raise RecipeError(
                 f"{key} is {path}, which is not among the files that are shipped from {root}: give an "
                 "absolute path on storage that every node sees"
@@ -116,7 +118,7 @@ def check_paths(recipe: Recipe, root: Path, files: Sequence[str]) -> None:
 
 
 def named_paths(section: BaseModel, above: str = "") -> Iterator[tuple[str, Path]]:
-    """Every path in a recipe and the setting it stands in; a model's path only if it is a folder here."""
+    """Yields every setting that is a path; a model's only if it is a folder on this machine."""
     for name in type(section).model_fields:
         value, key = getattr(section, name), f"{above}{name}"
         items = value if isinstance(value, list | tuple) else [value]

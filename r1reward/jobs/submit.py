@@ -17,7 +17,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
 
 from r1reward.errors import InputError, ServiceError
-from r1reward.jobs.follow import CONNECTION_ERRORS, Cluster, JobLog, refused
+from r1reward.jobs.follow import CONNECTION_ERRORS, JobLog, connect, token_refused
 from r1reward.jobs.package import JOB_RECIPE, check_paths, tree_files, write_package
 from r1reward.recipe.derive import is_pipeline
 from r1reward.recipe.recipe import Recipe
@@ -53,23 +53,23 @@ class JobRequest:
 
 
 def submit(request: JobRequest, wait: bool, write: Callable[[str], None]) -> int:
-    """Send the job and follow it; returns its exit status, or 0 once it is sent without ``wait``.
+    """Sends the job and follows it. Returns its exit status, or 0 once it is sent without ``wait``.
 
     Raises ``InputError`` before anything is sent if the job could not run, ``ServiceError`` if the
     cluster does not take it.
     """
-    cluster = Cluster(plain_address(request.address))
-    job_id = send(request, cluster)
-    logger.info("job %s is on %s", job_id, cluster.address)
+    address = checked_address(request.address)
+    job_id = send(request, address)
+    logger.info("job %s is on %s", job_id, address)
     if not wait:
-        write(ways_on(cluster, job_id))
+        write(next_commands(address, job_id))
         return 0
-    log = JobLog(cluster, job_id, write)
+    log = JobLog(address, job_id, write)
     try:
         ended = asyncio.run(log.follow())
     except KeyboardInterrupt:
-        if not asked_to_stop(job_id):
-            write(f"\nthe job goes on\n{ways_on(cluster, job_id)}")
+        if not user_wants_stop(job_id):
+            write(f"\nthe job goes on\n{next_commands(address, job_id)}")
             return 130
         ended = asyncio.run(log.stop())
     if ended.message and ended.driver_exit_code is None:
@@ -79,7 +79,7 @@ def submit(request: JobRequest, wait: bool, write: Callable[[str], None]) -> int
 
 
 def exit_status(status: JobStatus, code: int | None) -> int:
-    """Of the job's command; 130 for a job that was stopped, as after Ctrl-C, 1 if it never started."""
+    """Returns the status of the job's command, 130 if the job was stopped, 1 if it never started."""
     if status == JobStatus.SUCCEEDED:
         return 0
     if status == JobStatus.STOPPED:
@@ -90,9 +90,10 @@ def exit_status(status: JobStatus, code: int | None) -> int:
     return code if code > 0 else 128 - code
 
 
-def plain_address(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+def checked_address(address: str) -> str:
+    """Returns the address for Ray's client. Raises ``InputError`` for one that it cannot use."""
+    url = urlsplit(address)
+    if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc:
         raise InputError(
             f"--address is {address!r}: give the address of the cluster's dashboard, for example "
             "http://head:8265, and nothing secret in it"
@@ -103,8 +104,8 @@ def plain_address(address: str) -> str:
     return address.rstrip("/")
 
 
-def send(request: JobRequest, cluster: Cluster) -> str:
-    """Pack and submit; returns the job's id."""
+def send(request: JobRequest, address: str) -> str:
+    """Packs the tree and submits the job. Returns the job's id."""
     environment = read_secrets(request.secret_names)
     root = request.root.resolve()
     files = tree_files(root, request.exclude)
@@ -117,7 +118,7 @@ def send(request: JobRequest, cluster: Cluster) -> str:
         logger.info("shipping %d files of %s, %.1f MB packed", len(files), root, megabytes)
         if environment:
             logger.info("passing on the values of %s", ", ".join(environment))
-        client = cluster.connect()
+        client = connect(address)
         try:
             sent: str = client.submit_job(
                 entrypoint=f"python -m r1reward {request.job_verb} {JOB_RECIPE}",
@@ -129,13 +130,14 @@ def send(request: JobRequest, cluster: Cluster) -> str:
             )
             return sent
         except AuthenticationError as error:
-            raise refused(cluster.address) from error
+            raise token_refused(address) from error
         except CONNECTION_ERRORS as error:
             reason = without_secrets(str(error), environment.values())
-            raise ServiceError(f"{cluster.address} did not take the job: {reason}") from None
+            raise ServiceError(f"{address} did not take the job: {reason}") from None
 
 
 def read_secrets(names: Sequence[str]) -> dict[str, str]:
+    """Returns the values of environment variables. Raises ``InputError`` for one that is not set."""
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
         raise InputError(
@@ -151,8 +153,8 @@ def without_secrets(text: str, values: Iterable[str]) -> str:
     return text
 
 
-def asked_to_stop(job_id: str) -> bool:
-    """After Ctrl-C: only a yes stops the remote job. A second Ctrl-C or no terminal is a no."""
+def user_wants_stop(job_id: str) -> bool:
+    """Asks after Ctrl-C: only a yes stops the remote job. A second Ctrl-C or no terminal is a no."""
     print(f"\nstop the job {job_id}? [y/N] ", end="", file=sys.stderr, flush=True)
     try:
         return input().strip().lower() in ("y", "yes")
@@ -160,6 +162,7 @@ def asked_to_stop(job_id: str) -> bool:
         return False
 
 
-def ways_on(cluster: Cluster, job_id: str) -> str:
-    end = f"{job_id} --address {cluster.address}"
+def next_commands(address: str, job_id: str) -> str:
+    """Returns the commands of Ray that follow or stop the job."""
+    end = f"{job_id} --address {address}"
     return f"follow it  ray job logs --follow {end}\nstop it    ray job stop {end}\n"

@@ -1,4 +1,4 @@
-"""Text and images to model inputs, alike for all engines, within the recipe's bounds on image tokens."""
+"""Text and images to model inputs: one processor for all engines, within the recipe's bounds."""
 
 from __future__ import annotations
 

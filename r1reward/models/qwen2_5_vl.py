@@ -33,9 +33,9 @@ def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, dict[s
 def expanded(processor: Processor, width: int, height: int) -> tuple[int, ...]:
     """One pad a feature."""
     image_processor = processor.image_processor
-    patches: int = image_processor.get_number_of_image_patches(height, width)
-    pad: int = processor.image_token_id
-    return (pad,) * (patches // image_processor.merge_size**2)
+    patches = int(image_processor.get_number_of_image_patches(height, width))
+    num_features = patches // int(image_processor.merge_size) ** 2
+    return (int(processor.image_token_id),) * num_features
 
 
 def tensors(processor: Processor, image: Image) -> ImageTensors:

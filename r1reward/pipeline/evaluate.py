@@ -11,6 +11,7 @@ from functools import partial
 from rich.console import Console
 
 from r1reward.actors.launch import judge_system, sampling_system
+from r1reward.data.video import FrameRules
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
@@ -94,7 +95,8 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
 
 def load_bench(bench: BenchSection) -> Benchmark:
     """Raises ``InputError`` naming file and row for what cannot be used."""
-    media = MediaOptions(bench.images, bench.missing, bench.num_frames, bench.frame_max_pixels)
+    frames = FrameRules(bench.num_frames, bench.frame_max_pixels)
+    media = MediaOptions(bench.images, bench.missing, frames)
     return load_benchmark(bench.name, bench.path, media, bench.num_rows)
 
 

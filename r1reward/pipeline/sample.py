@@ -10,7 +10,7 @@ from rich.console import Console
 from r1reward.actors.launch import sampling_system
 from r1reward.data.requests import training_requests
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
-from r1reward.metrics import plain
+from r1reward.metrics import Name, numbers
 from r1reward.pipeline.train import load_inputs
 from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.recipe import Recipe
@@ -45,11 +45,11 @@ async def sample_rollouts(recipe: Recipe, console: Console) -> None:
             batch = await source.collect(step, LOADED_AT_START)
             path = rollout_path(folder.rollouts, step)
             write_rollouts(path, batch.rollouts)
-            numbers = plain(rollout_metrics(batch.rollouts))
+            shown = numbers(rollout_metrics(batch.rollouts))
             logger.info(
                 "%s  right %.2f  reward %.2f",
                 path,
-                numbers["reward/result"],
-                numbers["reward/total"],
+                shown[Name.REWARD_RESULT],
+                shown[Name.REWARD_TOTAL],
             )
     console.print(f"rollouts {folder.rollouts}", highlight=False)

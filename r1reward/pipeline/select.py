@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from rich.box import SIMPLE_HEAD
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r1reward.data.attempts import read_annotations
+from r1reward.data.level_counts import LevelCount
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.pair_store import distinct_pairs
 from r1reward.data.stores.pair_writer import PairWriter
@@ -97,7 +98,9 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
             "select: no pair qualifies; choose other levels or rates (see the counts above)"
         )
     write_selected(recipe, pairs, chosen)
-    write_whole(record.folder / COUNTS, json.dumps(counts, indent=1) + "\n")
+    write_whole(
+        record.folder / COUNTS, json.dumps([asdict(row) for row in counts], indent=1) + "\n"
+    )
     record.finish(["pairs", COUNTS])
     console.print(f"pairs    {selected_pairs(recipe)}", highlight=False)
 
@@ -197,33 +200,26 @@ def draw(
     return sorted(chosen, key=lambda item: item.pair_index)
 
 
-def count(graded: Sequence[Graded], chosen: Sequence[Graded]) -> list[dict[str, object]]:
+def count(graded: Sequence[Graded], chosen: Sequence[Graded]) -> list[LevelCount]:
     """How many pairs each level and source has, and how many of them were chosen."""
     there = Counter((item.level, item.source) for item in graded)
     taken = Counter((item.level, item.source) for item in chosen)
     return [
-        {
-            "level": level,
-            "source": source,
-            "pairs": there[level, source],
-            "selected": taken[level, source],
-        }
+        LevelCount(level, source, there[level, source], taken[level, source])
         for level, source in sorted(there)
     ]
 
 
-def print_counts(console: Console, counts: Sequence[Mapping[str, object]]) -> None:
+def print_counts(console: Console, counts: Sequence[LevelCount]) -> None:
     table = Table(box=SIMPLE_HEAD)
     for name in ("level", "source"):
         table.add_column(name)
     for name in ("pairs", "selected"):
         table.add_column(name, justify="right")
     for row in counts:
-        table.add_row(
-            *(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
-        )
+        table.add_row(row.level, row.source, f"{row.pairs:,}", f"{row.selected:,}")
     table.add_section()
-    sums = [sum(int(str(row[name])) for row in counts) for name in ("pairs", "selected")]
+    sums = [sum(row.pairs for row in counts), sum(row.selected for row in counts)]
     table.add_row("all", "", *(f"{value:,}" for value in sums))
     console.print(table)
 

@@ -15,7 +15,7 @@ from r1reward import loop
 from r1reward.actors.launch import TrainingSystem, learner_system, training_system
 from r1reward.data.requests import Encode, PromptSet, build_prompt_set, training_requests
 from r1reward.data.stores.pair_store import PairsById
-from r1reward.data.stores.rollout_store import read_rollouts, rollout_path
+from r1reward.data.stores.rollout_store import check_rollouts, read_rollouts, rollout_path
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.compare import compare_evaluations
@@ -33,7 +33,7 @@ from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
 from r1reward.rollouts import LiveSource, Scoring, rollout_metrics
-from r1reward.runs.checkpoint import resume
+from r1reward.runs.checkpoint import num_steps_done, resume
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.runs.recorder import RunRecorder
@@ -125,11 +125,13 @@ async def run_training(
 ) -> None:
     """Run or resume the recipe to its end: evaluations, rollouts, metrics, the model's folder."""
     folder = RunFolder.of(recipe)
+    saved = recipe.train.from_rollouts
+    if saved is not None:
+        check_rollouts(saved, range(num_steps_done(folder.checkpoints), recipe.train.num_steps))
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
     started = time.monotonic()
     learner = training_learner(recipe)
-    saved = recipe.train.from_rollouts
     if saved is not None:
         logger.info("starting the learner in %s", folder.root)
         replay = ReplaySource(saved, PairsById(inputs.train.pairs), inputs.encode)
@@ -212,7 +214,7 @@ def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
     before = read_run_evaluation(folder, 0)
     after = read_run_evaluation(folder, recipe.train.num_steps)
     if before is not None and after is not None:
-        comparison = compare_evaluations(before, after, recipe.evaluate.bootstrap_samples)
+        comparison = compare_evaluations(before, after)
         console.print(comparison_table(("before", "after"), before, after, comparison))
     copy = [] if recipe.run_url is None else [("copy", recipe.run_url)]
     for what, path in (

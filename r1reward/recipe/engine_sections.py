@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -14,34 +15,61 @@ class EngineSection(Section):
     """One vLLM engine. What is None is left to vLLM."""
 
     tensor_parallel_size: PositiveInt = 1
+    """GPUs (or CPU workers) that one engine spreads each layer over."""
+
     gpu_memory_utilization: Share = 0.9
+    """Share of a GPU's memory that the engine takes; not used on a CPU."""
+
     kv_cache_memory_mb: PositiveInt | None = None
+    """Memory of the key-value cache in MB; None: what gpu_memory_utilization leaves."""
+
     max_num_seqs: PositiveInt = 256
+    """Most sequences that are computed at the same time."""
+
     max_num_batched_tokens: PositiveInt | None = None
+    """Most tokens of one engine step; None: vLLM's default; on a CPU it must be given."""
+
     enforce_eager: bool = False
+    """Run without compiled graphs: slower, with a faster start and less memory."""
+
     block_size: PositiveInt | None = None
+    """Tokens of one block of the key-value cache; None: vLLM's default."""
+
     mm_processor_cache_gb: float = Field(default=4, ge=0)
+    """Host memory for processed images in GB; 0: none."""
 
 
 class DynamicSamplingSection(Section):
     """Prompts whose samples all came out alike are replaced by others (DAPO, arXiv 2503.14476)."""
 
-    max_rounds: PositiveInt = Field(
-        description="sampling rounds beyond the first; then the batch is trained on as it is"
-    )
+    max_rounds: PositiveInt
+    """Sampling rounds beyond the first; after them the batch is trained on as it is."""
 
 
 class RolloutSection(Section):
+    """What a step samples, and the engines that sample it."""
+
     num_actors: PositiveInt = 1
+    """Number of engines; a restarted run may have another number."""
+
     prompts_per_step: PositiveInt = 256
+    """Prompts of a step; a pair that is shown in both orders counts twice."""
+
     samples_per_prompt: PositiveInt = 1
-    both_orders: bool = Field(
-        default=False,
-        description="show every pair of a step in both orders; prompts_per_step still counts prompts",
-    )
+    """Answers drawn for each prompt; group baselines need more than 1."""
+
+    both_orders: bool = False
+    """Show every pair of a step in both orders; prompts_per_step still counts prompts."""
+
     dynamic_sampling: DynamicSamplingSection | None = None
+    """Replace prompts whose samples all came out alike; None: keep them."""
+
     temperature: float = Field(default=1.0, ge=0)
-    max_retries: int = Field(default=3, ge=0, description="restarts of a dead rollout actor")
+    """Sampling temperature; training needs 1.0."""
+
+    max_retries: int = Field(default=3, ge=0)
+    """How often an engine that died is restarted, and its unfinished work tried again."""
+
     engine: EngineSection = EngineSection()
 
     @property
@@ -71,32 +99,54 @@ class RuleJudge(Section):
     """Reads the conclusion with a regular expression; for the miniature and for tests."""
 
     type: Literal["rule"]
+    """A regular expression reads the conclusion of the analysis."""
 
 
 class VllmJudge(Section):
     """A model served by vLLM in its own actor. ``path: policy`` is the frozen starting policy."""
 
     type: Literal["vllm"]
+    """A model in a vLLM engine of its own."""
+
     path: str = "policy"
-    template: Literal["standard", "short"] = "standard"
+    """The judge's model: a Hugging Face folder or name, 'shapes', or 'policy' for the model
+    that the recipe starts from, frozen."""
+
+    template: JudgeTemplateName = "standard"
+    """Wording of the judge's prompt; short is for models of a few million parameters."""
+
     num_lines: PositiveInt = 3
+    """How many of the analysis's last lines the judge sees."""
+
     temperature: float = Field(default=0.1, ge=0)
+    """Sampling temperature of the judge; 0: greedy."""
+
     max_tries: PositiveInt = 3
+    """Tries at a call until the judge gives a readable word; then it abstains."""
+
     engine: EngineSection = EngineSection()
 
 
 class EndpointSection(Section):
     """Any OpenAI-compatible endpoint. The key is read from an environment variable, never stored."""
 
-    url: str = Field(description="base address, for example http://127.0.0.1:8000/v1")
+    url: str
+    """Base address of the server, for example http://127.0.0.1:8000/v1."""
+
     model: str
+    """The model's name at the server."""
+
     api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is never stored."""
+
     timeout_s: float = Field(default=60, gt=0)
+    """Seconds until a request without a reply counts as failed."""
+
     max_concurrent: PositiveInt = 32
-    extra_body: dict[str, int | float] = Field(
-        default={"top_k": 0, "repetition_penalty": 1.0},
-        description="fields outside OpenAI's API, as vLLM takes them; {} for servers that refuse them",
-    )
+    """Most requests that wait for the server at the same time."""
+
+    extra_body: dict[str, int | float] = Field(default={"top_k": 0, "repetition_penalty": 1.0})
+    """Fields of a request outside OpenAI's API, as vLLM takes them; {} for servers that refuse them."""
 
     @model_validator(mode="after")
     def is_plain_address(self) -> Self:
@@ -119,20 +169,29 @@ class OpenAIJudge(EndpointSection):
     """A judge behind an endpoint."""
 
     type: Literal["openai"]
-    template: Literal["standard", "short"] = "standard"
+    """A model behind any OpenAI-compatible endpoint."""
+
+    template: JudgeTemplateName = "standard"
+    """Wording of the judge's prompt; short is for models of a few million parameters."""
+
     num_lines: PositiveInt = 3
+    """How many of the analysis's last lines the judge sees."""
+
     temperature: float = Field(default=0.1, ge=0)
+    """Sampling temperature of the judge; 0: greedy."""
+
     max_tries: PositiveInt = 3
+    """Tries at a call until the judge gives a readable word; then it abstains."""
 
 
 class PolicyEndpoint(EndpointSection):
     """The model that is evaluated, behind an endpoint."""
 
     timeout_s: float = Field(default=600, gt=0)
-    logprobs: bool = Field(
-        default=True,
-        description="ask for the answer token's probability; false for servers without",
-    )
+    """Seconds until a request without a reply counts as failed."""
+
+    logprobs: bool = True
+    """Ask for the answer token's probability; false for servers without it."""
 
 
 JudgeSection = Annotated[RuleJudge | VllmJudge | OpenAIJudge, Field(discriminator="type")]
@@ -152,22 +211,29 @@ class PlacementSection(Section):
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
+    """What engines and learner compute on."""
+
     mode: Literal["split", "colocate", "in_process"] = "split"
-    threads: PositiveInt = Field(default=2, description="CPU threads of each engine and rank")
+    """Who has which GPU: split, colocate or in_process."""
+
+    threads: PositiveInt = 2
+    """CPU threads of each engine and each learner rank."""
+
     num_judge_actors: PositiveInt = 1
+    """Number of judge actors; calls are shared among them."""
+
     object_store_mb: PositiveInt | None = None
-    wait_s: PositiveInt = Field(
-        default=600,
-        description="how long to wait for the cluster's resources, and for an engine whose node died",
-    )
-    strategy: Literal["pack", "spread"] = Field(
-        default="pack", description="actors on few nodes, or on as many as there are"
-    )
-    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(
-        default={},
-        description="what an actor of a role takes of Ray's custom resources, which nodes offer with "
-        "`ray start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes",
-    )
+    """Size of a node's object store in MB, where the run starts Ray itself; None: Ray's default."""
+
+    wait_s: PositiveInt = 600
+    """Seconds to wait for the cluster's resources, and for an engine whose node died."""
+
+    strategy: Literal["pack", "spread"] = "pack"
+    """Put the actors on few nodes (pack), or on as many as there are (spread)."""
+
+    resources: dict[RoleName, dict[str, Annotated[float, Field(gt=0)]]] = Field(default={})
+    """What an actor of a role takes of Ray's custom resources, which nodes offer with `ray
+    start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes."""
 
     @field_validator("resources")
     @classmethod

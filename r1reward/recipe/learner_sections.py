@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from r1reward.recipe.choices import FilterRule
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -13,10 +14,14 @@ class AutoCorrection(Section):
     """``token_is`` when train.max_policy_lag is above 0 and the learner recomputes; else ``none``."""
 
     type: Literal["auto"]
+    """Chosen by the lag."""
 
 
 class NoCorrection(Section):
+    """Every token counts as it is."""
+
     type: Literal["none"]
+    """No correction."""
 
 
 class TokenIs(Section):
@@ -25,15 +30,23 @@ class TokenIs(Section):
     """
 
     type: Literal["token_is"]
+    """A weight for every token."""
+
     cap: float = Field(default=2.0, ge=1)
+    """Largest weight of a token."""
 
 
 class SequenceMask(Section):
     """No surrogate from a sequence whose geometric mean of pi_old / pi_rollout is outside [low, high]."""
 
     type: Literal["sequence_mask"]
+    """Whole sequences are left out."""
+
     low: float = Field(default=0.5, gt=0, lt=1)
+    """Smallest geometric mean of pi_old / pi_rollout that is trained on."""
+
     high: float = Field(default=2.0, gt=1)
+    """Largest geometric mean of pi_old / pi_rollout that is trained on."""
 
 
 RolloutCorrection = Annotated[
@@ -44,64 +57,77 @@ RolloutCorrection = Annotated[
 class AlgorithmSection(Section):
     """StableReinforce. None switches a part off."""
 
-    kl_beta: float = Field(default=0.0, ge=0, description="weight of the KL to the base model")
+    kl_beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the model that training starts from; 0: no such term."""
+
     normalize: bool = True
-    filter_sigma: float | None = Field(default=3.0, gt=0, description="3-sigma advantage filter")
-    filter_rule: Literal["sigma", "authors", "keep_both_signs"] = Field(
-        default="sigma",
-        description="authors: the released code's fault, for comparison only; keep_both_signs: a "
-        "sign that would vanish from the batch is clipped at filter_sigma instead",
-    )
-    baseline: Literal["none", "group_mean", "leave_one_out"] = Field(
-        default="none", description="taken off a trace's reward, over the samples of its prompt"
-    )
-    normalize_scope: Literal["batch", "group"] = Field(
-        default="batch",
-        description="group: divide by the spread of a prompt's rewards instead of the batch's",
-    )
-    mask_truncated: bool = Field(
-        default=False, description="traces cut off at the token limit get advantage 0"
-    )
-    pre_clip_min: float | None = Field(default=1e-3, gt=0, description="smallest ratio, Pre-Clip")
-    pre_clip_max: float | None = Field(default=1e3, gt=0, description="largest ratio, Pre-Clip")
+    """Normalise advantages by mean and standard deviation, over what normalize_scope says."""
+
+    filter_sigma: float | None = Field(default=3.0, gt=0)
+    """Advantages further than this many standard deviations from the mean are filtered (the
+    3-sigma filter); None: no filter."""
+
+    filter_rule: FilterRule = "sigma"
+    """What the filter does: sigma sets them to 0; authors has the released code's fault, for
+    comparison only; keep_both_signs clips a sign that would vanish from the batch at
+    filter_sigma instead."""
+
+    baseline: Literal["none", "group_mean", "leave_one_out"] = "none"
+    """What is subtracted from a trace's reward, over the samples of its prompt: nothing,
+    their mean (GRPO), or the mean of the others (RLOO)."""
+
+    normalize_scope: Literal["batch", "group"] = "batch"
+    """batch: divide by the spread over the batch; group: by the spread of a prompt's rewards instead."""
+
+    mask_truncated: bool = False
+    """Give traces that are cut off at the token limit the advantage 0."""
+
+    pre_clip_min: float | None = Field(default=1e-3, gt=0)
+    """Pre-Clip: smallest ratio of new to old probability, applied before the loss; None: no
+    lower bound."""
+
+    pre_clip_max: float | None = Field(default=1e3, gt=0)
+    """Pre-Clip: largest ratio of new to old probability, applied before the loss; None: no
+    upper bound."""
+
     clip_epsilon: float = Field(default=0.2, gt=0, lt=1)
-    clip_epsilon_high: float | None = Field(
-        default=None,
-        gt=0,
-        description="clip-higher (DAPO, arXiv 2503.14476): the ratio is clipped above at 1 + this; "
-        "None: at 1 + clip_epsilon",
-    )
-    dual_clip: float | None = Field(
-        default=None,
-        gt=1,
-        description="dual-clip PPO (arXiv 1912.09729): for A < 0 the ratio counts at most this much",
-    )
-    ratio: Literal["token", "sequence", "cispo"] = Field(
-        default="token",
-        description="token: PPO; sequence: the geometric mean over the response (GSPO, arXiv "
-        "2507.18071); cispo: the clipped ratio only weighs log pi (MiniMax-M1, arXiv 2506.13585)",
-    )
-    loss_mean: Literal["sequence", "token"] = Field(
-        default="sequence",
-        description="sequence: over each one's tokens, then over sequences; token: over all tokens "
-        "of the train batch (DAPO, arXiv 2503.14476)",
-    )
-    kl_placement: Literal["reward", "loss"] = Field(
-        default="reward",
-        description="loss: kl_beta * KL is added to every token's loss (GRPO, arXiv 2402.03300)",
-    )
-    kl_estimator: Literal["k1", "k2", "k3"] = Field(
-        default="k1", description="of Schulman's note on approximating KL; in the loss k2 or k3"
-    )
-    rollout_correction: RolloutCorrection = Field(
-        default=AutoCorrection(type="auto"),
-        description="of old log-probs against the engine's (rollout correction in verl's words): "
-        "auto, none, token_is or sequence_mask; a name alone takes its defaults",
-    )
+    """PPO's clip: the ratio counts between 1 - this and 1 + this."""
+
+    clip_epsilon_high: float | None = Field(default=None, gt=0)
+    """Clip-higher (DAPO, arXiv 2503.14476): the ratio is clipped above at 1 + this; None: at
+    1 + clip_epsilon."""
+
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Dual-clip PPO (arXiv 1912.09729): for a negative advantage the ratio counts at most
+    this much; None: no such bound."""
+
+    ratio: Literal["token", "sequence", "cispo"] = "token"
+    """What the ratio is of: token, as in PPO; sequence, the geometric mean over the response
+    (GSPO, arXiv 2507.18071); cispo, where the clipped ratio only weighs log pi (MiniMax-M1,
+    arXiv 2506.13585)."""
+
+    loss_mean: Literal["sequence", "token"] = "sequence"
+    """sequence: the mean over each sequence's tokens, then over sequences; token: over all
+    tokens of the train batch (DAPO, arXiv 2503.14476)."""
+
+    kl_placement: Literal["reward", "loss"] = "reward"
+    """Where kl_beta * KL goes: taken off every token's reward, or added to every token's loss
+    (GRPO, arXiv 2402.03300)."""
+
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    """Estimator of the KL, by the names of Schulman's note on approximating KL; in the loss
+    it must be k2 or k3."""
+
+    rollout_correction: RolloutCorrection = AutoCorrection(type="auto")
+    """Correction of the difference between the learner's old log-probs and the engine's:
+    auto, none, token_is or sequence_mask; a name alone takes its defaults."""
+
     old_logprobs: Literal["learner", "rollout"] = "learner"
-    log_reference_kl: bool = Field(
-        default=False, description="load the reference model for the metric even when kl_beta is 0"
-    )
+    """Whose log-probs the ratio starts from: a pass of the learner before the first update,
+    or those of the engine at sampling."""
+
+    log_reference_kl: bool = False
+    """Load the reference model for its metric even when kl_beta is 0."""
 
     @model_validator(mode="after")
     def pre_clip_bounds(self) -> AlgorithmSection:
@@ -186,15 +212,23 @@ class PartSection(Section):
     """How one part of the policy learns."""
 
     trainable: bool = True
-    lr_scale: float = Field(default=1.0, gt=0, description="factor on learner.lr for this part")
+    """Whether this part is trained; false freezes it."""
+
+    lr_scale: float = Field(default=1.0, gt=0)
+    """Factor on learner.lr for this part."""
 
 
 class PartsSection(Section):
     """Vision tower, the merger behind it, and the language model with its embeddings and head."""
 
     vision: PartSection = PartSection()
+    """The vision tower."""
+
     merger: PartSection = PartSection()
+    """The merger between vision tower and language model."""
+
     language: PartSection = PartSection()
+    """The language model with its embeddings and head."""
 
     @model_validator(mode="after")
     def something_trains(self) -> PartsSection:
@@ -213,54 +247,78 @@ class LoraSection(Section):
     """Low-rank adapters on the language model. All other weights are frozen."""
 
     rank: PositiveInt = 16
-    alpha: float = Field(default=32.0, gt=0, description="the adapters are scaled by alpha / rank")
-    targets: tuple[Projection, ...] = Field(
-        default=get_args(Projection), min_length=1, description="which projections of each layer"
-    )
+    """Rank of the adapters."""
+
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapters are scaled by alpha / rank."""
+
+    targets: tuple[Projection, ...] = Field(default=get_args(Projection), min_length=1)
+    """Which projections of each layer get adapters."""
 
 
 class LearnerSection(Section):
     """The DeepSpeed group. Batch sizes count sequences over all ranks."""
 
     num_ranks: PositiveInt = 1
+    """Learner processes; each has a GPU of its own, or on a CPU its threads."""
+
     zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO: 0 shards nothing, 1 the optimizer's state, 2 also gradients, 3 also weights."""
+
     train_batch_size: PositiveInt = 128
-    micro_batch_tokens: PositiveInt = Field(
-        default=32768,
-        description="limit of one forward pass: rows times the longest, or the tokens when packing",
-    )
-    packing: bool = Field(
-        default=False, description="run a micro-batch's samples in one row, without padding"
-    )
+    """Sequences of one optimizer step, over all ranks; a step's rollouts must be a multiple of it."""
+
+    micro_batch_tokens: PositiveInt = 32768
+    """Most tokens of one forward pass of a rank: rows times the longest, or the tokens
+    themselves when packing."""
+
+    packing: bool = False
+    """Run the samples of a micro-batch in one row, without padding."""
+
     lr: float = Field(default=1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+
     warmup_share: Share = 0.03
+    """Share of all optimizer steps in which the learning rate rises from 0 to its peak; 0: no warm-up."""
+
     min_lr_ratio: Share = 0.1
+    """The learning rate falls by a cosine to this share of its peak; 1: it stays constant."""
+
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of Adam's mean of gradients."""
+
     adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of Adam's mean of squared gradients."""
+
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of AdamW; 0: none."""
+
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it."""
+
     parts: PartsSection = PartsSection()
-    lora: LoraSection | None = Field(
-        default=None, description="train adapters instead of the weights; published merged"
-    )
-    gradient_checkpointing: bool = Field(
-        default=False, description="keep one activation a layer and recompute the rest"
-    )
-    offload_optimizer: bool = Field(
-        default=False, description="keep the optimizer's state in host memory (GPUs, ZeRO 1 to 3)"
-    )
-    logprob_chunk_tokens: PositiveInt = Field(
-        default=2048, description="response tokens whose logits are held in float32 at once"
-    )
+    lora: LoraSection | None = None
+    """Train low-rank adapters instead of the weights, published merged; None: train the weights."""
+
+    gradient_checkpointing: bool = False
+    """Keep one activation a layer and recompute the rest in the backward pass: less memory, more time."""
+
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in host memory (GPUs, ZeRO 1 to 3)."""
+
+    logprob_chunk_tokens: PositiveInt = 2048
+    """Response tokens whose logits are held in float32 at once."""
+
     # A step of 256 images of 640 tokens each, patches in bfloat16, is 1,470 MB. A rank can meet all of
     # them in one step, and what is used in turn and does not fit is never there when it is wanted.
-    image_cache_mb: int = Field(
-        default=2048,
-        ge=0,
-        description="host memory of a rank for processed images, which a step needs many times; 0: none",
-    )
-    bucket_mb: PositiveInt = Field(default=256, description="size of one published weight bucket")
-    timeout_s: PositiveInt = Field(default=1800, description="limit of one collective")
+    image_cache_mb: int = Field(default=2048, ge=0)
+    """Host memory of a rank for processed images in MB, which a step needs many times; 0: none."""
+
+    bucket_mb: PositiveInt = 256
+    """Size of one published weight bucket in MB."""
+
+    timeout_s: PositiveInt = 1800
+    """Seconds until a collective operation of the ranks counts as failed."""
 
     @model_validator(mode="after")
     def adapters_or_parts(self) -> LearnerSection:

@@ -21,14 +21,21 @@ class EndpointTeacher(PolicyEndpoint):
     """A teacher behind an endpoint: GPT-4o, or a vLLM server."""
 
     type: Literal["openai"]
+    """A teacher behind any OpenAI-compatible endpoint."""
 
 
 class VllmTeacher(Section):
     """A teacher in engines of this cluster."""
 
     type: Literal["vllm"]
-    path: str = Field(description="a Hugging Face folder or name, or 'shapes'")
+    """A teacher in vLLM engines of this cluster."""
+
+    path: str
+    """The teacher's model: a Hugging Face folder or name, or 'shapes'."""
+
     num_actors: PositiveInt = 1
+    """Number of the teacher's engines."""
+
     engine: EngineSection = EngineSection()
 
     @property
@@ -44,10 +51,19 @@ class ShapesTeacher(Section):
     """
 
     type: Literal["shapes"]
+    """The miniature's scripted teacher."""
+
     noise_easy: Share = 0.05
+    """Share of wrong decisions on pairs whose responses differ most."""
+
     noise_medium: Share = 0.25
+    """Share of wrong decisions on pairs in between."""
+
     noise_hard: Share = 0.5
+    """Share of wrong decisions on pairs whose responses differ least."""
+
     max_concurrent: PositiveInt = 16
+    """Most requests that wait for the teacher at the same time."""
 
 
 Teacher = Annotated[EndpointTeacher | VllmTeacher | ShapesTeacher, Field(discriminator="type")]
@@ -60,24 +76,31 @@ class AnnotateSection(Section):
     """
 
     teacher: Teacher
-    prompt: PromptSection | None = Field(
-        default=None, description="how the teacher is asked; None: as the policy is"
-    )
+    """Who writes the analyses that the cold start learns from."""
+
+    prompt: PromptSection | None = None
+    """How the teacher is asked; None: as the policy is."""
+
     temperature: float = Field(default=1.0, ge=0)
-    max_attempts: PositiveInt = Field(
-        default=3, description="attempts at a pair until the teacher agrees with its label"
-    )
-    max_tokens: PositiveInt = Field(default=1024, description="of one attempt")
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="the teacher's limit, retries included"
-    )
+    """Sampling temperature of the teacher; at 0 its attempts are hardly independent."""
+
+    max_attempts: PositiveInt = 3
+    """Most attempts at a pair until the teacher agrees with its label."""
+
+    max_tokens: PositiveInt = 1024
+    """Longest answer of one attempt in tokens."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """The teacher's rate limit, retries included; None: no limit."""
+
     price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens, in any currency; None: costs are not counted."""
+
     price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
-    max_cost: float | None = Field(
-        default=None,
-        gt=0,
-        description="stop before the attempts cost more, in the prices' currency",
-    )
+    """Price of a million tokens of answers, in the same currency; None: costs are not counted."""
+
+    max_cost: float | None = Field(default=None, gt=0)
+    """Stop before the attempts cost more than this, in the prices' currency; None: no budget."""
 
     @model_validator(mode="after")
     def cost_can_be_told(self) -> AnnotateSection:
@@ -112,39 +135,51 @@ class SftSection(Section):
     The learner's other settings (ranks, ZeRO, packing, parts, Adam) are those of ``learner``.
     """
 
-    num_traces: PositiveInt | None = Field(
-        default=None, description="how many agreeing traces are learned, drawn by seed; None: all"
-    )
+    num_traces: PositiveInt | None = None
+    """How many agreeing traces are learned, drawn by seed; None: all."""
+
     num_epochs: PositiveInt = 1
+    """How often every trace is learned."""
+
     batch_size: PositiveInt = 256
+    """Traces of one optimizer step, over all ranks."""
+
     lr: float = Field(default=1e-5, gt=0)
+    """Peak learning rate of AdamW."""
+
     warmup_share: Share = 0.03
+    """Share of all optimizer steps in which the learning rate rises from 0 to its peak; 0: no warm-up."""
+
     min_lr_ratio: Share = 0.1
-    well_formed_only: bool = Field(
-        default=True, description="leave out agreeing traces that break the form or were cut off"
-    )
-    heldout_share: float = Field(
-        default=0.02,
-        ge=0,
-        lt=1,
-        description="share of the agreeing pairs whose traces only measure the validation loss",
-    )
-    max_heldout: PositiveInt = Field(default=512, description="traces of the validation loss")
-    evaluate_every: PositiveInt = Field(default=50, description="steps between validation losses")
+    """The learning rate falls by a cosine to this share of its peak; 1: it stays constant."""
+
+    well_formed_only: bool = True
+    """Leave out agreeing traces that break the form or were cut off."""
+
+    heldout_share: float = Field(default=0.02, ge=0, lt=1)
+    """Share of the agreeing pairs whose traces only measure the validation loss; 0: none."""
+
+    max_heldout: PositiveInt = 512
+    """Most traces of the validation loss."""
+
+    evaluate_every: PositiveInt = 50
+    """Steps between two validation losses."""
+
     checkpoint_every: PositiveInt = 50
+    """Steps between two checkpoints."""
+
     keep_checkpoints: PositiveInt = 1
+    """How many of the newest checkpoints are kept."""
 
 
 class Selection(Section):
     """What every selection can limit."""
 
-    num_pairs: PositiveInt | None = Field(
-        default=None, description="at most this many of the pairs that qualify, drawn by seed"
-    )
-    quotas: dict[str, PositiveInt] | None = Field(
-        default=None,
-        description="at most this many pairs of each source; sources that are not named are left out",
-    )
+    num_pairs: PositiveInt | None = None
+    """At most this many of the pairs that qualify, drawn by seed; None: all."""
+
+    quotas: dict[str, PositiveInt] | None = None
+    """At most this many pairs of each source, and none of sources that are not named; None: no quotas."""
 
 
 Level = PositiveInt | Literal["failed"]
@@ -154,25 +189,36 @@ class AttemptsSelection(Selection):
     """By the teacher's number of attempts. The paper's rule: two or more, and failed."""
 
     type: Literal["attempts"]
+    """By the number of attempts that the teacher needed."""
+
     levels: tuple[Level, ...] = Field(default=(2, 3, "failed"), min_length=1)
+    """Which numbers of attempts qualify; 'failed' is for pairs without an agreeing attempt."""
 
 
 class RecordedSelection(Selection):
     """By the difficulty that the data itself records."""
 
     type: Literal["recorded"]
+    """By the difficulty that the data records."""
+
     levels: tuple[int, ...] = Field(min_length=1)
+    """Which difficulties qualify."""
 
 
 class PassRateSelection(Selection):
     """By how often the policy that RL starts from is right, over both orders of a pair."""
 
     type: Literal["pass_rate"]
-    samples: PositiveInt = Field(
-        default=8, description="answers a pair, half of them in each order"
-    )
+    """By how often the policy itself is right."""
+
+    samples: PositiveInt = 8
+    """Answers drawn for each pair, half of them in each order."""
+
     min_rate: Share = 0.0
-    max_rate: Share = Field(default=0.9, description="pairs that are right more often are left out")
+    """Pairs that are right less often are left out."""
+
+    max_rate: Share = 0.9
+    """Pairs that are right more often are left out."""
 
     @model_validator(mode="after")
     def rates_in_order(self) -> PassRateSelection:
@@ -192,8 +238,11 @@ SelectSection = Annotated[
 class FinalSection(EvaluateSection):
     """The last stage: every model of the pipeline on the same benchmarks."""
 
-    samples: PositiveInt = Field(default=15, description="K of voting@K: samples of a row")
+    samples: PositiveInt = 15
+    """Answers drawn for each row in all: the K of voting@K."""
+
     benches: tuple[BenchSection, ...] = Field(min_length=1)
+    """The benchmarks, each of them with the settings of a bench section."""
 
     @model_validator(mode="after")
     def benches_differ(self) -> FinalSection:

@@ -46,20 +46,18 @@ from r1reward.recipe.sections import (
 class RunRecipe(Section):
     """What every kind of run has: a name, a seed, a folder, a model and a way to ask it."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="what trackers and reports call the run",
-    )
-    seed: int = Field(
-        default=0, description="of data order and sampling; the same seed, the same run"
-    )
-    run_dir: Path = Field(
-        description="folder of everything that the run writes; an fsspec URL is taken as run_url"
-    )
-    run_url: str | None = Field(
-        default=None,
-        description="object storage (an fsspec URL) that run_dir is copied to and comes back from",
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; trackers and reports show it."""
+
+    seed: int = 0
+    """Seed of everything that is drawn: data order, sampling, bootstrap."""
+
+    run_dir: Path
+    """Folder of the run: a path, or an fsspec URL for a run in object storage."""
+
+    run_url: str | None = None
+    """Object storage (an fsspec URL) that run_dir is copied to and comes back from; None: no copy."""
+
     model: ModelSection
     prompt: PromptSection = PromptSection()
     placement: PlacementSection = PlacementSection()
@@ -104,6 +102,8 @@ class Recipe(RunRecipe):
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     judge: JudgeSection
+    """Who says whether an answer follows from its analysis."""
+
     reward: RewardSection = RewardSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     learner: LearnerSection = LearnerSection()
@@ -114,6 +114,8 @@ class Recipe(RunRecipe):
     annotate: AnnotateSection | None = None
     sft: SftSection | None = None
     select: SelectSection | None = None
+    """Which of the training pairs RL learns from; None: all of them."""
+
     final: FinalSection | None = None
 
     @model_validator(mode="after")
@@ -137,14 +139,14 @@ class EvalRecipe(RunRecipe):
 
     rollout: RolloutSection = RolloutSection()
     judge: JudgeSection | None = None
+    """Who says whether an answer follows from its analysis; None: nobody, and nothing is judged."""
+
     reward: RewardSection = RewardSection()
     bench: BenchSection
     evaluate: EvaluateSection = EvaluateSection()
     endpoint: PolicyEndpoint | None = None
-    predictions: Path | None = Field(
-        default=None,
-        description="a JSONL file of answers made elsewhere, scored instead of a model",
-    )
+    predictions: Path | None = None
+    """File of answers that were made elsewhere, scored instead of asking a model; None: ask."""
 
     @model_validator(mode="after")
     def sections_fit(self) -> Self:
@@ -158,7 +160,9 @@ class SftRecipe(RunRecipe):
 
     learner: LearnerSection
     sft: SftSection
-    num_steps: PositiveInt = Field(description="optimizer steps, one batch of traces each")
+    num_steps: PositiveInt
+    """Optimizer steps; each takes one batch of traces."""
+
     tracking: TrackingSection = TrackingSection()
     alerts: AlertsSection = AlertsSection()
 

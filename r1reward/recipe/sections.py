@@ -12,6 +12,17 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from r1reward.recipe.choices import (
+    BenchmarkName,
+    FormatMode,
+    MissingMedia,
+    ShapesSplit,
+    TemplateName,
+)
+from r1reward.recipe.choices import (
+    OrderMode as OrderMode,
+)
+
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # Of one frame of a video. Pixels and not a model's tokens: frames are cut when rows are read, and two
@@ -21,26 +32,44 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    """Settings that belong together: frozen, and unknown keys are refused.
+
+    The string under a field is its description, which docs/settings.md shows.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class ModelSection(Section):
     """The policy: where its weights are and what fits into it."""
 
-    path: str = Field(
-        description="'shapes' (the built-in miniature), a Hugging Face folder or name, or an fsspec URL"
-    )
+    path: str
+    """Where the weights are: 'shapes' (the built-in miniature), a Hugging Face folder or
+    name, or an fsspec URL."""
+
     dtype: Dtype = "bfloat16"
-    min_image_tokens: PositiveInt = Field(
-        default=4, description="an image of fewer tokens (after merging) is enlarged"
-    )
-    max_image_tokens: PositiveInt = Field(
-        default=640, description="an image of more tokens (after merging) is made smaller"
-    )
+    """Number format of the weights in engines and learner."""
+
+    min_image_tokens: PositiveInt = 4
+    """Images of fewer tokens (as the language model sees them) are enlarged to this many."""
+
+    max_image_tokens: PositiveInt = 640
+    """Images of more tokens (as the language model sees them) are shrunk to this many."""
+
     max_prompt_tokens: PositiveInt = 20480
+    """Longest prompt in tokens, image tokens included; training leaves out pairs with longer
+    ones and counts them."""
+
     max_new_tokens: PositiveInt = 1024
-    max_images: PositiveInt = Field(default=8, description="images (or video frames) of one pair")
+    """Longest answer in tokens; a longer one is cut off there."""
+
+    max_images: PositiveInt = 8
+    """Most images (or video frames) of one pair that an engine accepts."""
+
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation of transformers in the learner; packing needs sdpa."""
 
     @model_validator(mode="after")
     def image_token_bounds(self) -> ModelSection:
@@ -61,33 +90,64 @@ class ShapesSource(Section):
     """Pairs drawn from the built-in miniature."""
 
     type: Literal["shapes"]
-    split: Literal["train", "heldout", "hard_train", "hard_heldout"]
+    """Pairs drawn from the built-in miniature."""
+
+    split: ShapesSplit
+    """Which of its four sets the pairs are drawn from; the hard ones have crowded scenes,
+    near colours, counting, two images or no image."""
+
     num_pairs: PositiveInt
+    """Number of pairs."""
+
     seed: int = 0
+    """Seed of the drawing."""
 
 
 class FileSource(Section):
     """Pairs in a store, a Parquet or a JSONL file; ``num_pairs`` takes the first ones only."""
 
     type: Literal["file"]
+    """Pairs in a store, a Parquet or a JSONL file."""
+
     path: Path
-    images: Path | None = Field(default=None, description="folder that image paths are relative to")
+    """The store's folder or the file."""
+
+    images: Path | None = None
+    """Folder that image paths are relative to; None: the one that the store names, or the file's."""
+
     num_pairs: PositiveInt | None = None
+    """Take the first pairs only, this many; None: all."""
 
 
 Source = Annotated[ShapesSource | FileSource, Field(discriminator="type")]
 
 
 class DataSection(Section):
+    """The pairs of preferences."""
+
     train: Source
+    """The pairs that the policy is trained on."""
+
     heldout: Source | None = None
+    """The pairs of the held-out evaluation; None: no held-out evaluation."""
 
 
 class PromptSection(Section):
-    template: Literal["standard", "authors", "short"] = "standard"
+    """How the policy is asked, and in which form it answers."""
+
+    template: TemplateName = "standard"
+    """Wording of the prompt: standard; authors: the structure that the paper's authors
+    published; short: for models of a few million parameters."""
+
     think_tag: str = Field(default="think", pattern=r"^[A-Za-z][\w-]*$")
+    """Name of the tags around the analysis, without brackets."""
+
     answer_tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w-]*$")
-    format_mode: Literal["strict", "tolerant"] = "strict"
+    """Name of the tags around the answer, without brackets."""
+
+    format_mode: FormatMode = "strict"
+    """How a trace is read: strict allows nothing between analysis and answer and only one
+    answer; tolerant allows whitespace there and several answers that agree."""
 
     @model_validator(mode="after")
     def tags_differ(self) -> PromptSection:
@@ -106,57 +166,70 @@ class RewardSection(Section):
     """
 
     consistency_weight: float = Field(default=0.5, ge=0)
+    """w_c: how much the judge's word changes the reward of a right answer."""
+
     format_weight: float = Field(default=0.5, ge=0)
-    position_weight: float = Field(
-        default=0.0, ge=0, description="for a pair that is right in both orders; needs both_orders"
-    )
-    consistency_range: Literal["signed", "binary"] = Field(
-        default="signed", description="signed: mismatch is -1, undecided 0; binary: both are 0"
-    )
-    judged_wrong_share: Share = Field(
-        default=0.1,
-        description="share of wrong answers still judged, for the metric; never changes a reward",
-    )
-    max_abstain_share: Share = Field(
-        default=0.2, description="a step with a larger share of failed judge calls stops the run"
-    )
+    """w_f: the reward of a well-formed trace."""
+
+    position_weight: float = Field(default=0.0, ge=0)
+    """w_p: extra reward for a pair that is right in both orders; above 0 it needs rollout.both_orders."""
+
+    consistency_range: Literal["signed", "binary"] = "signed"
+    """What a judge's word counts: signed gives 1 for a match, 0 for undecided and -1 for a
+    mismatch; binary gives 0 for both of the last two."""
+
+    judged_wrong_share: Share = 0.1
+    """Share of wrong answers that are judged as well, for the metric only; they never change a reward."""
+
+    max_abstain_share: Share = 0.2
+    """A step in which a larger share of the judge's calls fails stops the run."""
 
 
 class TrainSection(Section):
+    """The length of training and its checkpoints."""
+
     num_steps: PositiveInt
-    max_policy_lag: int = Field(default=0, ge=0, description="0 is synchronous")
+    """Steps of the run; a step samples one rollout batch and trains on it."""
+
+    max_policy_lag: int = Field(default=0, ge=0)
+    """How many steps sampling may run ahead of learning; 0: they alternate (synchronous)."""
+
     checkpoint_every: PositiveInt = 25
+    """Steps between two checkpoints."""
+
     keep_checkpoints: PositiveInt = 2
-    from_rollouts: Path | None = Field(
-        default=None, description="train on saved rollouts (Parquet folder) without engines"
-    )
+    """How many of the newest checkpoints are kept."""
 
-
-OrderMode = Literal["both", "single", "stored", "authors", "random"]
+    from_rollouts: Path | None = None
+    """Folder of saved rollouts (Parquet) to train on without engines; None: sample with engines."""
 
 
 class EvaluateSection(Section):
     """How a model is evaluated."""
 
-    samples: PositiveInt = Field(default=1, description="K of voting@K: samples of a row")
-    orders: OrderMode = Field(
-        default="both",
-        description="both; single: one seeded order a row; stored; authors: preferred response "
-        "first; random: a seeded order a sample",
-    )
-    temperature: float | None = Field(
-        default=None, ge=0, description="None: greedy for one sample, 1.0 for several"
-    )
+    samples: PositiveInt = 1
+    """Answers drawn for each row in all: the K of voting@K."""
+
+    orders: OrderMode = "both"
+    """In which orders the responses of a row are shown: both; single: one seeded order a row;
+    stored: as the data has them; authors: the preferred response first; random: a seeded
+    order a sample."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; None: 0 (greedy) for one sample, 1.0 for several."""
+
     top_p: float = Field(default=1.0, gt=0, le=1)
-    adaptive: float | None = Field(
-        default=None,
-        ge=0,
-        lt=0.5,
-        description="stop sampling a row once the chance that its vote comes out otherwise is at "
-        "most this; 0: once it cannot; None: draw every sample",
-    )
-    image_off: bool = Field(default=False, description="ask once more with grey images")
+    """Sample from the likeliest tokens that hold this much probability; 1: from all."""
+
+    adaptive: float | None = Field(default=None, ge=0, lt=0.5)
+    """Stop sampling a row once the chance that its vote comes out otherwise is at most this;
+    0: once it cannot change; None: draw every sample."""
+
+    image_off: bool = False
+    """Ask every row once more with grey images, to see how much the images matter."""
+
     bootstrap_samples: PositiveInt = 10000
+    """Resamples behind every interval."""
 
     @property
     def sampling_temperature(self) -> float:
@@ -177,13 +250,15 @@ class EvaluateSection(Section):
 class TrainingEvaluation(EvaluateSection):
     """Held-out evaluation before, during and after training."""
 
-    temperature: float | None = Field(default=1.0, ge=0, description="1.0 is what RL trains")
-    every: int = Field(
-        default=0, ge=0, description="steps between evaluations; 0: before and after"
-    )
-    keep_best: Literal["accuracy", "voted", "both_right"] | None = Field(
-        default=None, description="export the model of the best evaluation by this to run_dir/best"
-    )
+    temperature: float | None = Field(default=1.0, ge=0)
+    """Sampling temperature; 1.0 is what RL trains; None: 0 (greedy) for one sample, 1.0 for several."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between two held-out evaluations; 0: only before and after training."""
+
+    keep_best: Literal["accuracy", "voted", "both_right"] | None = None
+    """Export the model of the evaluation that is best by this measure to run_dir/best; None:
+    no such export."""
 
     @model_validator(mode="after")
     def best_can_be_told(self) -> TrainingEvaluation:
@@ -198,32 +273,45 @@ class TrainingEvaluation(EvaluateSection):
 class BenchSection(Section):
     """Rows to evaluate on, and how they are scored."""
 
-    name: Literal[
-        "vl-rewardbench",
-        "mm-rlhf-rewardbench",
-        "multimodal-rewardbench",
-        "pairs",
-        "shapes",
-        "shapes-hard",
-    ]
-    path: Path | None = Field(default=None, description="the benchmark's file or folder")
-    images: Path | None = Field(default=None, description="folder that media paths are relative to")
-    missing: Literal["refuse", "drop"] = Field(
-        default="refuse", description="rows whose image or video is not there"
-    )
-    num_rows: PositiveInt | None = Field(default=None, description="the first rows only")
-    num_frames: PositiveInt = Field(default=32, description="evenly spaced frames of a video")
-    frame_max_pixels: PositiveInt = Field(default=FRAME_PIXELS, description="of one video frame")
-    official: bool = Field(default=False, description="add the benchmark's official scoring")
+    name: BenchmarkName
+    """Which benchmark; pairs is any file or store of pairs."""
+
+    path: Path | None = None
+    """The benchmark's file or folder; None for shapes and shapes-hard, which are built in."""
+
+    images: Path | None = None
+    """Folder that media paths are relative to; None: the folder of the file."""
+
+    missing: MissingMedia = "refuse"
+    """What happens to rows whose image or video is not there: refuse to start, or drop and count them."""
+
+    num_rows: PositiveInt | None = None
+    """Take the first rows only, this many; None: all."""
+
+    num_frames: PositiveInt = 32
+    """Evenly spaced frames that a video is shown as."""
+
+    frame_max_pixels: PositiveInt = FRAME_PIXELS
+    """Video frames with more pixels are shrunk to this many."""
+
+    official: bool = False
+    """Score by the benchmark's own rules as well."""
 
 
 class TrackingSection(Section):
     """Views beside metrics.jsonl. W&B's key is read from the environment, never stored."""
 
     wandb_project: str | None = None
+    """Project of Weights & Biases that follows the run; None: none does."""
+
     tensorboard: bool = False
-    samples_every: PositiveInt = Field(default=10, description="steps between shown rollouts")
-    num_samples: int = Field(default=8, ge=0, description="rollouts shown each time; 0 for none")
+    """Write TensorBoard's files into the run folder."""
+
+    samples_every: PositiveInt = 10
+    """Steps between two sets of shown rollouts."""
+
+    num_samples: int = Field(default=8, ge=0)
+    """Rollouts that are shown each time; 0: none."""
 
 
 AlertName = Literal[
@@ -243,34 +331,46 @@ AlertName = Literal[
 class AlertsSection(Section):
     """When a step's metrics call for a look; ``runs/alerts.py`` says what each alert means."""
 
-    window: PositiveInt = Field(
-        default=5, description="steps that slot_drift and entropy_collapse are averaged over"
-    )
+    window: PositiveInt = 5
+    """Steps of the window that alerts look at."""
+
     min_slot_1_share: Share = 0.4
+    """slot_drift: the smallest healthy share of answers that choose response 1, mean over the window."""
+
     max_slot_1_share: Share = 0.6
+    """slot_drift: the largest healthy share of answers that choose response 1, mean over the window."""
+
     max_truncated_share: Share = 0.2
-    max_logprob_gap: float = Field(default=0.015, gt=0, description="mean over tokens, at lag 0")
-    max_abstain_share: Share = Field(default=0.05, description="of the judge's calls")
+    """length_at_cap: the largest healthy share of traces that are cut off."""
+
+    max_logprob_gap: float = Field(default=0.015, gt=0)
+    """logprob_gap: the largest healthy difference of engine and learner in nats, mean over
+    tokens, at lag 0."""
+
+    max_abstain_share: Share = 0.05
+    """judge_abstaining: the largest healthy share of the judge's calls that fail."""
+
     max_unparsed_share: Share = 0.2
-    min_entropy: float | None = Field(
-        default=None,
-        gt=0,
-        description="nats a token, mean over the window; None: no alert, because what is low depends "
-        "on the model (the miniature is healthy at 0.006 after its SFT)",
-    )
-    max_kl: float | None = Field(
-        default=None,
-        gt=0,
-        description="nats a token, from the reference or the sampling policy; None: no alert",
-    )
-    max_match_rise: Share = Field(
-        default=0.1,
-        description="of the judge's matches between two windows, when right answers do not rise",
-    )
-    max_spike: float = Field(
-        default=10, gt=1, description="loss or gradient norm, in medians of the window before"
-    )
-    stop_on: tuple[AlertName, ...] = Field(default=(), description="alerts that end the run")
+    """unparsed: the largest healthy share of traces without a readable answer."""
+
+    min_entropy: float | None = Field(default=None, gt=0)
+    """entropy_collapse: the smallest healthy entropy in nats a token, mean over the window;
+    None: no alert, because what is low depends on the model (the miniature is healthy at
+    0.006 after its SFT)."""
+
+    max_kl: float | None = Field(default=None, gt=0)
+    """kl_above_bound: the largest healthy KL in nats a token, from the reference or from the
+    sampling policy; None: no alert."""
+
+    max_match_rise: Share = 0.1
+    """consistent_but_not_better: the rise of the judge's share of matches between two windows
+    from which on it alerts, when right answers do not rise."""
+
+    max_spike: float = Field(default=10, gt=1)
+    """loss_spike: the largest healthy loss or gradient norm, in medians of the window before."""
+
+    stop_on: tuple[AlertName, ...] = ()
+    """Alerts that end the run; none of them by default."""
 
     @field_validator("stop_on", mode="before")
     @classmethod

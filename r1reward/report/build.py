@@ -6,81 +6,29 @@ in it, and reach the page as text nodes only; a content security policy forbids 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from r1reward import __version__
 from r1reward.errors import InputError
-from r1reward.evaluation.answers import read_answers
-from r1reward.evaluation.shown_pairs import read_shown_pairs
-from r1reward.report import results
-from r1reward.report import training_curves as training
-from r1reward.report.charts import Chart, accuracy_over_steps, calibration_chart, voting_chart
+from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.evaluation.number_format import percent
+from r1reward.report.charts import Chart
 from r1reward.report.embed import script_json
-from r1reward.report.facts import Estimate, Fact, Section, plain, setting, shown_setting
-from r1reward.report.pipeline_page import PipelineView, is_pipeline, pipeline_view
-from r1reward.report.samples import Samples, collect_samples, training_rollouts
+from r1reward.report.evaluation_view import EvaluationView, evaluation_view
+from r1reward.report.facts import brackets, whole
+from r1reward.report.pipeline_page import PipelineView, pipeline_view
+from r1reward.report.recipe_view import PipelineRecipe, pipeline_recipe
+from r1reward.report.run_view import RunView, evaluation_folders, run_view
+from r1reward.report.samples import Samples
+from r1reward.report.tiles import Tile, change_tile, evaluation_tiles
 from r1reward.runs.folder import RunFolder
-
-MAX_SAMPLE_BYTES = 19_000_000  # beside Plotly's 4.8 MB: the file stays under 25 MB
-MAX_ROWS = 2500
-RL_FACTS = {
-    "Model": "model.path",
-    "Trained on": "data.train",
-    "Steps planned": "train.num_steps",
-    "Prompts a step": "rollout.prompts_per_step",
-    "Learning rate": "learner.lr",
-    "KL weight": "algorithm.kl_beta",
-    "Policy lag": "train.max_policy_lag",
-    "Seed": "seed",
-}
-SFT_FACTS = {
-    "Model": "model.path",
-    "Traces for": "data.train",
-    "Steps planned": "train.num_steps",
-    "Traces a step": "learner.train_batch_size",
-    "Learning rate": "learner.lr",
-    "Seed": "seed",
-}
-
-
-@dataclass(frozen=True)
-class EvaluationView:
-    """One evaluation as the page shows it. ``has_pairs`` is False where pairs.parquet is missing."""
-
-    result: Section
-    samples: Samples
-    charts: dict[str, Chart]
-    has_pairs: bool
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A run: its curves, alerts and rollouts. ``evaluated`` maps steps to results, in order.
-
-    ``loss_words`` tells what fine-tuning on traces came to, and is empty for a run of RL.
-    """
-
-    name: str
-    recipe_text: str
-    recipe_facts: list[Fact]
-    num_steps_done: int
-    charts: list[Chart]
-    alerts: list[training.AlertSpan]
-    metrics: list[training.MetricSummary]
-    rollouts: list[dict[str, object]]
-    evaluated: dict[int, Section]
-    is_supervised: bool
-    loss_words: str
 
 
 @dataclass(frozen=True)
@@ -99,17 +47,17 @@ class Content:
 
 
 def build_report(root: Path, out: Path | None) -> Path:
-    """Write the report of a run, a pipeline or an evaluation folder, by default into that folder.
+    """Writes the report of a run, a pipeline or an evaluation folder, by default into that folder.
 
-    Raises ``InputError`` if ``root`` is none of them.
+    Raises ``InputError`` if ``root`` is none of them or one of its files cannot be read.
     """
     out = out or root / "report.html"
-    if (root / "result.json").is_file():
+    folder = EvalFolder(root)
+    if folder.result.is_file():
         content = Content(evaluation=evaluation_view(root))
-    elif (root / "recipe.yaml").is_file() and not (root / "answers.jsonl").exists():
-        text = (root / "recipe.yaml").read_text()
-        recipe = yaml.safe_load(text)
-        content = pipeline_content(root, text) if is_pipeline(recipe) else run_content(root)
+    elif folder.recipe.is_file() and not folder.answers.exists():
+        recipe = pipeline_recipe(root)
+        content = pipeline_content(root, recipe) if recipe else run_content(root)
     else:
         raise InputError(
             f"{root} is neither a run folder (recipe.yaml) nor a finished evaluation (result.json): "
@@ -124,111 +72,53 @@ def build_report(root: Path, out: Path | None) -> Path:
     return out
 
 
-def run_content(root: Path, prefix: str = "train") -> Content:
-    found = evaluated_folders(root)
-    newest = max(found, default=None)
-    return Content(
-        run=run_view(root, found, prefix),
-        evaluation=None if newest is None else evaluation_view(found[newest]),
-        evaluation_of=""
-        if newest is None
-        else f"the newest evaluation during RL, at step {newest}",
-    )
+def run_content(root: Path) -> Content:
+    """A run, and its newest evaluation where there is one."""
+    evaluation, evaluation_of = newest_evaluation(root)
+    return Content(run_view(root, "train"), evaluation, evaluation_of)
 
 
-def pipeline_content(root: Path, text: str) -> Content:
+def newest_evaluation(root: Path) -> tuple[EvaluationView | None, str]:
+    """The last evaluation of a run, and which one that is."""
+    folders = evaluation_folders(root)
+    if not folders:
+        return None, ""
+    step = max(folders)
+    return evaluation_view(folders[step].root), f"the newest evaluation during RL, at step {step}"
+
+
+def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
     """RL's final evaluation on the first benchmark that has one, or else the newest in training."""
-    view = pipeline_view(root, yaml.safe_load(text), text)
-    sft, rl = (root / name for name in ("sft", "train"))
-    content = run_content(rl) if (rl / "recipe.yaml").is_file() else Content()
-    final = [root / "eval" / bench.name / "rl" for bench in view.benches]
-    shown = next((folder for folder in final if (folder / "result.json").is_file()), None)
-    if shown is not None:
-        content = replace(
-            content,
-            evaluation=evaluation_view(shown),
-            evaluation_of=f"the model after RL on {shown.parent.name}",
-        )
-    learned = run_view(sft, {}, "sft") if (sft / "recipe.yaml").is_file() else None
-    return replace(content, pipeline=view, sft=learned)
-
-
-def evaluated_folders(root: Path) -> dict[int, Path]:
-    """The run's finished evaluations by step."""
-    found = sorted(path.parent for path in (root / "eval").glob("step-*/result.json"))
-    return {int(folder.name.removeprefix("step-")): folder for folder in found}
-
-
-def evaluation_view(folder: Path) -> EvaluationView:
-    result = results.read_result(folder / "result.json")
-    stores = [folder / "pairs.parquet", folder.parent / "pairs.parquet"]
-    store = next((path for path in stores if path.is_file()), None)
-    pairs = read_shown_pairs(store) if store else []
-    answers = read_answers(folder / "answers.jsonl")
-    charts = {}
-    if len(points := results.curve(result)) > 1:
-        charts["voting"] = voting_chart(points)
-    if curves := results.calibration_curves(result):
-        charts["calibration"] = calibration_chart(curves)
-    samples = collect_samples(pairs, answers, MAX_SAMPLE_BYTES, MAX_ROWS)
-    return EvaluationView(result, samples, charts, store is not None)
-
-
-def run_view(root: Path, folders: Mapping[int, Path], prefix: str) -> RunView:
-    folder = RunFolder(root)
-    metrics = folder.read_metrics()
-    evaluated: dict[int, Section] = {
-        step: results.read_result(path / "result.json") for step, path in folders.items()
-    }
-    charts = training.training_charts(metrics, prefix)
-    if evaluated:
-        charts.insert(0, accuracy_over_steps(list(evaluated), evaluation_curves(evaluated)))
-    text = folder.recipe.read_text()
-    recipe = yaml.safe_load(text)
-    is_supervised = training.is_supervised(metrics)
-    return RunView(
-        name=recipe["name"],
-        recipe_text=text,
-        recipe_facts=recipe_facts(recipe, SFT_FACTS if is_supervised else RL_FACTS),
-        num_steps_done=int(metrics[-1]["step"]) if metrics else 0,
-        charts=charts,
-        alerts=training.alert_spans(metrics),
-        metrics=training.metric_summaries(metrics),
-        rollouts=training_rollouts(folder.rollouts),
-        evaluated=evaluated,
-        is_supervised=is_supervised,
-        loss_words=training.loss_words(metrics),
+    sft, rl = RunFolder(root / "sft"), RunFolder(root / "train")
+    final = [EvalFolder(root / "eval" / bench / "rl") for bench in recipe.benches]
+    done = next((folder.root for folder in final if folder.result.is_file()), None)
+    if done is None:
+        evaluation, evaluation_of = newest_evaluation(rl.root)
+    else:
+        evaluation = evaluation_view(done)
+        evaluation_of = f"the model after RL on {done.parent.name}"
+    return Content(
+        run=run_view(rl.root, "train") if rl.recipe.is_file() else None,
+        evaluation=evaluation,
+        evaluation_of=evaluation_of,
+        pipeline=pipeline_view(root, recipe),
+        sft=run_view(sft.root, "sft") if sft.recipe.is_file() else None,
     )
-
-
-def evaluation_curves(evaluated: Mapping[int, Section]) -> dict[str, list[Estimate]]:
-    found = list(evaluated.values())
-    curves = {"one sample": [results.needed(result["accuracy"]) for result in found]}
-    votes = {result["conditions"]["num_samples"] for result in found}
-    if votes != {1}:
-        name = f"voting@{votes.pop()}" if len(votes) == 1 else "voting"
-        curves[name] = [results.needed(result["voted"]) for result in found]
-    return curves
-
-
-def recipe_facts(recipe: Mapping[str, Any], places: Mapping[str, str]) -> list[Fact]:
-    """The settings that tell one run from another; the page has the whole recipe, too."""
-    return [Fact(label, shown_setting(setting(recipe, place))) for label, place in places.items()]
 
 
 def page(content: Content) -> str:
     """The whole file. At least a run, an evaluation or a pipeline is there."""
     run, evaluation = content.run, content.evaluation
+    samples = evaluation.samples if evaluation else Samples()
     charts = list(charts_of(content))
     cold_start = content.pipeline.cold_start if content.pipeline else None
     data = {
         "charts": [chart.spec() for chart in charts],
-        "samples": (evaluation.samples if evaluation else Samples()).to_json(),
+        "samples": {"rows": samples.rows, "images": samples.images},
         "rollouts": run.rollouts if run else [],
         "attempts": cold_start.attempts if cold_start else [],
     }
     own = Path(str(files("r1reward.report")))
-    read = partial(Path.read_text, encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(own),
         autoescape=True,
@@ -236,6 +126,7 @@ def page(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"percent": percent, "brackets": brackets, "whole": whole}
     return environment.get_template("page.html").render(
         run=run,
         evaluation=evaluation,
@@ -244,17 +135,18 @@ def page(content: Content) -> str:
         sft=content.sft,
         tiles=tiles(content),
         warnings=warnings(content),
-        results=results,
-        whole=partial(plain, "num"),
         version=__version__,
-        css=Markup(read(own / "page.css")),
-        scripts=[Markup(read(own / name)) for name in ("charts.js", "samples.js")],
+        css=Markup((own / "page.css").read_text(encoding="utf-8")),
+        scripts=[
+            Markup((own / name).read_text(encoding="utf-8")) for name in ("charts.js", "samples.js")
+        ],
         plotly=Markup(get_plotlyjs() if charts else ""),
         data=Markup(script_json(data)),
     )
 
 
 def charts_of(content: Content) -> Iterator[Chart]:
+    """Every chart of the page, in its order."""
     if content.pipeline:
         for bench in content.pipeline.benches:
             yield from bench.charts
@@ -265,22 +157,23 @@ def charts_of(content: Content) -> Iterator[Chart]:
     yield from content.evaluation.charts.values() if content.evaluation else []
 
 
-def tiles(content: Content) -> list[results.Tile]:
-    """A pipeline's are of its models on the first benchmark that has any."""
+def tiles(content: Content) -> list[Tile]:
+    """The headline numbers; a pipeline's are of its models on the first benchmark that has any."""
     if content.pipeline:
-        return next((bench.tiles for bench in content.pipeline.benches if bench.tiles), [])
-    run, evaluation = content.run, content.evaluation
-    found = results.headline(evaluation.result) if evaluation else []
-    if run and len(run.evaluated) > 1:
-        first, last = min(run.evaluated), max(run.evaluated)
-        change = results.change_tile(run.evaluated[first], run.evaluated[last], first)
-        found += [change] if change else []
-    return found
+        return next((list(bench.tiles) for bench in content.pipeline.benches if bench.tiles), [])
+    shown = evaluation_tiles(content.evaluation.result) if content.evaluation else []
+    evaluated = content.run.evaluated if content.run else {}
+    if len(evaluated) > 1:
+        first, last = min(evaluated), max(evaluated)
+        label = f"Since step {first}"
+        change = change_tile(label, evaluated[first], evaluated[last], "accuracy, paired")
+        shown += [change] if change else []
+    return shown
 
 
 def warnings(content: Content) -> list[str]:
-    """Of every evaluation that the page shows."""
+    """The warnings of every evaluation that the page shows."""
     benches = content.pipeline.benches if content.pipeline else []
-    found = [text for bench in benches for text in bench.warnings]
-    own = content.evaluation.result["warnings"] if content.evaluation else []
-    return found + [text for text in own if not any(each.endswith(text) for each in found)]
+    listed = [text for bench in benches for text in bench.warnings]
+    own = content.evaluation.result.warnings if content.evaluation else ()
+    return listed + [text for text in own if not any(each.endswith(text) for each in listed)]

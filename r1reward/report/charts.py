@@ -6,12 +6,14 @@ specification serves light, dark and paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from r1reward.report.facts import Estimate
-from r1reward.report.results import CalibrationCurve, CurvePoint
+from r1reward.evaluation.calibration import Reliability
+from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.voting.curves import VotingPoint
+from r1reward.report.facts import brackets
 
 Spec = dict[str, object]
 DASHES = ("solid", "solid", "dash", "dot")
@@ -29,10 +31,12 @@ class Chart:
     size: Literal["small", "medium", "large", "square"] = "small"
 
     def spec(self) -> Spec:
+        """Returns what the page's script draws."""
         return {"name": self.name, "data": self.traces, "layout": self.layout}
 
 
 def line(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> Spec:
+    """A line in one of the page's colours, numbered from 1. A value of None leaves a gap."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -43,40 +47,37 @@ def line(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) 
     }
 
 
-def band(x: Sequence[float], estimates: Sequence[Estimate], colour: int) -> list[Spec]:
-    """The intervals as a shaded area under their line; nothing where there are none."""
-    known = [(at, e.low, e.high) for at, e in zip(x, estimates, strict=True) if e.range]
-    if not known:
-        return []
-    ends = [at for at, _, _ in known]
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": ends + ends[::-1],
-            "y": [high for _, _, high in known] + [low for _, low, _ in known][::-1],
-            "fill": "toself",
-            "fillcolor": f"--series-{colour}-band",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
+def band(x: Sequence[float], intervals: Sequence[Interval], colour: int) -> Spec:
+    """The intervals as a shaded area under their line."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [*x, *reversed(x)],
+        "y": [each.high for each in intervals] + [each.low for each in reversed(intervals)],
+        "fill": "toself",
+        "fillcolor": f"--series-{colour}-band",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
-def estimates_line(
-    name: str, x: Sequence[float], estimates: Sequence[Estimate], colour: int
-) -> list[Spec]:
-    shown = line(name, x, [e.value for e in estimates], colour)
-    ranges = [e.range for e in estimates]
-    marked = {
-        **shown,
+def marked_line(name: str, x: Sequence[float], intervals: Sequence[Interval], colour: int) -> Spec:
+    """A line with a mark for each estimate, whose interval is shown when it is pointed at."""
+    return {
+        **line(name, x, [each.value for each in intervals], colour),
         "mode": "lines+markers",
         "marker": {"size": 6, "color": f"--series-{colour}"},
-        "text": ranges,
+        "text": [brackets(each) for each in intervals],
         "hovertemplate": "%{y:.1%} %{text}",
     }
-    return [*band(x, estimates, colour), marked]
+
+
+def banded_line(
+    name: str, x: Sequence[float], intervals: Sequence[Interval], colour: int
+) -> list[Spec]:
+    """A line of estimates with their intervals behind it."""
+    return [band(x, intervals, colour), marked_line(name, x, intervals, colour)]
 
 
 def level(value: float, label: str) -> Spec:
@@ -84,15 +85,16 @@ def level(value: float, label: str) -> Spec:
     at: Spec = {"xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
     ink: Spec = {"line": {"color": "--muted", "width": 1, "dash": "dash"}}
     text: Spec = {"text": label, "font": {"size": 11, "color": "--muted"}}
-    place: Spec = {"textposition": "start", "yanchor": "bottom"}
-    return {"type": "line", "layer": "below", **at, **ink, "label": {**text, **place}}
+    position: Spec = {"textposition": "start", "yanchor": "bottom"}
+    return {"type": "line", "layer": "below", **at, **ink, "label": {**text, **position}}
 
 
-def accuracy_over_steps(steps: Sequence[int], curves: dict[str, list[Estimate]]) -> Chart:
+def accuracy_over_steps(steps: Sequence[int], curves: Mapping[str, Sequence[Interval]]) -> Chart:
+    """Evaluations of a run by step; each curve has one estimate for each step."""
     traces = [
         trace
-        for colour, (name, estimates) in enumerate(curves.items(), start=1)
-        for trace in estimates_line(name, steps, estimates, colour)
+        for colour, (name, intervals) in enumerate(curves.items(), start=1)
+        for trace in banded_line(name, steps, intervals, colour)
     ]
     return Chart(
         "accuracy-over-steps",
@@ -108,15 +110,16 @@ def accuracy_over_steps(steps: Sequence[int], curves: dict[str, list[Estimate]])
     )
 
 
-def voting_chart(points: Sequence[CurvePoint]) -> Chart:
+def voting_chart(points: Sequence[VotingPoint]) -> Chart:
+    """Accuracy of the vote by the number of votes, beside what a coin would reach."""
     counts = [point.num_votes for point in points]
-    traces = estimates_line("voting@K", counts, [p.voted for p in points], 1)
+    traces = banded_line("voting@K", counts, [p.accuracy for p in points], 1)
     weighted = [(p.num_votes, p.weighted) for p in points if p.weighted is not None]
     if weighted:
-        at, estimates = [k for k, _ in weighted], [e for _, e in weighted]
-        # The last of these is the line itself: one more band would only muddy the votes' own.
-        traces.append(estimates_line("weighted voting@K", at, estimates, 2)[-1])
-    traces += estimates_line("any correct@K", counts, [p.any_correct for p in points], 3)
+        at, intervals = [k for k, _ in weighted], [each for _, each in weighted]
+        # Without its band, which would only muddy the votes' own.
+        traces.append(marked_line("weighted voting@K", at, intervals, 2))
+    traces += banded_line("any correct@K", counts, [p.any_correct for p in points], 3)
     coin = line("a coin's any correct@K", counts, [p.chance for p in points], 4)
     coin |= {"hovertemplate": "%{y:.1%}"}
     return Chart(
@@ -133,11 +136,15 @@ def voting_chart(points: Sequence[CurvePoint]) -> Chart:
     )
 
 
-def calibration_chart(curves: Sequence[CalibrationCurve]) -> Chart:
+def calibration_chart(curves: Mapping[str, Reliability]) -> Chart:
     """Bins hold about equally many samples, so their distances show where confidences crowd."""
-    traces = [calibration_line(curve, colour) for colour, curve in enumerate(curves, start=1)]
-    lowest = min(each.confidence for curve in curves for each in curve.bins)
-    least = min(lowest, *(each.accuracy for curve in curves for each in curve.bins))
+    traces = [
+        calibration_line(name, curve, colour)
+        for colour, (name, curve) in enumerate(curves.items(), start=1)
+    ]
+    bins = [each for curve in curves.values() for each in curve.bins]
+    lowest = min(each.confidence for each in bins)
+    least = min(lowest, *(each.accuracy for each in bins))
     diagonal = line("perfectly calibrated", [0, 1], [0, 1], 4) | {"hoverinfo": "skip"}
     return Chart(
         "calibration",
@@ -158,13 +165,12 @@ def calibration_chart(curves: Sequence[CalibrationCurve]) -> Chart:
     )
 
 
-def calibration_line(curve: CalibrationCurve, colour: int) -> Spec:
-    points = line(
-        curve.name, [b.confidence for b in curve.bins], [b.accuracy for b in curve.bins], colour
-    )
-    return points | {
+def calibration_line(name: str, curve: Reliability, colour: int) -> Spec:
+    """One mark for each bin: how sure the answers were, and how often right."""
+    return {
+        **line(name, [b.confidence for b in curve.bins], [b.accuracy for b in curve.bins], colour),
         "mode": "lines+markers",
         "marker": {"size": 8, "color": f"--series-{colour}"},
-        "text": [f"{each.count} samples" for each in curve.bins],
+        "text": [f"{each.num_samples} samples" for each in curve.bins],
         "hovertemplate": "sure %{x:.1%}, right %{y:.1%}, %{text}",
     }

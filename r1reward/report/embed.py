@@ -1,7 +1,8 @@
-"""Data inside of a page: JSON in a script element, where no text may end that element."""
+"""Data inside of a page: pictures as URIs, and JSON that cannot end its script element."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -9,6 +10,12 @@ from collections.abc import Mapping, Sequence
 
 # What could end the script element, or is no text: half a surrogate pair.
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+
+
+def data_uri(image: bytes) -> str:
+    """Returns a PNG or JPEG file as a URI that holds all of it."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def script_json(data: object) -> str:

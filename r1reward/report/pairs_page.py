@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from r1reward.evaluation.shown_pairs import thumbnail
+from r1reward.report.embed import data_uri
 from r1reward.types import PreferencePair
 
 MAX_TERMINAL_CHARS = 1500
@@ -28,6 +28,8 @@ UNSEEN = re.compile(
 
 @dataclass(frozen=True)
 class PageRow:
+    """A pair as the page shows it; a response comes with whether it is the preferred one."""
+
     origin: str
     facts: str
     question: str
@@ -43,6 +45,7 @@ def visible(text: str, max_chars: int) -> str:
 
 
 def facts(pair: PreferencePair) -> str:
+    """One line of where the pair is from and what it has."""
     named = (("source", pair.source), ("category", pair.category), ("group", pair.group))
     shown = [f"{name} {visible(value, 100)}" for name, value in named if value]
     sizes = ", ".join(f"{len(image) / 1000:,.0f} kB" for image in pair.images[:8])
@@ -52,6 +55,7 @@ def facts(pair: PreferencePair) -> str:
 
 
 def print_pairs(pairs: Iterable[PreferencePair], console: Console) -> None:
+    """Prints every pair with its responses in boxes, the preferred one in green."""
     for pair in pairs:
         parts: list[Text | Panel] = [
             Text(facts(pair), style="dim"),
@@ -84,6 +88,7 @@ def write_page(pairs: Iterable[PreferencePair], out: Path, title: str) -> int:
 
 
 def rows_that_fit(pairs: Iterable[PreferencePair]) -> Iterator[PageRow]:
+    """The first pairs, as many as a page of at most ``MAX_PAGE_BYTES`` holds."""
     spent = 0
     for pair in pairs:
         row = page_row(pair)
@@ -96,6 +101,7 @@ def rows_that_fit(pairs: Iterable[PreferencePair]) -> Iterator[PageRow]:
 
 
 def page_row(pair: PreferencePair) -> PageRow:
+    """A pair with its pictures made small and its texts cut."""
     return PageRow(
         origin=visible(pair.origin, 300),
         facts=facts(pair),
@@ -106,8 +112,3 @@ def page_row(pair: PreferencePair) -> PageRow:
         ),
         images=tuple(data_uri(thumbnail(image)) for image in pair.images),
     )
-
-
-def data_uri(image: bytes) -> str:
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.side_by_side import HEADINGS
 from r1reward.recipe.derive import ModelName
-from r1reward.report.charts import Chart, Spec, estimates_line, level
-from r1reward.report.facts import Estimate, plain
+from r1reward.report.charts import Chart, Spec, banded_line, level
+from r1reward.report.facts import brackets, whole
 
 # A model has one colour in every chart; the base is grey.
 COLOURS: Mapping[ModelName, int] = {"base": 4, "sft": 2, "rl": 1}
 
 
-def accuracy_of_models(place: int, found: Mapping[ModelName, Evaluation]) -> Chart:
-    """``place`` is the benchmark's in the recipe: names of charts are the page's own."""
-    every = list(found.values())
-    traces = [intervals("one sample", found, [one.accuracy for one in every], "circle")]
-    num_samples = every[0].conditions.num_samples
+def accuracy_of_models(index: int, results: Mapping[ModelName, Evaluation]) -> Chart:
+    """``index`` is the benchmark's in the recipe: a chart's name stands once on the page."""
+    evaluations = list(results.values())
+    singles = [one.accuracy for one in evaluations]
+    voted = [one.voted for one in evaluations]
+    traces = [intervals("one sample", results, singles, "circle")]
+    num_samples = evaluations[0].conditions.num_samples
     if num_samples > 1:
-        voted = [one.voted for one in every]
-        traces.append(intervals(f"voting@{num_samples}", found, voted, "diamond-open"))
+        traces.append(intervals(f"voting@{num_samples}", results, voted, "diamond-open"))
     # Marks, not bars: from chance to the best, not from zero.
-    lowest = min(0.5, *(value.low for one in every for value in (one.accuracy, one.voted)))
+    lowest = min(0.5, *(interval.low for interval in singles + voted))
     return Chart(
-        f"models-{place}",
+        f"models-{index}",
         "Accuracy by model",
         "With 95 % intervals, on the same rows.",
         traces,
         {
-            "xaxis": {"type": "category", "range": [-0.5, len(found) - 0.5]},
+            "xaxis": {"type": "category", "range": [-0.5, len(results) - 0.5]},
             "yaxis": {"tickformat": ".0%", "range": [max(-0.02, lowest - 0.06), 1.04]},
             "scattermode": "group",
             "scattergap": 0.7,
@@ -43,16 +44,16 @@ def accuracy_of_models(place: int, found: Mapping[ModelName, Evaluation]) -> Cha
 
 
 def intervals(
-    name: str, found: Mapping[ModelName, Evaluation], values: Sequence[Interval], symbol: str
+    name: str, models: Collection[ModelName], values: Sequence[Interval], symbol: str
 ) -> Spec:
-    """One mark a model, with its interval as a bar."""
-    colours = [f"--series-{COLOURS[model]}" for model in found]
-    shown = [shown_interval(value) for value in values]
+    """One mark for each model, with its interval as a bar."""
+    names = [HEADINGS[model] for model in models]
+    colours = [f"--series-{COLOURS[model]}" for model in models]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [HEADINGS[model] for model in found],
+        "x": names,
         "y": [value.value for value in values],
         "error_y": {
             "type": "data",
@@ -68,29 +69,26 @@ def intervals(
             "symbol": symbol,
             "line": {"width": 2, "color": colours},
         },
-        "text": [each.range for each in shown],
+        "text": [brackets(value) for value in values],
         "hovertemplate": "%{x}: %{y:.1%} %{text}",
     }
 
 
-def shown_interval(value: Interval) -> Estimate:
-    return Estimate(value.value, value.low, value.high)
-
-
-def votes_of_models(place: int, found: Mapping[ModelName, Evaluation]) -> Chart:
-    counts = [point.num_votes for point in next(iter(found.values())).voting]
+def votes_of_models(index: int, results: Mapping[ModelName, Evaluation]) -> Chart:
+    """``index`` is the benchmark's in the recipe."""
+    counts = [point.num_votes for point in next(iter(results.values())).voting]
     traces = [
         trace
-        for model, one in found.items()
-        for trace in estimates_line(
+        for model, one in results.items()
+        for trace in banded_line(
             HEADINGS[model],
             [point.num_votes for point in one.voting],
-            [shown_interval(point.accuracy) for point in one.voting],
+            [point.accuracy for point in one.voting],
             COLOURS[model],
         )
     ]
     return Chart(
-        f"models-votes-{place}",
+        f"models-votes-{index}",
         "Voting by model",
         "Accuracy by number of votes, with 95 % intervals.",
         traces,
@@ -116,7 +114,7 @@ def attempts_chart(levels: Mapping[int | None, int], max_attempts: int) -> Chart
         "name": "pairs",
         "x": names,
         "y": counts,
-        "text": [f"{plain('num', n)}<br>{100 * n / total:.1f} %" for n in counts],
+        "text": [f"{whole(n)}<br>{100 * n / total:.1f} %" for n in counts],
         "textposition": "outside",
         "textangle": 0,
         "constraintext": "none",

@@ -43,9 +43,9 @@ function voteCard(vote, heading) {
     vote.response ? `${slot} → response ${vote.response}` : slot,
     vote.refused ? `not asked: ${visible(vote.refused)}` : null,
     vote.truncated ? "truncated" : null,
-    vote.choice !== null && !vote.wellFormed ? "malformed" : null,
+    vote.choice !== null && !vote.well_formed ? "malformed" : null,
   ].filter(Boolean).join(", ");
-  const judge = vote.judge === "skipped" ? "–" : vote.judge;
+  const judge = vote.judge_word === "skipped" ? "–" : vote.judge_word;
   const card = el("details", "vote", el("summary", "columns",
     sign,
     el("span", "said", said),
@@ -68,10 +68,10 @@ function voteBody(vote) {
     `reward ${number(vote.reward, 3)}`,
     `result ${vote.right ? 1 : 0}`,
     `consistency ${number(vote.consistency, 2)}`,
-    `well-formed ${vote.wellFormed ? "yes" : "no"}`,
-    `judge ${vote.judge}`,
-    vote.tokens != null ? `${vote.tokens} tokens` : null,
-    `sample ${vote.index}, seed ${vote.seed}`,
+    `well-formed ${vote.well_formed ? "yes" : "no"}`,
+    `judge ${vote.judge_word}`,
+    vote.num_tokens != null ? `${vote.num_tokens} tokens` : null,
+    `sample ${vote.sample_index}, seed ${vote.seed}`,
   ].filter(Boolean).join("  ·  "));
   const body = [prose("pre", "trace", vote.text || "(empty)"), parts];
   if (vote.prompt) {
@@ -92,17 +92,17 @@ function voteBar(votes) {
 
 function rowDetail(row) {
   const heading = el("header", "",
-    prose("h3", "", row.id || row.key),
+    prose("h3", "", row.row_id || row.key),
     row.category ? prose("span", "tag", row.category) : null,
     ...row.flags.map((flag) => el("span", `tag ${flag}`, flag)),
     row.group ? prose("span", "group", `group ${row.group}`) : null);
-  const pictures = el("div", "pictures", ...row.images.map((place, i) => {
+  const pictures = el("div", "pictures", ...row.images.map((number, i) => {
     const picture = el("img");
-    picture.src = report.samples.images[place];
+    picture.src = report.samples.images[number];
     picture.alt = `Image ${i + 1} of the question`;
     return picture;
   }));
-  const responses = el("div", "two", ...row.responses.map((text, i) => {
+  const responses = el("div", "two", ...[row.response_1, row.response_2].map((text, i) => {
     const votes = row.votes.filter((vote) => vote.response === i + 1).length;
     const isBest = row.preferred === i + 1;
     const box = prose("div", "text", text);
@@ -133,7 +133,7 @@ function rowButton(row) {
   const right = row.votes.filter((vote) => vote.right).length;
   const button = el("button", "",
     prose("span", "title", row.question.slice(0, 140)),
-    el("span", "meta", prose("span", "cat", [row.id, row.category].filter(Boolean).join(" · ").slice(0, 80)),
+    el("span", "meta", prose("span", "cat", [row.row_id, row.category].filter(Boolean).join(" · ").slice(0, 80)),
       el("span", "num", `${right}/${row.votes.length} right`)),
     voteBar(row.votes));
   button.type = "button";
@@ -156,7 +156,7 @@ function startBrowser(rows) {
 
   function textOf(row) {
     if (!texts.has(row)) {
-      const all = [row.id, row.key, row.question, ...row.responses, ...row.votes.map((vote) => vote.text)];
+      const all = [row.row_id, row.key, row.question, row.response_1, row.response_2, ...row.votes.map((vote) => vote.text)];
       texts.set(row, all.join("\n").toLowerCase());
     }
     return texts.get(row);
@@ -210,11 +210,11 @@ function startBrowser(rows) {
     }
     chosen = row;
     if (!row) return;
-    const place = shown.indexOf(row);
-    while (buttons.length <= place) more();
-    buttons[place].setAttribute("aria-current", "true");
+    const index = shown.indexOf(row);
+    while (buttons.length <= index) more();
+    buttons[index].setAttribute("aria-current", "true");
     if (!byUser) return;
-    keepInView(buttons[place]);
+    keepInView(buttons[index]);
     history.replaceState(null, "", `#row=${encodeURIComponent(row.key)}`);
     if (detail.getBoundingClientRect().top > innerHeight * 0.6) detail.scrollIntoView();
   }
@@ -285,16 +285,16 @@ function attemptCard(attempt) {
   sign.setAttribute("role", "img");
   sign.setAttribute("aria-label", name);
   const said = [
-    `attempt ${attempt.number} of ${attempt.numAttempts}`,
+    `attempt ${attempt.number} of ${attempt.num_attempts}`,
     `${attempt.order} order`,
     attempt.choice === null ? "unreadable" : `slot ${attempt.choice}`,
     attempt.agreed ? "agreed with people" : "did not agree with people",
     attempt.failed ? "the pair failed" : null,
     attempt.truncated ? "truncated" : null,
-    attempt.choice !== null && !attempt.wellFormed ? "malformed" : null,
+    attempt.choice !== null && !attempt.well_formed ? "malformed" : null,
   ].filter(Boolean).join(", ");
   const card = el("details", "vote",
-    el("summary", "columns", sign, el("span", "said", said), el("span", "", number(attempt.tokens, 0))),
+    el("summary", "columns", sign, el("span", "said", said), el("span", "", number(attempt.completion_tokens, 0))),
     prose("pre", "trace", attempt.text || "(empty)"),
     prose("p", "parts", `pair ${attempt.pair_id}  ·  seed ${attempt.seed}`));
   card.open = true;

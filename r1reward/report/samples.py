@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.shown_pairs import ShownPair
-from r1reward.report.embed import script_json
+from r1reward.report.embed import data_uri, script_json
 from r1reward.types import Order, Slot
 
 # Token ids and log-probs, most of the file, stay where they are.
@@ -35,9 +34,6 @@ class Samples:
     num_rows: int = 0
     num_unknown: int = 0
 
-    def to_json(self) -> dict[str, object]:
-        return {"rows": self.rows, "images": self.images, "numRows": self.num_rows}
-
 
 def collect_samples(
     pairs: Sequence[ShownPair], answers: Sequence[Answer], max_bytes: int, max_rows: int
@@ -48,30 +44,32 @@ def collect_samples(
         by_item[answer.item].append(answer)
     asked = [(pair, by_item[pair.key]) for pair in pairs if pair.key in by_item]
     flags = [row_flags(pair, votes) for pair, votes in asked]
-    places: dict[bytes, int] = {}
+    image_numbers: dict[bytes, int] = {}
     chosen: dict[int, dict[str, object]] = {}
     spent = 0
     for number in sorted(range(len(asked)), key=lambda i: importance(flags[i])):
         pair, votes = asked[number]
         row = row_json(pair, votes, flags[number])
-        new = [image for image in dict.fromkeys(pair.thumbnails) if image not in places]
+        new = [image for image in dict.fromkeys(pair.thumbnails) if image not in image_numbers]
         size = len(script_json(row).encode())
         size += sum(len(image) * 4 // 3 + 30 for image in new)
         if spent + size > max_bytes or len(chosen) == max_rows:
             continue
         spent += size
-        places |= {image: len(places) + i for i, image in enumerate(new)}
-        row["images"] = [places[image] for image in pair.thumbnails]
+        for image in new:
+            image_numbers[image] = len(image_numbers)
+        row["images"] = [image_numbers[image] for image in pair.thumbnails]
         chosen[number] = row
     return Samples(
         rows=[chosen[number] for number in sorted(chosen)],
-        images=[data_uri(image) for image in places],
+        images=[data_uri(image) for image in image_numbers],
         num_rows=len(by_item),
         num_unknown=len(by_item) - len(asked),
     )
 
 
 def importance(flags: Sequence[str]) -> int:
+    """Returns 0 for the rows that are kept first, 2 for those that are left out first."""
     if "error" in flags or "flip" in flags:
         return 0
     return 1 if flags else 2
@@ -85,16 +83,17 @@ def row_flags(pair: ShownPair, answers: Sequence[Answer]) -> list[str]:
     """
     choices = [answer.response for answer in answers]
     stored, swapped = (majority(answers, order) for order in ("stored", "swapped"))
-    found = {
+    flags = {
         "error": winner(choices) != pair.preferred,
         "flip": stored is not None and swapped is not None and stored != swapped,
         "unreadable": None in choices,
         "split": {1, 2} <= set(choices),
     }
-    return [name for name, holds in found.items() if holds]
+    return [name for name, holds in flags.items() if holds]
 
 
 def majority(answers: Sequence[Answer], order: Order) -> Slot | None:
+    """The response that most answers of one order are for; None for a tie."""
     return winner([answer.response for answer in answers if answer.order == order])
 
 
@@ -107,44 +106,22 @@ def winner(votes: Sequence[Slot | None]) -> Slot | None:
 
 
 def row_json(pair: ShownPair, answers: Sequence[Answer], flags: Sequence[str]) -> dict[str, object]:
+    """A row without its pictures."""
     ordered = sorted(answers, key=lambda answer: (answer.order, answer.sample_index))
+    fields = asdict(pair)
+    del fields["thumbnails"]
     return {
-        "key": pair.key,
-        "id": pair.row_id,
-        "question": pair.question,
-        "responses": [pair.response_1, pair.response_2],
-        "preferred": pair.preferred,
-        "category": pair.category,
-        "group": pair.group,
+        **fields,
         "flags": list(flags),
         "votes": [vote_json(answer, pair.preferred) for answer in ordered],
-        "images": [],
     }
 
 
 def vote_json(answer: Answer, preferred: Slot) -> dict[str, object]:
-    return {
-        "order": answer.order,
-        "index": answer.sample_index,
-        "seed": answer.seed,
-        "choice": answer.choice,
-        "response": answer.response,
-        "right": answer.response == preferred,
-        "text": answer.text,
-        "tokens": answer.num_tokens,
-        "truncated": answer.truncated,
-        "wellFormed": answer.well_formed,
-        "confidence": answer.confidence,
-        "judge": answer.judge_word,
-        "reward": answer.reward,
-        "consistency": answer.consistency,
-        "refused": answer.refused,
-    }
-
-
-def data_uri(image: bytes) -> str:
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    """An answer and what it is worth. Its row is known from where it stands."""
+    fields = asdict(answer)
+    del fields["item"]
+    return {**fields, "response": answer.response, "right": answer.response == preferred}
 
 
 def training_rollouts(folder: Path) -> list[dict[str, object]]:
@@ -155,28 +132,16 @@ def training_rollouts(folder: Path) -> list[dict[str, object]]:
 
 
 def step_rollouts(path: Path) -> list[dict[str, object]]:
+    """A few rollouts of one saved step."""
     table = pq.read_table(path, columns=ROLLOUT_COLUMNS)
     # From the first row to the last, so that an even stride cannot pick one order only.
     ends = ROLLOUTS_A_STEP - 1
-    places = sorted({i * (table.num_rows - 1) // ends for i in range(ROLLOUTS_A_STEP)})
+    numbers = sorted({i * (table.num_rows - 1) // ends for i in range(ROLLOUTS_A_STEP)})
     step = int(path.stem.removeprefix("step-"))
-    return [{"step": step, **rollout_json(row)} for row in table.take(places).to_pylist()]
+    return [{"step": step, **rollout_json(row)} for row in table.take(numbers).to_pylist()]
 
 
 def rollout_json(row: dict[str, object]) -> dict[str, object]:
     """A rollout in the fields of a vote. Its slots are as shown; there is no stored response."""
-    return {
-        "order": row["order"],
-        "index": row["sample_index"],
-        "seed": row["seed"],
-        "choice": row["choice"],
-        "label": row["label"],
-        "right": row["choice"] == row["label"],
-        "prompt": row["prompt"],
-        "text": row["text"],
-        "truncated": row["finish_reason"] == "length",
-        "wellFormed": row["well_formed"],
-        "judge": row["judge_word"],
-        "reward": row["reward"],
-        "consistency": row["consistency"],
-    }
+    right = row["choice"] == row["label"]
+    return {**row, "right": right, "truncated": row["finish_reason"] == "length"}

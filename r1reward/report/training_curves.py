@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
+from r1reward.metrics import Name, alert_name
 from r1reward.report.charts import Chart, Spec, level, line
 from r1reward.runs.alerts import ALERTS
 
@@ -39,8 +42,8 @@ PANELS = (
         "supervised",
         "Loss on the teacher's traces",
         "Nats a token; at step 0 before any training.",
-        {"supervised/loss": "learned", "supervised/heldout_loss": "held out"},
-        seldom=("supervised/heldout_loss",),
+        {Name.SUPERVISED_LOSS: "learned", Name.SUPERVISED_HELDOUT_LOSS: "held out"},
+        seldom=(Name.SUPERVISED_HELDOUT_LOSS,),
         is_large=True,
     ),
     Panel(
@@ -48,18 +51,18 @@ PANELS = (
         "Tokens given more than one half",
         "Share of the traces' tokens that the model finds likelier than all others together.",
         {
-            "supervised/above_half_share": "learned",
-            "supervised/heldout_above_half_share": "held out",
+            Name.SUPERVISED_ABOVE_HALF_SHARE: "learned",
+            Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE: "held out",
         },
         form=".1%",
         middle=1.0,
-        seldom=("supervised/heldout_above_half_share",),
+        seldom=(Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE,),
     ),
     Panel(
         "accuracy",
         "Right and consistent",
         "Share of answers that people agree with, and of judged ones that follow their analysis.",
-        {"reward/result": "right", "judge/match_share": "consistent"},
+        {Name.REWARD_RESULT: "right", Name.JUDGE_MATCH_SHARE: "consistent"},
         ("judge_abstaining", "consistent_but_not_better"),
         ".0%",
     ),
@@ -68,24 +71,24 @@ PANELS = (
         "Reward and its parts",
         "Means over the step's rollouts.",
         {
-            "reward/total": "total",
-            "reward/result": "result",
-            "reward/consistency": "consistency",
-            "reward/format": "format",
+            Name.REWARD_TOTAL: "total",
+            Name.REWARD_RESULT: "result",
+            Name.REWARD_CONSISTENCY: "consistency",
+            Name.REWARD_FORMAT: "format",
         },
     ),
     Panel(
         "length",
         "Response length",
         "Tokens a rollout.",
-        {"rollout/length_mean": "mean", "rollout/length_max": "longest"},
+        {Name.ROLLOUT_LENGTH_MEAN: "mean", Name.ROLLOUT_LENGTH_MAX: "longest"},
         ("length_at_cap",),
     ),
     Panel(
         "unreadable",
         "Unreadable and truncated",
         "Share of rollouts without a readable answer, or cut at the limit.",
-        {"rollout/unparsed_share": "unreadable", "rollout/truncated_share": "truncated"},
+        {Name.ROLLOUT_UNPARSED_SHARE: "unreadable", Name.ROLLOUT_TRUNCATED_SHARE: "truncated"},
         ("unparsed", "length_at_cap"),
         ".1%",
     ),
@@ -93,7 +96,7 @@ PANELS = (
         "slot",
         "Slot-1 share",
         "Labels are balanced: a habit shows as a distance from one half.",
-        {"rollout/slot_1_share": "answers naming slot 1"},
+        {Name.ROLLOUT_SLOT_1_SHARE: "answers naming slot 1"},
         ("slot_drift",),
         ".0%",
         middle=0.5,
@@ -103,8 +106,8 @@ PANELS = (
         "Filtered advantages",
         "Share of tokens outside 3 sigma, and of wrong answers that lost all of theirs.",
         {
-            "advantage/filtered_token_share": "tokens",
-            "advantage/filtered_wrong_share": "wrong answers",
+            Name.ADVANTAGE_FILTERED_TOKEN_SHARE: "tokens",
+            Name.ADVANTAGE_FILTERED_WRONG_SHARE: "wrong answers",
         },
         ("negatives_vanished",),
         ".0%",
@@ -113,14 +116,14 @@ PANELS = (
         "kl",
         "KL divergence",
         "Nats a token, from the policy that sampled and, where one is kept, from the reference.",
-        {"policy/behaviour_kl": "sampling policy", "policy/reference_kl": "reference"},
+        {Name.POLICY_BEHAVIOUR_KL: "sampling policy", Name.POLICY_REFERENCE_KL: "reference"},
         ("kl_above_bound",),
     ),
     Panel(
         "gap",
         "Engine-learner gap",
         "Difference of the two log-probs of a sampled token, in nats; rounding only, at lag 0.",
-        {"policy/logprob_gap_mean": "mean", "policy/logprob_gap_max": "largest"},
+        {Name.POLICY_LOGPROB_GAP_MEAN: "mean", Name.POLICY_LOGPROB_GAP_MAX: "largest"},
         ("logprob_gap",),
         ".0e",
         is_log=True,
@@ -129,32 +132,32 @@ PANELS = (
         "clip",
         "Clipped tokens",
         "Share of tokens at the bounds of Pre-Clip and of PPO's clip.",
-        {"policy/clip_share": "clip", "policy/pre_clip_share": "Pre-Clip"},
+        {Name.POLICY_CLIP_SHARE: "clip", Name.POLICY_PRE_CLIP_SHARE: "Pre-Clip"},
         form=".1%",
     ),
     Panel(
         "entropy",
         "Entropy",
         "Nats a token.",
-        {"policy/entropy": "policy"},
+        {Name.POLICY_ENTROPY: "policy"},
         ("entropy_collapse",),
     ),
     Panel(
         "grad",
         "Gradient norm",
         "Before clipping.",
-        {"learner/grad_norm": "gradient norm"},
+        {Name.LEARNER_GRAD_NORM: "gradient norm"},
         ("loss_spike",),
     ),
-    Panel("lr", "Learning rate", "At the step's last update.", {"learner/lr": "learning rate"}),
+    Panel("lr", "Learning rate", "At the step's last update.", {Name.LEARNER_LR: "learning rate"}),
     Panel(
         "seconds",
         "Seconds a step",
         "What the training loop spent its time on; rollouts of later steps may run beside it.",
         {
-            "time/wait_for_rollouts_s": "waiting for rollouts",
-            "time/train_s": "training",
-            "time/publish_s": "publishing weights",
+            Name.TIME_WAIT_FOR_ROLLOUTS_S: "waiting for rollouts",
+            Name.TIME_TRAIN_S: "training",
+            Name.TIME_PUBLISH_S: "publishing weights",
         },
         stacked=True,
     ),
@@ -173,6 +176,8 @@ class AlertSpan:
 
 @dataclass(frozen=True)
 class MetricSummary:
+    """First, last, least and greatest value of one metric over the steps."""
+
     name: str
     first: float
     last: float
@@ -193,6 +198,7 @@ def training_charts(metrics: Sequence[StepMetrics], prefix: str = "train") -> li
 def panel_chart(
     panel: Panel, metrics: Sequence[StepMetrics], spans: Sequence[AlertSpan], prefix: str
 ) -> Chart:
+    """A panel of which the run has at least one metric, with its alerts' steps shaded."""
     traces: list[Spec] = []
     for colour, (key, name) in enumerate(panel.lines.items(), start=1):
         measured = [step for step in metrics if key in step or key not in panel.seldom]
@@ -223,10 +229,12 @@ def panel_chart(
 
 
 def finite(value: float | None) -> float | None:
+    """Returns None for a value that no chart can show: NaN or infinity."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def alert_shape(span: AlertSpan) -> Spec:
+    """The shaded area behind the steps of an alert."""
     at: Spec = {"x0": span.first_step - 0.5, "x1": span.last_step + 0.5, "y0": 0, "y1": 1}
     ink: Spec = {"fillcolor": "--alert-band", "line": {"width": 0}, "layer": "below"}
     return {"type": "rect", "yref": "paper", **at, **ink}
@@ -236,27 +244,23 @@ def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
     """Runs of neighbouring steps with the alert on, by alert."""
     spans = []
     for alert in ALERTS:
-        flags = [step.get(f"alert/{alert.name}", 0) > 0 for step in metrics]
-        steps = [int(step["step"]) for step in metrics]
-        began: int | None = None
-        for number, is_on in enumerate([*flags, False]):
-            if is_on and began is None:
-                began = number
-            elif not is_on and began is not None:
-                spans.append(AlertSpan(alert.name, alert.advice, steps[began], steps[number - 1]))
-                began = None
+        steps = [(int(step["step"]), step.get(alert_name(alert.name), 0) > 0) for step in metrics]
+        for is_on, neighbours in groupby(steps, key=itemgetter(1)):
+            numbers = [number for number, _ in neighbours]
+            if is_on:
+                spans.append(AlertSpan(alert.name, alert.advice, numbers[0], numbers[-1]))
     return spans
 
 
 def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
     """First, last, least and greatest of everything that was logged."""
     names = sorted({name for step in metrics for name in step} - {"step"})
-    found = []
+    summaries = []
     for name in names:
         values = [v for step in metrics if (v := finite(step.get(name))) is not None]
         if values:
-            found.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
-    return found
+            summaries.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
+    return summaries
 
 
 def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
@@ -264,14 +268,14 @@ def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
     return any(name.startswith("supervised/") for step in metrics for name in step)
 
 
-def loss_words(metrics: Sequence[StepMetrics]) -> str:
+def loss_text(metrics: Sequence[StepMetrics]) -> str:
     """From the first to the last held-out loss, in words; empty where none was measured."""
     losses = [
         (int(step["step"]), value)
         for step in metrics
-        if (value := finite(step.get("supervised/heldout_loss"))) is not None
+        if (value := finite(step.get(Name.SUPERVISED_HELDOUT_LOSS))) is not None
     ]
     if not losses:
         return ""
-    shown = [f"{value:.3g} at step {step}" for step, value in losses]
-    return f"held-out loss {shown[0]}" + (f", {shown[-1]}" if len(losses) > 1 else "")
+    texts = [f"{value:.3g} at step {step}" for step, value in losses]
+    return f"held-out loss {texts[0]}" + (f", {texts[-1]}" if len(texts) > 1 else "")

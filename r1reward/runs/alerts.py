@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from r1reward.metrics import Name, alert_name
 from r1reward.recipe.sections import AlertName, AlertsSection
 from r1reward.types import StepReport
 
@@ -36,13 +37,13 @@ class AlertError(RuntimeError):
 
 def negatives_vanished(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     newest = window[-1]
-    has_wrong = newest.get("advantage/num_wrong", 0) > 0
-    return has_wrong and newest.get("advantage/filtered_wrong_share", 0) == 1
+    has_wrong = newest.get(Name.ADVANTAGE_NUM_WRONG, 0) > 0
+    return has_wrong and newest.get(Name.ADVANTAGE_FILTERED_WRONG_SHARE, 0) == 1
 
 
 def slot_drift(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """Over a full window only: one batch of a few prompts says little about a habit."""
-    average = full_mean(window[-settings.window :], "rollout/slot_1_share", settings.window)
+    average = full_mean(window[-settings.window :], Name.ROLLOUT_SLOT_1_SHARE, settings.window)
     if average is None:
         return False
     return not settings.min_slot_1_share <= average <= settings.max_slot_1_share
@@ -55,27 +56,27 @@ def full_mean(steps: Sequence[StepMetrics], name: str, num_steps: int) -> float 
 
 
 def length_at_cap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    return window[-1].get("rollout/truncated_share", 0) > settings.max_truncated_share
+    return window[-1].get(Name.ROLLOUT_TRUNCATED_SHARE, 0) > settings.max_truncated_share
 
 
 def logprob_gap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """At lag 0 both sides hold the same weights; with a lag the gap also measures learning."""
     newest = window[-1]
-    same_weights = newest.get("rollout/policy_lag") == 0
-    return same_weights and newest.get("policy/logprob_gap_mean", 0) > settings.max_logprob_gap
+    same_weights = newest.get(Name.ROLLOUT_POLICY_LAG) == 0
+    return same_weights and newest.get(Name.POLICY_LOGPROB_GAP_MEAN, 0) > settings.max_logprob_gap
 
 
 def judge_abstaining(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    asked = window[-1].get("judge/num_asked", 0)
-    return window[-1].get("judge/num_abstained", 0) > settings.max_abstain_share * asked
+    asked = window[-1].get(Name.JUDGE_NUM_ASKED, 0)
+    return window[-1].get(Name.JUDGE_NUM_ABSTAINED, 0) > settings.max_abstain_share * asked
 
 
 def unparsed(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    return window[-1].get("rollout/unparsed_share", 0) > settings.max_unparsed_share
+    return window[-1].get(Name.ROLLOUT_UNPARSED_SHARE, 0) > settings.max_unparsed_share
 
 
 def entropy_collapse(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    entropy = full_mean(window[-settings.window :], "policy/entropy", settings.window)
+    entropy = full_mean(window[-settings.window :], Name.POLICY_ENTROPY, settings.window)
     return (
         settings.min_entropy is not None and entropy is not None and entropy < settings.min_entropy
     )
@@ -90,8 +91,8 @@ def consistent_but_not_better(window: Sequence[StepMetrics], settings: AlertsSec
     """Means of the last window against the one before: one step of either is mostly noise."""
     size = settings.window
     before, after = window[: len(window) - size], window[-size:]
-    matches = [full_mean(part, "judge/match_share", size) for part in (before, after)]
-    right = [full_mean(part, "reward/result", size) for part in (before, after)]
+    matches = [full_mean(part, Name.JUDGE_MATCH_SHARE, size) for part in (before, after)]
+    right = [full_mean(part, Name.REWARD_RESULT, size) for part in (before, after)]
     if matches[0] is None or matches[1] is None or right[0] is None or right[1] is None:
         return False
     return matches[1] - matches[0] >= settings.max_match_rise and right[1] <= right[0]
@@ -103,7 +104,7 @@ def loss_spike(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     Sizes up to 1 never count: normalised advantages give losses around 0, whose median says little,
     and a gradient of norm 1 is not even clipped by default.
     """
-    for name in ("learner/loss", "learner/grad_norm"):
+    for name in (Name.LEARNER_LOSS, Name.LEARNER_GRAD_NORM):
         sizes = [abs(step[name]) for step in window[-settings.window - 1 :] if name in step]
         if len(sizes) == settings.window + 1:
             *before, newest = sizes
@@ -198,7 +199,7 @@ class AlertWatch:
                 logger.warning("step %d: alert %s: %s", report.step, alert.name, alert.advice)
             elif alert in before and alert not in self.active:
                 logger.warning("step %d: alert %s is over", report.step, alert.name)
-        flags = {f"alert/{alert.name}": float(alert in self.active) for alert in ALERTS}
+        flags = {alert_name(alert.name): float(alert in self.active) for alert in ALERTS}
         return replace(report, metrics={**report.metrics, **flags})
 
     def stop_if_asked(self, step: int) -> None:

@@ -74,6 +74,12 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in found if (path / "loop.json").is_file())
 
 
+def num_steps_done(folder: Path) -> int:
+    """Returns the steps that are behind the newest complete checkpoint, 0 when there is none."""
+    checkpoints = complete_checkpoints(folder)
+    return int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0
+
+
 async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = None) -> int:
     """Load the newest complete checkpoint; returns the steps done, 0 when there is none.
 

@@ -23,20 +23,21 @@ from rich.progress import (
 )
 
 from r1reward.data.images import decode_image
+from r1reward.metrics import Name
 from r1reward.recipe.sections import TrackingSection
 from r1reward.types import ScoredRollout, StepReport
 
 logger = logging.getLogger(__name__)
 
 SHOWN = (
-    ("supervised/loss", "loss {:.4f}"),
-    ("supervised/heldout_loss", "held-out loss {:.4f}"),
-    ("reward/result", "right {:.2f}"),
-    ("reward/total", "reward {:.2f}"),
-    ("judge/match_share", "consistent {:.2f}"),
-    ("rollout/length_mean", "length {:.0f}"),
-    ("policy/logprob_gap_max", "gap {:.0e}"),
-    ("time/step_s", "{:.1f} s"),
+    (Name.SUPERVISED_LOSS, "loss {:.4f}"),
+    (Name.SUPERVISED_HELDOUT_LOSS, "held-out loss {:.4f}"),
+    (Name.REWARD_RESULT, "right {:.2f}"),
+    (Name.REWARD_TOTAL, "reward {:.2f}"),
+    (Name.JUDGE_MATCH_SHARE, "consistent {:.2f}"),
+    (Name.ROLLOUT_LENGTH_MEAN, "length {:.0f}"),
+    (Name.POLICY_LOGPROB_GAP_MAX, "gap {:.0e}"),
+    (Name.TIME_STEP_S, "{:.1f} s"),
 )
 
 

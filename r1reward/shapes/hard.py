@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from r1reward.recipe.choices import HardSplit, SceneSplit
 from r1reward.shapes.hard_cases import counting, crowded, near_colours, text_only, two_images
 from r1reward.shapes.hard_claims import Case
 from r1reward.shapes.plan import (
@@ -28,14 +29,13 @@ from r1reward.shapes.plan import (
     sample_error_counts,
     with_filler,
 )
-from r1reward.shapes.scene import Split, encode_png, seeded
+from r1reward.shapes.scene import encode_png, seeded
 from r1reward.types import PreferencePair, Slot
 
-HardSplit = Literal["hard_train", "hard_heldout"]
 Kind = Literal["crowded", "near_colours", "counting", "two_images", "text_only"]
 
-SCENE_SPLITS: dict[HardSplit, Split] = {"hard_train": "train", "hard_heldout": "heldout"}
-CASES: dict[Kind, Callable[[Split, random.Random], Case]] = {
+SCENE_SPLITS: dict[HardSplit, SceneSplit] = {"hard_train": "train", "hard_heldout": "heldout"}
+CASES: dict[Kind, Callable[[SceneSplit, random.Random], Case]] = {
     "crowded": crowded,
     "near_colours": near_colours,
     "counting": counting,
@@ -70,7 +70,7 @@ class Row:
 def make_cases_and_pairs(
     split: HardSplit, num_pairs: int, seed: int
 ) -> list[tuple[Case, PreferencePair]]:
-    """Distinct pairs with what they are about; exactly balanced for multiples of 10.
+    """Returns distinct pairs with what they are about; exactly balanced for multiples of 10.
 
     Labels are as balanced as the number allows within every kind; verbosity is exactly
     independent of them for multiples of 200.
@@ -90,7 +90,9 @@ def make_cases_and_pairs(
 
 
 def plan_row(number: int) -> Row:
-    """Kinds take turns, labels alternate within a kind, verbosity changes with every two labels."""
+    """Returns the plan of a pair: kinds take turns, labels alternate within a kind, verbosity changes
+    with every two labels.
+    """
     kinds = list(CASES)
     turn = number // len(kinds)
     # A stride of 7 through the twenty entries mixes them, so that short plans are balanced too.
@@ -101,6 +103,7 @@ def plan_row(number: int) -> Row:
 def make_pair(
     split: HardSplit, number: int, row: Row, rng: random.Random
 ) -> tuple[Case, PreferencePair]:
+    """Returns a pair as planned, with what it is about."""
     case = CASES[row.kind](SCENE_SPLITS[split], rng)
     num_wrong = sample_error_counts(min(MAX_ERRORS, len(case.claims)), rng)
     fillers = OTHER_FILLERS.get(row.kind, FILLERS)
@@ -123,7 +126,7 @@ def make_pair(
 
 
 def respond(case: Case, num_wrong: int, filler: str | None, rng: random.Random) -> str:
-    """All claims of the case, ``num_wrong`` of them wrong."""
+    """Returns all claims of the case, ``num_wrong`` of them wrong."""
     wrong = set(rng.sample(range(len(case.claims)), num_wrong))
     said = [
         rng.choice(claim.wrong) if i in wrong else claim.right
@@ -133,5 +136,7 @@ def respond(case: Case, num_wrong: int, filler: str | None, rng: random.Random) 
 
 
 def content_key(case: Case, pair: PreferencePair) -> tuple[str, ...]:
-    """Equal for pairs that differ only in jitter, wording of the question or order."""
+    """Returns a key that is equal for pairs that differ only in jitter, wording of the question or
+    order.
+    """
     return (*case.facts, *sorted((pair.response_1, pair.response_2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from r1reward.recipe.choices import SceneSplit
 from r1reward.shapes.hard_claims import (
     ABOUT_LISTS,
     ABOUT_PICTURES,
@@ -27,7 +28,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     render,
     sample_scene,
     split_of,
@@ -46,8 +46,10 @@ COMPARE_LISTS = "Which list has more of what, and what is only in one of them?"
 COUNT_BOX = "How many of each are in the box now, and how many objects in all?"
 
 
-def crowded(split: Split, rng: random.Random) -> Case:
-    """Few colours and shapes, so that looks recur; wrong is any other look made of them."""
+def crowded(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns a crowded scene of few colours and shapes, so that looks recur; wrong is any other look
+    made of them.
+    """
     looks = sample_palette(rng)
     scene = grid_scene(looks, rng.randint(5, 9), split, rng)
     claims = tuple(
@@ -58,8 +60,8 @@ def crowded(split: Split, rng: random.Random) -> Case:
     return Case((scene.description,), (image,), rng.choice(DESCRIBE), claims, ", ")
 
 
-def near_colours(split: Split, rng: random.Random) -> Case:
-    """Wrong is always another colour of the same family."""
+def near_colours(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns a scene of similar colours. Wrong is always another colour of the same family."""
     scene = near_colours_scene(split, rng)
     claims = tuple(
         Claim(
@@ -72,8 +74,8 @@ def near_colours(split: Split, rng: random.Random) -> Case:
     return Case((scene.description,), (image,), rng.choice(DESCRIBE), claims, ", ")
 
 
-def counting(split: Split, rng: random.Random) -> Case:
-    """Wrong is one too many or one too few."""
+def counting(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns a scene to count in. Wrong is one too many or one too few."""
     num_claims = rng.randint(3, 4)
     while True:
         scene = grid_scene(sample_palette(rng), rng.randint(4, 9), split, rng)
@@ -87,11 +89,13 @@ def counting(split: Split, rng: random.Random) -> Case:
 
 
 def count_claim(sort: Sort, right: int, wrong: Iterable[int]) -> Claim:
+    """Returns a claim about a number, with the wrong numbers it may have."""
     said, *others = (f"{number} {sort.name(number)}" for number in (right, *wrong))
     return Claim(said, tuple(others))
 
 
-def two_images(split: Split, rng: random.Random) -> Case:
+def two_images(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns two pictures to compare."""
     scenes, claims = compared_scenes(split, ABOUT_PICTURES, rng)
     images = tuple(render(scene, rng) for scene in scenes)
     facts = tuple(scene.description for scene in scenes)
@@ -99,8 +103,9 @@ def two_images(split: Split, rng: random.Random) -> Case:
 
 
 def compared_scenes(
-    split: Split, statements: Statements, rng: random.Random
+    split: SceneSplit, statements: Statements, rng: random.Random
 ) -> tuple[tuple[Scene, Scene], tuple[Claim, ...]]:
+    """Returns two scenes with four claims that compare them."""
     while True:
         first, second = sample_scene(split, rng), sample_scene(split, rng)
         claims = comparisons(first, second, statements, rng)
@@ -108,20 +113,23 @@ def compared_scenes(
             return (first, second), claims
 
 
-def text_only(split: Split, rng: random.Random) -> Case:
-    """Nothing to look at: two lists to compare, or a sum to work out."""
+def text_only(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns a case without a picture: two lists to compare, or a sum to work out."""
     return reading(split, rng) if rng.random() < 0.5 else arithmetic(split, rng)
 
 
-def reading(split: Split, rng: random.Random) -> Case:
+def reading(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns two lists to compare."""
     scenes, claims = compared_scenes(split, ABOUT_LISTS, rng)
     facts = tuple(scene.description for scene in scenes)
     question = f"List A: {facts[0]}. List B: {facts[1]}. {COMPARE_LISTS}"
     return Case(facts, (), question, claims, ". ")
 
 
-def arithmetic(split: Split, rng: random.Random) -> Case:
-    """Wrong is one too many, one too few, or the number from before the change."""
+def arithmetic(split: SceneSplit, rng: random.Random) -> Case:
+    """Returns a sum to work out. Wrong is one too many, one too few, or the number from before the
+    change.
+    """
     while True:
         sorts = [Sort(rng.choice(list(COLOURS)), shape) for shape in rng.sample(SHAPES, 3)]
         before = [rng.randint(3, 9) for _ in sorts]

@@ -62,7 +62,7 @@ class Case:
 def choose(
     answers: dict[Sort, Answer], rival: Callable[[Answer, Answer], bool], rng: random.Random
 ) -> tuple[Sort, Answer, Answer] | None:
-    """A sort to ask about, its answer and a wrong one; None if the answers leave no choice.
+    """Returns a sort to ask about, its answer and a wrong one; None if the answers leave no choice.
 
     Two rivals are drawn first, answers that both hold of sorts of the same form (a colour, a
     shape, a look); then a coin says which of the two is to be true. So the words of a claim alone
@@ -79,7 +79,9 @@ def choose(
 
 
 def counts(scene: Scene, num_claims: int, rng: random.Random) -> dict[Sort, tuple[int, int]]:
-    """Sorts with their number in the scene and one that is off by one; fewer if there are no more."""
+    """Returns sorts with their number in the scene and one that is off by one; fewer if there are no
+    more.
+    """
     colours = {look.colour for _, look in scene.objects}
     shapes = {look.shape for _, look in scene.objects}
     numbers = {
@@ -101,7 +103,7 @@ def counts(scene: Scene, num_claims: int, rng: random.Random) -> dict[Sort, tupl
 def comparisons(
     first: Scene, second: Scene, statements: Statements, rng: random.Random
 ) -> tuple[Claim, ...]:
-    """Two claims about numbers and two about presence, each of a sort of its own.
+    """Returns two claims about numbers and two about presence, each of a sort of its own.
 
     Fewer where the scenes are too much alike.
     """
@@ -128,7 +130,7 @@ def comparisons(
 
 
 def compare(num_first: int, num_second: int, keys: tuple[str, ...]) -> str | None:
-    """Which of ``keys`` is true; None for a comparison of nothing with nothing."""
+    """Returns which of ``keys`` is true; None for a comparison of nothing with nothing."""
     if keys == PRESENCES:
         if num_first and num_second:
             return "both"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, Layout, Look, Places, Scene, Split
+from r1reward.recipe.choices import SceneSplit
+from r1reward.shapes.scene import COLOURS, QUADRANTS, SHAPES, Layout, Look, Places, Scene
 
 # Reading order, as for the quadrants; objects are small enough never to touch.
 GRID: Places = {
@@ -36,13 +37,14 @@ class Sort:
     shape: str | None = None
 
     def num_in(self, scene: Scene) -> int:
+        """Returns how many objects of the scene are of this sort."""
         return sum(
             self.colour in (None, look.colour) and self.shape in (None, look.shape)
             for _, look in scene.objects
         )
 
     def name(self, count: int = 1) -> str:
-        """``red circle``, or in the plural ``crosses``, unless ``count`` is 1."""
+        """Returns ``red circle``, or in the plural ``crosses``, unless ``count`` is 1."""
         noun = self.shape or "object"
         if count != 1:
             noun += "es" if noun.endswith("s") else "s"
@@ -53,38 +55,39 @@ ALL_SORTS = tuple(Sort(colour, shape) for colour in (None, *COLOURS) for shape i
 
 
 def sample_palette(rng: random.Random) -> tuple[Look, ...]:
-    """All looks made of two or three colours and shapes: few, so that they recur in a scene."""
+    """Returns all looks made of two or three colours and shapes: few, so that they recur in a scene."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 3))
     shapes = rng.sample(SHAPES, rng.randint(2, 3))
     return tuple(Look(colour, shape) for colour in colours for shape in shapes)
 
 
 def grid_scene(
-    looks: tuple[Look, ...], num_objects: int, split: Split, rng: random.Random
+    looks: tuple[Look, ...], num_objects: int, split: SceneSplit, rng: random.Random
 ) -> Scene:
-    """Objects of the given looks in cells of the grid."""
+    """Returns a scene of objects with the given looks in cells of the grid."""
     while True:
-        scene = place(GRID, rng.choices(looks, k=num_objects), rng)
+        scene = place_objects(GRID, rng.choices(looks, k=num_objects), rng)
         if scene.split == split:
             return scene
 
 
-def near_colours_scene(split: Split, rng: random.Random) -> Scene:
+def near_colours_scene(split: SceneSplit, rng: random.Random) -> Scene:
     """Four objects in colours of one family, which are not all the same: there is a contrast."""
     while True:
         family = rng.choice(FAMILIES)
         looks = [Look(rng.choice(family), rng.choice(SHAPES)) for _ in QUADRANTS]
-        scene = place(QUADRANTS, looks, rng)
+        scene = place_objects(QUADRANTS, looks, rng)
         if len({look.colour for look in looks}) > 1 and scene.split == split:
             return scene
 
 
-def place(places: Places, looks: list[Look], rng: random.Random) -> Scene:
+def place_objects(places: Places, looks: list[Look], rng: random.Random) -> Scene:
+    """Returns a scene of these looks at random places, in reading order."""
     taken = sorted(rng.sample(range(len(places)), len(looks)))
     return Scene(tuple(zip([list(places)[i] for i in taken], looks, strict=True)))
 
 
 def near(colour: str) -> tuple[str, ...]:
-    """The other colours of the family."""
+    """Returns the other colours of the family."""
     (family,) = (family for family in FAMILIES if colour in family)
     return tuple(other for other in family if other != colour)

@@ -11,7 +11,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from r1reward.shapes.hard import HardSplit, make_cases_and_pairs
+from r1reward.recipe.choices import SceneSplit, ShapesSplit
+from r1reward.shapes.hard import make_cases_and_pairs
 from r1reward.shapes.plan import (
     FILLERS,
     VERBOSITY_PLAN,
@@ -26,7 +27,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     alter,
     encode_png,
     render,
@@ -54,13 +54,14 @@ class Response:
     filler_first: bool
 
     def text(self, scene: Scene) -> str:
+        """Returns the response's text."""
         claims = zip(scene.objects, self.looks, strict=True)
         listing = ", ".join(f"{quadrant} {look}" for (quadrant, _), look in claims) + "."
         return with_filler(listing, self.filler, self.filler_first)
 
 
-def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
-    """Distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``.
+def make_pairs(split: ShapesSplit, num_pairs: int, seed: int) -> list[PreferencePair]:
+    """Returns distinct pairs of a split; labels are balanced exactly for an even ``num_pairs``.
 
     For a multiple of ten in the hard splits.
     """
@@ -70,9 +71,9 @@ def make_pairs(split: Split | HardSplit, num_pairs: int, seed: int) -> list[Pref
 
 
 def make_scenes_and_pairs(
-    split: Split, num_pairs: int, seed: int
+    split: SceneSplit, num_pairs: int, seed: int
 ) -> list[tuple[Scene, PreferencePair]]:
-    """The pairs with what their pictures really show, for measuring what a trace got right."""
+    """Returns the pairs with what their pictures really show, for measuring what a trace got right."""
     plan = [
         (1 + row % 2, VERBOSITY_PLAN[row // 2 % len(VERBOSITY_PLAN)]) for row in range(num_pairs)
     ]
@@ -91,13 +92,16 @@ def make_scenes_and_pairs(
 
 
 def content_key(pair: PreferencePair) -> tuple[str, ...]:
-    """Equal for pairs that differ only in jitter, wording of the question or order."""
+    """Returns a key that is equal for pairs that differ only in jitter, wording of the question or
+    order.
+    """
     return tuple(sorted((pair.response_1, pair.response_2)))
 
 
 def make_pair(
-    split: Split, row: int, preferred: Slot, verbosity: Verbosity, rng: random.Random
+    split: SceneSplit, row: int, preferred: Slot, verbosity: Verbosity, rng: random.Random
 ) -> tuple[Scene, PreferencePair]:
+    """Returns a pair as planned, with its scene."""
     scene = sample_scene(split, rng)
     num_wrong = sample_error_counts(len(scene.objects), rng)
     better, worse = (
@@ -120,6 +124,7 @@ def make_pair(
 
 
 def wrong_looks(scene: Scene, num_wrong: int, rng: random.Random) -> tuple[Look, ...]:
+    """Returns the looks of the scene, ``num_wrong`` of them altered."""
     wrong = set(rng.sample(range(len(scene.objects)), num_wrong))
     return tuple(
         alter(look, rng) if i in wrong else look for i, (_, look) in enumerate(scene.objects)
@@ -127,14 +132,11 @@ def wrong_looks(scene: Scene, num_wrong: int, rng: random.Random) -> tuple[Look,
 
 
 def make_response(looks: tuple[Look, ...], verbose: bool, rng: random.Random) -> Response:
+    """Returns a response that claims these looks, with a filler sentence if it is verbose."""
     filler = rng.choice(FILLERS) if verbose else None
     return Response(looks, filler, filler_first=rng.random() < 0.5)
 
 
 def read_claims(response: str) -> dict[str, Look]:
-    """Quadrant and look of every claim in a response's text."""
+    """Returns the quadrant and the look of every claim in a response's text."""
     return {quadrant: Look(colour, shape) for quadrant, colour, shape in CLAIM.findall(response)}
-
-
-def is_verbose(response: str) -> bool:
-    return any(filler in response for filler in FILLERS)

@@ -12,11 +12,10 @@ import io
 import math
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 from PIL import Image, ImageDraw
 
-Split = Literal["train", "heldout"]
+from r1reward.recipe.choices import SceneSplit
 
 IMAGE_SIZE = 112
 SUPERSAMPLING = 2
@@ -88,24 +87,25 @@ class Scene:
         return ", ".join(f"{place} {look}" for place, look in self.objects)
 
     @property
-    def split(self) -> Split:
+    def split(self) -> SceneSplit:
         return split_of(self.description)
 
 
-def split_of(description: str) -> Split:
+def split_of(description: str) -> SceneSplit:
+    """Returns the split of a description, by its hash."""
     digest = hashlib.sha256(description.encode()).digest()
     share = int.from_bytes(digest[:4], "big") / 2**32
     return "heldout" if share < HELDOUT_SHARE else "train"
 
 
 def seeded(*parts: str | int) -> random.Random:
-    """A generator of its own for every purpose, so that adding a draw disturbs nothing else."""
+    """Returns a generator of its own for every purpose, so that adding a draw disturbs nothing else."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def sample_scene(split: Split, rng: random.Random) -> Scene:
-    """Draw scenes until one falls into the split."""
+def sample_scene(split: SceneSplit, rng: random.Random) -> Scene:
+    """Returns a scene of the split: scenes are drawn until one falls into it."""
     while True:
         (num_objects,) = rng.choices(
             list(NUM_OBJECTS_WEIGHTS), weights=list(NUM_OBJECTS_WEIGHTS.values())
@@ -117,11 +117,12 @@ def sample_scene(split: Split, rng: random.Random) -> Scene:
 
 
 def sample_look(rng: random.Random) -> Look:
+    """Returns a random colour and shape."""
     return Look(rng.choice(list(COLOURS)), rng.choice(SHAPES))
 
 
 def alter(look: Look, rng: random.Random) -> Look:
-    """Change the colour, the shape or both."""
+    """Returns the look with its colour, its shape or both changed."""
     kind = rng.choice(("colour", "colour", "shape", "shape", "both"))
     while True:
         other = sample_look(rng)
@@ -135,7 +136,7 @@ def alter(look: Look, rng: random.Random) -> Look:
 
 
 def render(scene: Scene, rng: random.Random, layout: Layout = QUADRANT_LAYOUT) -> Image.Image:
-    """Draw the scene, 112 x 112 RGB, with slight jitter of place, size and background."""
+    """Returns a picture of the scene, 112 x 112 RGB, with slight jitter of place, size and background."""
     pixels = IMAGE_SIZE * SUPERSAMPLING
     background = tuple(rng.randint(232, 255) for _ in range(3))
     canvas = Image.new("RGB", (pixels, pixels), background)
@@ -171,7 +172,7 @@ def draw_look(draw: ImageDraw.ImageDraw, look: Look, x: float, y: float, radius:
 
 
 def corners(x: float, y: float, radii: tuple[float, ...]) -> list[tuple[float, float]]:
-    """Corners at equal angles, the first one straight up."""
+    """Returns the corners at equal angles, the first one straight up."""
     step = 2 * math.pi / len(radii)
     return [
         (x + radius * math.sin(i * step), y - radius * math.cos(i * step))
@@ -180,6 +181,7 @@ def corners(x: float, y: float, radii: tuple[float, ...]) -> list[tuple[float, f
 
 
 def encode_png(image: Image.Image) -> bytes:
+    """Returns the image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from r1reward.data.prompt import TemplateName, build_prompt
+from r1reward.data.prompt import build_prompt
+from r1reward.recipe.choices import TemplateName
 from r1reward.shapes.pairs import read_claims
 from r1reward.shapes.scene import Scene, seeded
 from r1reward.shapes.trace import TAGS, find, write_trace
@@ -39,6 +40,7 @@ Book = Mapping[str, Known]
 
 
 def prompt_key(text: str, images: Sequence[bytes]) -> str:
+    """Returns the hash of what a request shows."""
     digest = hashlib.sha256(text.encode())
     for image in images:
         digest.update(hashlib.sha256(image).digest())
@@ -46,7 +48,7 @@ def prompt_key(text: str, images: Sequence[bytes]) -> str:
 
 
 def make_book(made: Sequence[tuple[Scene, PreferencePair]], template: TemplateName) -> Book:
-    """Both orders of pairs as ``make_scenes_and_pairs`` gives them, by what a request shows."""
+    """Returns both orders of pairs as ``make_scenes_and_pairs`` gives them, by what a request shows."""
     return {
         prompt_key(build_prompt(shown, template, TAGS), shown.images): Known(scene, shown)
         for scene, pair in made
@@ -55,7 +57,7 @@ def make_book(made: Sequence[tuple[Scene, PreferencePair]], template: TemplateNa
 
 
 def answer(known: Known, seed: int, noise: Mapping[int, float]) -> str:
-    """A well-formed trace, a pure function of pair, order and seed."""
+    """Returns a well-formed trace, a pure function of pair, order and seed."""
     shown = known.shown
     first, second = read_claims(shown.response_1), read_claims(shown.response_2)
     findings = tuple(
@@ -68,7 +70,7 @@ def answer(known: Known, seed: int, noise: Mapping[int, float]) -> str:
 
 
 def reply_to(book: Book, noise: Mapping[int, float], body: Any) -> dict[str, Any]:
-    """The completion of a request. Raises ``LookupError`` for a prompt that is not in the book."""
+    """Returns the completion of a request. Raises ``LookupError`` for a prompt that the book lacks."""
     text, images = read_turn(body["messages"][-1]["content"])
     known = book.get(prompt_key(text, images))
     if known is None:
@@ -95,7 +97,7 @@ def reply_to(book: Book, noise: Mapping[int, float], body: Any) -> dict[str, Any
 
 
 def read_turn(content: str | list[dict[str, Any]]) -> tuple[str, list[bytes]]:
-    """Text and images of a user turn; images are data URLs."""
+    """Returns the text and the images of a user turn; images are data URLs."""
     if isinstance(content, str):
         return content, []
     text = "".join(part["text"] for part in content if part["type"] == "text")
@@ -105,7 +107,7 @@ def read_turn(content: str | list[dict[str, Any]]) -> tuple[str, list[bytes]]:
 
 @contextmanager
 def running_teacher(book: Book, noise: Mapping[int, float] = NOISE) -> Iterator[str]:
-    """The base address of a teacher on a free port of the loopback device, while it runs."""
+    """Yields the base address of a teacher on a free port of the loopback device, while it runs."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from r1reward.recipe.components import JudgeSettings, RolloutSettings
+from r1reward.recipe.components import (
+    JudgeSettings,
+    RolloutSettings,
+    judge_settings,
+    rollout_settings,
+)
 from r1reward.recipe.engine_sections import PlacementSection, RoleName
 from r1reward.recipe.learner_sections import LearnerSection
+from r1reward.recipe.recipe import Recipe
 
 # On CPUs all actors share the cores, so each asks Ray for little; the threads they really use are
 # placement.threads. Ray would otherwise wait for ever for cores that nobody is going to free.
@@ -16,6 +22,15 @@ CPU_SHARE = 0.05
 Role = RoleName
 ROLES: tuple[Role, ...] = ("rollout", "judge", "learner")
 Bundle = dict[str, float]
+
+
+def training_bundles(recipe: Recipe) -> dict[Role, list[Bundle]]:
+    """What the actors of a training run need; on saved rollouts it has a learner only."""
+    if recipe.train.from_rollouts is not None:
+        return plan_bundles(recipe.placement, None, None, recipe.learner)
+    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+    return plan_bundles(recipe.placement, rollout, judge, recipe.learner)
 
 
 def plan_bundles(

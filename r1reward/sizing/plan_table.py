@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from r1reward.errors import InputError
 from r1reward.models.model_shape import ModelShape, read_model_shape
-from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.recipe import Recipe
-from r1reward.sizing.bundles import ROLES, Bundle, Role, plan_bundles, shared_bundles
+from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles, training_bundles
 from r1reward.sizing.engine_memory import GB
 from r1reward.sizing.memory_plan import (
     Holder,
@@ -28,30 +26,25 @@ from r1reward.sizing.memory_plan import (
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the recipe is to fit on. ``host_gb`` None: host memory is shown, not judged."""
+    """What the recipe is to fit on.
+
+    ``host_gb`` is the memory of a node; with None it is shown and not judged. ``images_per_pair`` is
+    how many images a pair really has; with None as many as ``model.max_images`` allows.
+    """
 
     gpu_gb: float = 80.0
     gpus_per_node: int = 8
     host_gb: float | None = None
     images_per_pair: int | None = None
 
-    def check(self) -> None:
-        """Raises ``InputError`` for a size that is none."""
-        sizes = {
-            "--gpu-gb": self.gpu_gb,
-            "--gpus-per-node": self.gpus_per_node,
-            "--host-gb": self.host_gb,
-        }
-        for flag, size in sizes.items():
-            if size is not None and size <= 0:
-                raise InputError(f"{flag} is {size:g}: give a number above 0")
-        if self.images_per_pair is not None and self.images_per_pair < 0:
-            raise InputError(f"--images is {self.images_per_pair}: give 0 or more")
-
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Everything that is shown. ``nodes`` counts the actors of each role on every node."""
+    """Everything that is shown.
+
+    ``holders`` are kinds of GPUs and nodes and how many there are of each; ``nodes`` counts the actors
+    of each role on every node; ``problems`` are sentences that say what does not fit.
+    """
 
     policy: ModelShape
     holders: tuple[tuple[Holder, int], ...]
@@ -61,15 +54,13 @@ class MemoryPlan:
 
 
 def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
-    """Pure arithmetic on the recipe and config.json. Raises ``InputError`` for what cannot be read."""
-    hardware.check()
+    """Computes the plan from the recipe and the model's config.json alone.
+
+    Raises ``InputError`` for a model whose size is not known here.
+    """
     policy = read_model_shape(recipe.model.path)
     cuda = recipe.placement.device == "cuda"
-    rollout, judge_of_run = None, None
-    if recipe.train.from_rollouts is None:
-        rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
-        judge_of_run = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    bundles = plan_bundles(recipe.placement, rollout, judge_of_run, recipe.learner)
+    bundles = training_bundles(recipe)
     learner = LearnerCase(
         policy,
         recipe.model,
@@ -93,13 +84,13 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         holders.append((learner_holder(learner, limit), len(bundles["learner"])))
     # Actors without GPUs (a judge behind an endpoint) go where there is room.
     nodes: list[dict[str, int]] = [{}]
-    too_wide: list[str] = []
+    problems: list[str] = []
     total = sum(num_gpus(bundles[role]) for role in ROLES)
     if recipe.placement.takes_turns:
         total = len(shared_bundles(bundles))
-        nodes = pack_shared(bundles, hardware.gpus_per_node)
+        nodes = nodes_of_shared_gpus(bundles, hardware.gpus_per_node)
     elif cuda:
-        nodes, too_wide = pack(bundles, hardware.gpus_per_node)
+        nodes, problems = fill_nodes(bundles, hardware.gpus_per_node)
     cache_gb = recipe.rollout.engine.mm_processor_cache_gb
     host_bytes = None if hardware.host_gb is None else int(hardware.host_gb * GB)
     if cuda:
@@ -108,13 +99,13 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     else:
         host = shared_holder(learner, cache_gb, holders, host_bytes)
     holders.append((host, len(nodes)))
-    problems = [holder.problem for holder, _ in holders if holder.problem]
-    problems += too_wide + divisible(recipe, policy)
+    problems = [holder.problem for holder, _ in holders if holder.problem] + problems
+    problems += head_problems(recipe.rollout.engine.tensor_parallel_size, policy.text.num_heads)
     return MemoryPlan(policy, tuple(holders), tuple(nodes), total, tuple(problems))
 
 
 def num_holders(recipe: Recipe, bundles: Sequence[Bundle]) -> int:
-    """How many GPUs hold a part of an engine; processes where there are none."""
+    """Returns how many GPUs hold a part of an engine, or how many processes where there are none."""
     if recipe.placement.takes_turns:
         return len(bundles)
     return num_gpus(bundles) or len(bundles)
@@ -124,61 +115,61 @@ def num_gpus(bundles: Sequence[Bundle]) -> int:
     return int(sum(bundle.get("GPU", 0) for bundle in bundles))
 
 
-def pack(
-    bundles: dict[Role, list[Bundle]], gpus_per_node: int
+def fill_nodes(
+    bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
 ) -> tuple[list[dict[str, int]], list[str]]:
-    """Actors on as few nodes as hold them, widest first, and what fits no node at all."""
-    wide: list[str] = []
-    free: list[int] = []
+    """Puts actors on as few nodes as hold them, widest first.
+
+    Returns the actors of each role on every node, and a sentence for each role whose actors fit no
+    node.
+    """
     nodes: list[dict[str, int]] = []
-    wanted = [(int(b.get("GPU", 0)), role) for role in ROLES for b in bundles[role]]
-    for width, role in sorted(wanted, key=lambda item: -item[0]):
+    free_gpus: list[int] = []
+    too_wide: list[str] = []
+    actors = [(int(b.get("GPU", 0)), role) for role in ROLES for b in bundles[role]]
+    for width, role in sorted(actors, key=lambda actor: -actor[0]):
         if width > gpus_per_node:
-            wide.append(role)
+            too_wide.append(role)
             continue
-        place = next((i for i, left in enumerate(free) if left >= width), len(free))
-        if place == len(free):
-            free.append(gpus_per_node)
+        node = next((i for i, free in enumerate(free_gpus) if free >= width), len(nodes))
+        if node == len(nodes):
             nodes.append({})
-        free[place] -= width
-        nodes[place][role] = nodes[place].get(role, 0) + 1
+            free_gpus.append(gpus_per_node)
+        free_gpus[node] -= width
+        nodes[node][role] = nodes[node].get(role, 0) + 1
     sentences = [
         f"one {role} engine wants more GPUs ({role}.engine.tensor_parallel_size) than a node has "
         f"({gpus_per_node}): lower the first or raise --gpus-per-node"
-        for role in dict.fromkeys(wide)
+        for role in dict.fromkeys(too_wide)
     ]
     return nodes or [{}], sentences
 
 
-def pack_shared(bundles: dict[Role, list[Bundle]], gpus_per_node: int) -> list[dict[str, int]]:
-    """Actors of one number on one GPU, GPU after GPU."""
-    counts = [
-        {role: int(number < len(bundles[role])) for role in ROLES}
-        for number in range(max(map(len, bundles.values())))
-    ]
-    nodes = [
-        counts[start : start + gpus_per_node] for start in range(0, len(counts), gpus_per_node)
-    ]
+def nodes_of_shared_gpus(
+    bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
+) -> list[dict[str, int]]:
+    """Returns the actors of each role on every node, where actor i of every role is on GPU i."""
+    num_shared = max(len(actors) for actors in bundles.values())
+    nodes: list[dict[str, int]] = []
+    for first in range(0, num_shared, gpus_per_node):
+        # On this node are the GPUs from first on.
+        here = {role: bundles[role][first : first + gpus_per_node] for role in ROLES}
+        nodes.append({role: len(actors) for role, actors in here.items() if actors})
+    return nodes
+
+
+def head_problems(shards: int, num_heads: int) -> list[str]:
+    """Tensor parallelism cuts attention by heads, so every shard must get as many."""
+    if num_heads % shards == 0:
+        return []
     return [
-        {role: found for role in ROLES if (found := sum(gpu[role] for gpu in node))}
-        for node in nodes
+        f"rollout.engine.tensor_parallel_size ({shards}) does not divide the model's {num_heads} "
+        "attention heads: choose one that does"
     ]
-
-
-def divisible(recipe: Recipe, policy: ModelShape) -> list[str]:
-    """Tensor parallelism cuts attention by heads."""
-    shards = recipe.rollout.engine.tensor_parallel_size
-    heads = policy.text.num_heads
-    if heads % shards:
-        return [
-            f"rollout.engine.tensor_parallel_size ({shards}) does not divide the model's {heads} "
-            "attention heads: choose one that does"
-        ]
-    return []
 
 
 def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
-    """Print the plan; True when everything fits."""
+    """Prints the plan. Returns whether everything fits."""
     plan = plan_memory(recipe, hardware)
     policy = plan.policy
     sizes = {
@@ -213,11 +204,11 @@ def describe_node(node: dict[str, int]) -> str:
 
 
 def holder_table(holder: Holder, count: int, device: str) -> Table:
-    """Parts of one GPU or node, with the peak at the end."""
+    """Builds the table of one GPU's or node's memory: its parts, and the peak at the end."""
     kind = "node" if holder.title.startswith("node") else {"cuda": "GPU"}.get(device, "process")
-    where = f"each of {count} {kind}s" if count > 1 else f"one {kind}"
-    where = where.replace("processs", "processes")
-    heading = f"host memory, {where}" if kind == "node" else f"{holder.title}, {where}"
+    kinds = "processes" if kind == "process" else f"{kind}s"
+    which = f"each of {count} {kinds}" if count > 1 else f"one {kind}"
+    heading = f"{'host memory' if kind == 'node' else holder.title}, {which}"
     table = Table(
         title=f"\n{heading}",
         title_justify="left",
@@ -231,8 +222,8 @@ def holder_table(holder: Holder, count: int, device: str) -> Table:
     table.add_column("size", justify="right", width=11)
     table.add_column("note", style="dim", overflow="fold")
     for line in holder.lines:
-        mark = "~" if line.estimate else ""
-        table.add_row(f"  {line.name}", f"{mark}{amount(line.num_bytes)}", line.note)
+        about = "~" if line.estimate else ""
+        table.add_row(f"  {line.name}", f"{about}{amount(line.num_bytes)}", line.note)
     limit = "" if holder.limit is None else f"of {amount(holder.limit)}"
     style = "red" if holder.limit is not None and holder.peak > holder.limit else "bold"
     table.add_row("  at most at once", amount(holder.peak), limit, style=style)

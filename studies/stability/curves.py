@@ -8,6 +8,8 @@ from pathlib import Path
 
 import matplotlib
 
+from r1reward.metrics import Name
+
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -17,9 +19,9 @@ from studies.stability.outcome import Outcome
 
 PANELS: tuple[tuple[str, Callable[[Outcome], list[float]], bool], ...] = (
     ("right answers, % of a step", lambda o: [100 * share for share in o.right], False),
-    ("gradient norm before clipping", lambda o: series(o, "learner/grad_norm"), True),
-    ("KL to the start, nats a token", lambda o: series(o, "policy/reference_kl"), False),
-    ("response length, tokens", lambda o: series(o, "rollout/length_mean"), False),
+    ("gradient norm before clipping", lambda o: series(o, Name.LEARNER_GRAD_NORM), True),
+    ("KL to the start, nats a token", lambda o: series(o, Name.POLICY_REFERENCE_KL), False),
+    ("response length, tokens", lambda o: series(o, Name.ROLLOUT_LENGTH_MEAN), False),
 )
 
 

@@ -27,7 +27,6 @@ class Variant(Section):
 class Stress(Section):
     """What makes training hard, for all of its variants alike."""
 
-    says: str = Field(description="one line for the tables")
     set: Overrides = ()
     variants: tuple[str, ...] = Field(min_length=1)
     weights_behind: int = Field(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.heldout import read_run_evaluation
+from r1reward.metrics import Name, alert_name
 from r1reward.runs.alerts import StepMetrics
 from r1reward.runs.folder import RunFolder
 from studies.stability.cells import ending_file
@@ -35,7 +36,7 @@ class Outcome:
     def right(self) -> list[float]:
         """Share of right answers of every step, as the policy gives them."""
         return [
-            step.get("rollout/drawn_right_share", step.get("reward/result", math.nan))
+            step.get(Name.ROLLOUT_DRAWN_RIGHT_SHARE, step.get(Name.REWARD_RESULT, math.nan))
             for step in self.steps
         ]
 
@@ -50,7 +51,7 @@ class Outcome:
     @property
     def num_spikes(self) -> int:
         """Steps with the alert loss_spike: loss or gradient norm above ten medians of the five before."""
-        return sum(int(step["alert/loss_spike"]) for step in self.steps)
+        return sum(int(step[alert_name("loss_spike")]) for step in self.steps)
 
     def largest(self, name: str) -> float:
         return max((step[name] for step in self.steps if name in step), default=math.nan)
@@ -88,7 +89,7 @@ def collapse_step(
     of the traces cannot be read or run into the token limit; or when the next update is not finite.
     """
     failed = [len(steps) + 1] if is_broken else []
-    for name in ("rollout/unparsed_share", "rollout/truncated_share"):
+    for name in (Name.ROLLOUT_UNPARSED_SHARE, Name.ROLLOUT_TRUNCATED_SHARE):
         lost = windows([step.get(name, 0.0) for step in steps])
         failed += [end for end, share in enumerate(lost, start=WINDOW) if share > MAX_LOST_SHARE]
     failed += [end for end, share in enumerate(windows(right), start=WINDOW) if share <= CHANCE]

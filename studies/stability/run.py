@@ -90,9 +90,8 @@ def tables(grid: Grid, outcomes: Sequence[Outcome]) -> dict[str, str]:
     found = {}
     for stress in grid.stresses:
         ours = [outcome for outcome in outcomes if outcome.cell.stress == stress]
-        num_bootstrap = ours[0].cell.recipe.evaluate.bootstrap_samples
         found[f"{stress} cells"] = cells_table(ours)
-        found[f"{stress} contributions"] = contributions_table(ours, num_bootstrap)
+        found[f"{stress} contributions"] = contributions_table(ours)
     return found
 
 

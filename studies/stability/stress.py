@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r1reward.interfaces import RolloutBatch, RolloutSource
-from r1reward.metrics import mean
+from r1reward.metrics import Name, mean
 from r1reward.rollouts import LiveSource, rollout_metrics
 from r1reward.types import ScoredRollout, WeightsHandle
 from studies.stability.grid import Stress
@@ -56,7 +56,7 @@ class LateSource:
         batch = late_batch(drawn, size, self.num_wrong)
         metrics = {name: m for name, m in first.metrics.items() if name.startswith("time/")}
         metrics |= rollout_metrics(batch)
-        metrics["rollout/drawn_right_share"] = mean([float(is_right(item)) for item in drawn])
+        metrics[Name.ROLLOUT_DRAWN_RIGHT_SHARE] = mean([float(is_right(item)) for item in drawn])
         return RolloutBatch(step, batch, metrics)
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.tables import bare_points, signed_points
+from r1reward.evaluation.number_format import bare_points, signed_points
+from r1reward.metrics import Name
 from studies.stability.outcome import Outcome
 
 # What each variant leaves out of StableReinforce, for the table of contributions.
@@ -59,16 +60,16 @@ def cell_row(outcome: Outcome) -> list[str]:
         "-" if collapsed is None else str(collapsed),
         "yes" if outcome.broken else "no",
         str(outcome.num_spikes),
-        number(outcome.largest("learner/grad_norm"), 1),
-        number(outcome.at_end("policy/reference_kl"), 3),
-        number(outcome.at_end("policy/entropy"), 3),
-        number(outcome.at_end("rollout/length_mean"), 1),
-        number(100 * outcome.at_end("rollout/unparsed_share"), 1),
-        number(100 * outcome.at_end("judge/match_share"), 1),
-        number(outcome.largest("policy/ratio_max"), 1),
-        number(100 * outcome.largest("policy/pre_clip_share"), 2),
-        number(100 * outcome.average("advantage/filtered_token_share"), 1),
-        number(100 * outcome.average("advantage/filtered_wrong_share"), 1),
+        number(outcome.largest(Name.LEARNER_GRAD_NORM), 1),
+        number(outcome.at_end(Name.POLICY_REFERENCE_KL), 3),
+        number(outcome.at_end(Name.POLICY_ENTROPY), 3),
+        number(outcome.at_end(Name.ROLLOUT_LENGTH_MEAN), 1),
+        number(100 * outcome.at_end(Name.ROLLOUT_UNPARSED_SHARE), 1),
+        number(100 * outcome.at_end(Name.JUDGE_MATCH_SHARE), 1),
+        number(outcome.largest(Name.POLICY_RATIO_MAX), 1),
+        number(100 * outcome.largest(Name.POLICY_PRE_CLIP_SHARE), 2),
+        number(100 * outcome.average(Name.ADVANTAGE_FILTERED_TOKEN_SHARE), 1),
+        number(100 * outcome.average(Name.ADVANTAGE_FILTERED_WRONG_SHARE), 1),
     ]
 
 
@@ -76,7 +77,7 @@ def number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def contributions_table(outcomes: Sequence[Outcome], num_bootstrap: int) -> str:
+def contributions_table(outcomes: Sequence[Outcome]) -> str:
     """StableReinforce minus each variant on the same held-out pairs and seed, in points."""
     seeds = sorted({outcome.cell.seed for outcome in outcomes})
     found = {(o.cell.variant, o.cell.seed): o for o in outcomes if not o.cell.full_stack}
@@ -96,7 +97,7 @@ def contributions_table(outcomes: Sequence[Outcome], num_bootstrap: int) -> str:
             if other is None or full is None:
                 cells.append("-")
             else:
-                compared = compare_evaluations(other, full, num_bootstrap)
+                compared = compare_evaluations(other, full)
                 cells.append(signed_points(compared.accuracy))
         rows.append(cells)
     return markdown(rows)

@@ -13,7 +13,7 @@ import pytest
 from r1reward import loop
 from r1reward.data.requests import PromptSet
 from r1reward.interfaces import RolloutBatch, Sampling
-from r1reward.metrics import Metrics, last
+from r1reward.metrics import Metrics, Name, last
 from r1reward.recipe.recipe import Recipe
 from r1reward.rollouts import LiveSource
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
@@ -138,7 +138,7 @@ def test_truncated_traces_are_masked_when_asked_and_counted(masked: bool) -> Non
         z = (item.reward.total - tokens.mean()) / tokens.std()
         assert np.allclose(sample.advantages, z if item in counted else 0.0, atol=1e-6)
     metrics = recorder.reports[0].metrics
-    assert metrics.get("advantage/num_masked") == (8 - len(counted) if masked else None)
+    assert metrics.get(Name.ADVANTAGE_NUM_MASKED) == (8 - len(counted) if masked else None)
 
 
 @pytest.mark.parametrize(("masked", "size"), [(True, 0.0), (False, 0.75)])
@@ -186,7 +186,7 @@ def test_the_recipe_chooses_the_filter_rule(rule: str, num_pairs: int, share: fl
         return (right_answer if number(request) else wrong_answer)(request)
 
     _, recorder = train(recipe, FakeGenerator(answer), num_pairs)
-    assert recorder.reports[0].metrics["advantage/filtered_wrong_share"] == share
+    assert recorder.reports[0].metrics[Name.ADVANTAGE_FILTERED_WRONG_SHARE] == share
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_the_recipe_chooses_how_far_the_filter_reaches(
         return (right_answer if number(request) else wrong_answer)(request)
 
     _, recorder = train(recipe, FakeGenerator(answer), num_pairs)
-    assert recorder.reports[0].metrics["advantage/filtered_wrong_share"] == share
+    assert recorder.reports[0].metrics[Name.ADVANTAGE_FILTERED_WRONG_SHARE] == share
 
 
 def test_the_authors_filter_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -235,11 +235,11 @@ def test_prompts_that_came_out_alike_are_replaced_in_their_place() -> None:
     assert all(n % 2 == 1 for n in after)
     assert len(after) == len(before) == 8
     assert all(new == old for old, new in zip(before, after, strict=True) if old % 2 == 1)
-    assert batch.metrics["rollout/uniform_group_share"].value == 0
+    assert batch.metrics[Name.ROLLOUT_UNIFORM_GROUP_SHARE].value == 0
     shares = [n % 2 == 0 for n in before[::2]]
-    assert plain_batch.metrics["rollout/uniform_group_share"].value == sum(shares) / 4
-    assert batch.metrics["rollout/num_resampled"].value >= sum(shares)
-    assert "rollout/num_resampled" not in plain_batch.metrics
+    assert plain_batch.metrics[Name.ROLLOUT_UNIFORM_GROUP_SHARE].value == sum(shares) / 4
+    assert batch.metrics[Name.ROLLOUT_NUM_RESAMPLED].value >= sum(shares)
+    assert Name.ROLLOUT_NUM_RESAMPLED not in plain_batch.metrics
 
 
 def test_each_round_asks_for_as_many_new_prompts_as_places_are_left() -> None:
@@ -252,7 +252,7 @@ def test_each_round_asks_for_as_many_new_prompts_as_places_are_left() -> None:
     assert left <= 0 < len(generator.calls) - 1
     prompts = [(r.prompt.prompt_id, r.sample_index) for r in generator.asked]
     assert len(set(prompts)) == len(prompts), "no prompt is tried twice in a step"
-    assert batch.metrics["rollout/num_resampled"].value == len(prompts) / 2 - 4
+    assert batch.metrics[Name.ROLLOUT_NUM_RESAMPLED].value == len(prompts) / 2 - 4
 
 
 def test_when_the_rounds_are_over_the_batch_is_filled_with_what_there_is() -> None:
@@ -260,14 +260,14 @@ def test_when_the_rounds_are_over_the_batch_is_filled_with_what_there_is() -> No
     assert questions(batch) == questions(
         collect(make_recipe(rollout__samples_per_prompt=2), right_answer)
     )
-    assert batch.metrics["rollout/num_resampled"].value == 12
-    assert batch.metrics["rollout/uniform_group_share"].value == 1
+    assert batch.metrics[Name.ROLLOUT_NUM_RESAMPLED].value == 12
+    assert batch.metrics[Name.ROLLOUT_UNIFORM_GROUP_SHARE].value == 1
 
 
 def test_a_source_that_runs_out_of_new_prompts_goes_on_with_what_it_has() -> None:
     batch = collect(dynamic(50), right_answer, num_pairs=4)
     assert len(batch.rollouts) == 8
-    assert batch.metrics["rollout/num_resampled"].value <= 4  # the other order of the four
+    assert batch.metrics[Name.ROLLOUT_NUM_RESAMPLED].value <= 4  # the other order of the four
 
 
 def test_a_resumed_run_resamples_the_same() -> None:
@@ -306,13 +306,13 @@ def test_right_in_both_orders_earns_the_position_weight(weight: float) -> None:
         ]
         * 2
     )
-    assert batch.metrics["reward/position"].value == 0.5
+    assert batch.metrics[Name.REWARD_POSITION].value == 0.5
 
 
 def test_in_one_order_there_is_no_position() -> None:
     batch = collect(make_recipe(), right_answer)
     assert {scored.reward.position for scored in batch.rollouts} == {None}
-    assert batch.metrics["reward/position"].weight == 0  # not logged
+    assert batch.metrics[Name.REWARD_POSITION].weight == 0  # not logged
 
 
 def test_with_both_orders_a_pair_is_resampled_only_if_both_came_out_alike() -> None:
@@ -329,7 +329,7 @@ def test_with_both_orders_a_pair_is_resampled_only_if_both_came_out_alike() -> N
     assert [asked[i : i + 4] for i in (0, 4)] == [[asked[0]] * 4, [asked[4]] * 4]
     orders = [s.rollout.request.prompt.order for s in batch.rollouts]
     assert orders == ["stored", "stored", "swapped", "swapped"] * 2
-    assert batch.metrics["rollout/uniform_group_share"].value == 0.5  # the stored orders
+    assert batch.metrics[Name.ROLLOUT_UNIFORM_GROUP_SHARE].value == 0.5  # the stored orders
 
 
 # What loading told ----------------------------------------------------------------------------
@@ -340,7 +340,7 @@ class CountingGenerator(FakeGenerator):
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         await super().load_weights(handle)
-        return {"rollout/num_engines": last(2.0), "time/weight_swap_s": last(1.5)}
+        return {Name.ROLLOUT_NUM_ENGINES: last(2.0), Name.TIME_WEIGHT_SWAP_S: last(1.5)}
 
 
 def test_a_step_tells_of_its_engines_whether_or_not_an_evaluation_loaded_them_before() -> None:
@@ -355,7 +355,7 @@ def test_a_step_tells_of_its_engines_whether_or_not_an_evaluation_loaded_them_be
             return await source.collect(0, WEIGHTS)
 
         metrics.append(asyncio.run(collect(source, evaluated)).metrics)
-    assert [m["rollout/num_engines"].value for m in metrics] == [2.0, 2.0]
-    assert ["time/weight_swap_s" in m for m in metrics] == [True, False]
+    assert [m[Name.ROLLOUT_NUM_ENGINES].value for m in metrics] == [2.0, 2.0]
+    assert [Name.TIME_WEIGHT_SWAP_S in m for m in metrics] == [True, False]
     untimed = [{n: v for n, v in m.items() if not n.startswith("time/")} for m in metrics]
     assert untimed[0] == untimed[1]

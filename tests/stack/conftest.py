@@ -41,6 +41,13 @@ LOCAL = Path(__file__).parents[2] / "recipes" / "local.yaml"
 LOGPROB_BOUND = 2e-5
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives a test of the stack, which may wait for engines and whole runs, 15 minutes."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(900))
+
+
 def stack_recipe(*overrides: str) -> Recipe:
     """The local recipe with the rule judge: one engine less to start where no judge is tested."""
     return load_recipe(LOCAL, ("judge={type: rule}", *overrides))

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from r1reward.data.video import FrameRules
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.rows import MediaOptions
@@ -52,7 +53,7 @@ def sampler(stack: Stack, **settings: object) -> EvaluationSampler:
 
 def answers(stack: Stack, items: Sequence[Item], path: Path, **settings: object) -> list[Answer]:
     found = wait(stack.run, sample_answers(sampler(stack, **settings), items, path))
-    return sorted(found, key=lambda answer: answer.place)
+    return sorted(found, key=lambda answer: answer.sample_key)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_runs_with_one_seed_agree(stack: Stack, whole: Path, tmp_path: Path) -> None:
     again = answers(stack, ITEMS, tmp_path / "answers.jsonl")
-    first = sorted(read_answers(whole), key=lambda answer: answer.place)
+    first = sorted(read_answers(whole), key=lambda answer: answer.sample_key)
     assert [replace(a, confidence=None) for a in again] == [
         replace(a, confidence=None) for a in first
     ]
@@ -87,8 +88,8 @@ def test_half_an_evaluation_is_finished_without_repeating_a_sample(
     resumed = answers(stack, ITEMS, path)
     assert path.read_bytes().startswith(b"".join(lines[:30]))
     assert len(read_answers(path)) == len(lines)
-    texts = {answer.place: answer.text for answer in read_answers(whole)}
-    assert {answer.place: answer.text for answer in resumed} == texts
+    texts = {answer.sample_key: answer.text for answer in read_answers(whole)}
+    assert {answer.sample_key: answer.text for answer in resumed} == texts
 
 
 def test_adaptive_voting_gives_the_verdict_of_all_samples(
@@ -96,8 +97,8 @@ def test_adaptive_voting_gives_the_verdict_of_all_samples(
 ) -> None:
     few = answers(stack, ITEMS, tmp_path / "answers.jsonl", adaptive=0.0)
     assert len(few) < 5 * len(ITEMS)
-    full = {answer.place: answer.response for answer in read_answers(whole)}
-    drawn = {answer.place: answer.response for answer in few}
+    full = {answer.sample_key: answer.response for answer in read_answers(whole)}
+    drawn = {answer.sample_key: answer.response for answer in few}
     assert drawn.items() <= full.items()
     for item in ITEMS:
         votes = [
@@ -157,7 +158,9 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     tmp_path: Path,
 ) -> None:
     bench, out = video_bench(tmp_path, num_rows=24), tmp_path / "eval"
-    video = load_benchmark("mm-rlhf-rewardbench", bench, MediaOptions(num_frames=4)).items[0]
+    video = load_benchmark(
+        "mm-rlhf-rewardbench", bench, MediaOptions(frames=FrameRules(num_frames=4))
+    ).items[0]
     with subprocess.Popen(
         command(bench, out),
         stdout=subprocess.DEVNULL,
@@ -183,7 +186,7 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     whole_lines = kept[: kept.rfind(b"\n") + 1]
     assert (out / "answers.jsonl").read_bytes().startswith(whole_lines)
     found = read_answers(out / "answers.jsonl")
-    assert len({answer.place for answer in found}) == len(found) == 24 * 64
+    assert len({answer.sample_key for answer in found}) == len(found) == 24 * 64
     assert {answer.item for answer in found} >= {video.key}
     assert not any(answer.refused for answer in found)
     for verb in (["compare", str(out), str(out)], ["report", str(out)]):

@@ -10,11 +10,12 @@ import torch
 from r1reward.actors.launch import learner_system
 from r1reward.data.verdict import compose_trace
 from r1reward.engines.learner_group import LearnerGroup
+from r1reward.metrics import Name
 from r1reward.models.processor import PolicyProcessor
+from r1reward.recipe.choices import SceneSplit
 from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
 from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
-from r1reward.shapes.scene import Split
 from r1reward.shapes.trace import TAGS, find, write_analysis
 from r1reward.types import TraceSample, TrainingSample
 from tests.samples import made_up_samples
@@ -36,10 +37,10 @@ async def fit(learner: LearnerGroup, samples: list[TrainingSample]) -> tuple[lis
     """Some steps with a look at the loss before each: looking must not bend the step."""
     seen, metrics = [], []
     for _ in range(NUM_UPDATES):
-        seen.append((await learner.evaluate_loss(samples))["supervised/loss"].value)
+        seen.append((await learner.evaluate_loss(samples))[Name.SUPERVISED_LOSS].value)
         metrics.append(await learner.fit(samples))
     num_tokens = sum(len(sample.response_token_ids) for sample in samples)
-    assert [m["supervised/loss"].weight for m in metrics] == [num_tokens] * NUM_UPDATES
+    assert [m[Name.SUPERVISED_LOSS].weight for m in metrics] == [num_tokens] * NUM_UPDATES
     return seen, await trained_by(metrics, learner)
 
 
@@ -69,9 +70,9 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
             before = await learner.evaluate_loss(heldout)
             unmoved = await published(learner)
             assert all(torch.equal(unmoved[name], w) for name, w in found.weights.items())
-            losses = [(await learner.fit(train))["learner/loss"].value for _ in range(4)]
+            losses = [(await learner.fit(train))[Name.LEARNER_LOSS].value for _ in range(4)]
             after = await learner.evaluate_loss(heldout)
-            return seen, found, losses, [m["supervised/loss"].value for m in (before, after)]
+            return seen, found, losses, [m[Name.SUPERVISED_LOSS].value for m in (before, after)]
 
     seen, found, losses, (before, after) = asyncio.run(fitted())
     require_plain_fit(recipe, samples, seen, found)
@@ -93,7 +94,7 @@ def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_ze
 
 
 def answer_first_traces(
-    recipe: Recipe, processor: PolicyProcessor, split: Split, num_pairs: int
+    recipe: Recipe, processor: PolicyProcessor, split: SceneSplit, num_pairs: int
 ) -> list[TraceSample]:
     """Traces whose analysis begins with its conclusion: a habit the miniature does not have yet."""
     samples = []

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from r1reward.metrics import Name
 from r1reward.models.policy import MicroBatchBuilder, load_policy_model
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
@@ -33,10 +34,10 @@ def test_first_update_has_ratio_one_and_reports_the_gap_to_the_engine(stack: Sta
     before = stack.logprobs(samples)
     # Zero advantages: the optimizer steps, and Adam of a zero gradient leaves the weights alone.
     metrics = wait(stack.run, stack.learner.update(samples))
-    assert metrics["policy/ratio_mean"].value == 1.0
-    assert metrics["policy/ratio_max"].value == 1.0
-    assert metrics["learner/grad_norm"].value == 0.0
-    assert 0 < metrics["policy/logprob_gap_max"].value < LOGPROB_BOUND
+    assert metrics[Name.POLICY_RATIO_MEAN].value == 1.0
+    assert metrics[Name.POLICY_RATIO_MAX].value == 1.0
+    assert metrics[Name.LEARNER_GRAD_NORM].value == 0.0
+    assert 0 < metrics[Name.POLICY_LOGPROB_GAP_MAX].value < LOGPROB_BOUND
     assert gap(before, stack.logprobs(samples)) == 0.0
 
 

@@ -151,7 +151,7 @@ def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_pa
     root = run_dir / "eval" / "shapes"
     for model in ("base", "sft", "rl"):
         answers = read_answers(root / model / "answers.jsonl")
-        assert len({answer.place for answer in answers}) == len(answers) == 8 * 2 * 2
+        assert len({answer.sample_key for answer in answers}) == len(answers) == 8 * 2 * 2
         assert read_evaluation(root / model / "result.json").conditions.num_rows == 8
     written = (run_dir / "eval" / "summary.md").read_text()
     assert "| base | SFT only | RL |" in written and "voting@3 minus one sample" in written

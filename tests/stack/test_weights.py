@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from r1reward.actors.weights import fetch
+from r1reward.metrics import Name
 from r1reward.types import WeightBucket, WeightsHandle
 from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, published_by, sample_of, wait
 
@@ -19,7 +20,7 @@ def step(stack: Stack) -> None:
     rollouts = stack.rollouts(stack.requests(8))
     samples = [sample_of(r, 1.0 if i % 2 else -1.0) for i, r in enumerate(rollouts)]
     metrics = wait(stack.run, stack.learner.update(samples))
-    assert metrics["learner/grad_norm"].value > 0
+    assert metrics[Name.LEARNER_GRAD_NORM].value > 0
 
 
 def engine_gap(stack: Stack) -> float:

@@ -19,7 +19,7 @@ from r1reward.algorithm.loss import policy_loss
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.weight_buckets import unpack
 from r1reward.interfaces import Learner
-from r1reward.metrics import Metrics
+from r1reward.metrics import Metrics, Name
 from r1reward.models.lora import add_lora, merged, with_adapters
 from r1reward.models.parts import freeze_parts, parameter_groups
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
@@ -130,8 +130,8 @@ async def train(
 
 
 async def trained_by(metrics: Sequence[Metrics], learner: Learner) -> Trained:
-    losses = [m["learner/loss"].value for m in metrics]
-    norms = [m["learner/grad_norm"].value for m in metrics]
+    losses = [m[Name.LEARNER_LOSS].value for m in metrics]
+    norms = [m[Name.LEARNER_GRAD_NORM].value for m in metrics]
     return Trained(losses, norms, await published(learner))
 
 
@@ -278,8 +278,8 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
             in_one_round = await learner.update(two)
             await learner.load(str(tmp_path))
             in_32_rounds = await learner.update(many)
-            assert in_32_rounds["policy/ratio_mean"].value == 1.0
-            norms = [m["learner/grad_norm"].value for m in (in_one_round, in_32_rounds)]
+            assert in_32_rounds[Name.POLICY_RATIO_MEAN].value == 1.0
+            norms = [m[Name.LEARNER_GRAD_NORM].value for m in (in_one_round, in_32_rounds)]
             return logprobs, before, norms[1] / norms[0], await train(learner, samples, 1)
 
     logprobs, before, norm_ratio, found = asyncio.run(trained())

@@ -33,7 +33,9 @@ PYTHON_FOLDER = re.compile(
 # Files of a run folder, of the user or of other projects.
 ELSEWHERE = re.compile(
     r"recipe\.yaml|r1reward\.yaml|report\.html|stage\.json|rlaif-v.*|mine\..*|my.*|summary\.md|"
-    r"trainer/.*|workers/.*|.*\.pth|page\.html|page_.*|.*_preset\.yaml"
+    r"trainer/.*|workers/.*|.*\.pth|page\.html|page_.*|.*_preset\.yaml|"
+    # What a reader of docs/extending.md is to write.
+    r".*/(?:NAME|my_\w+)\.py"
 )
 
 
@@ -56,6 +58,15 @@ def test_every_path_of_a_document_is_there(document: Path) -> None:
     links = {link for link in LINKED.findall(text) if "://" not in link}
     lost = sorted(path for path in named_paths(text) | links if not is_there(path, document))
     assert lost == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_function_of_a_document_is_in_its_file(document: Path) -> None:
+    """Written as `file.py: function`, with commas between several."""
+    for path, names in re.findall(r"`([\w/]+\.py): ([\w, ]+)`", document.read_text()):
+        text = (ROOT / "r1reward" / path).read_text()
+        for name in names.split(", "):
+            assert re.search(rf"^(?:async )?(?:def|class) {name}\b", text, re.MULTILINE), name
 
 
 def test_every_path_in_the_code_is_there() -> None:

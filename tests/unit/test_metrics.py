@@ -2,18 +2,21 @@
 
 import pytest
 
-from r1reward.metrics import Metric, last, maximum, mean, merge, plain, total
+from r1reward.metrics import Metric, Name, last, maximum, mean, merge, numbers, total
+from tools.metrics_page import PAGE, metrics_page
+
+LOSS, TOKENS, ASKED = Name.LEARNER_LOSS, Name.ROLLOUT_NUM_TOKENS, Name.JUDGE_NUM_ASKED
 
 
 def test_means_merge_by_their_denominators() -> None:
-    merged = merge([{"loss": mean(1.0, 3)}, {"loss": mean(5.0, 1)}])
-    assert merged["loss"] == Metric(2.0, "mean", 4)
+    merged = merge([{LOSS: mean(1.0, 3)}, {LOSS: mean(5.0, 1)}])
+    assert merged[LOSS] == Metric(2.0, "mean", 4)
 
 
 def test_merging_means_of_parts_is_the_mean_of_the_whole() -> None:
     values = [0.5, 1.5, -2.0, 7.0, 3.0]
-    parts = [{"x": mean(values[:1])}, {"x": mean(values[1:4])}, {"x": mean(values[4:])}]
-    merged = merge(parts)["x"]
+    parts = [{LOSS: mean(values[:1])}, {LOSS: mean(values[1:4])}, {LOSS: mean(values[4:])}]
+    merged = merge(parts)[LOSS]
     assert merged.value == pytest.approx(2.0)
     assert merged.weight == 5
 
@@ -21,31 +24,58 @@ def test_merging_means_of_parts_is_the_mean_of_the_whole() -> None:
 def test_sums_add_maxima_compete_and_the_last_one_stays() -> None:
     merged = merge(
         [
-            {"tokens": total(3), "peak": maximum(2.0), "lr": last(0.1)},
-            {"tokens": total(4), "peak": maximum(-1.0), "lr": last(0.2)},
+            {
+                Name.ROLLOUT_NUM_TOKENS: total(3),
+                Name.ROLLOUT_LENGTH_MAX: maximum(2.0),
+                Name.LEARNER_LR: last(0.1),
+            },
+            {
+                Name.ROLLOUT_NUM_TOKENS: total(4),
+                Name.ROLLOUT_LENGTH_MAX: maximum(-1.0),
+                Name.LEARNER_LR: last(0.2),
+            },
         ]
     )
-    assert plain(merged) == {"lr": 0.2, "peak": 2.0, "tokens": 7.0}
+    assert numbers(merged) == {
+        Name.LEARNER_LR: 0.2,
+        Name.ROLLOUT_LENGTH_MAX: 2.0,
+        Name.ROLLOUT_NUM_TOKENS: 7.0,
+    }
 
 
 def test_names_in_only_some_parts_survive() -> None:
-    assert plain(merge([{"a": total(1)}, {"b": total(2)}, {}])) == {"a": 1.0, "b": 2.0}
+    assert numbers(merge([{TOKENS: total(1)}, {ASKED: total(2)}, {}])) == {
+        "judge/num_asked": 2.0,
+        "rollout/num_tokens": 1.0,
+    }
 
 
 def test_a_mean_over_nothing_adds_nothing_and_is_not_logged() -> None:
     nothing = mean([])
-    assert merge([{"x": nothing}, {"x": mean([4.0])}])["x"] == Metric(4.0, "mean", 1)
-    assert merge([{"x": mean([4.0])}, {"x": nothing}])["x"] == Metric(4.0, "mean", 1)
-    assert plain(merge([{"x": nothing}, {"x": nothing}])) == {}
+    assert merge([{LOSS: nothing}, {LOSS: mean([4.0])}])[LOSS] == Metric(4.0, "mean", 1)
+    assert merge([{LOSS: mean([4.0])}, {LOSS: nothing}])[LOSS] == Metric(4.0, "mean", 1)
+    assert numbers(merge([{LOSS: nothing}, {LOSS: nothing}])) == {}
 
 
 def test_a_sum_of_zero_is_logged() -> None:
-    assert plain({"dropped": total(0)}) == {"dropped": 0.0}
+    assert numbers({TOKENS: total(0)}) == {"rollout/num_tokens": 0.0}
 
 
 def test_one_name_with_two_reductions_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="one name, one reduction"):
-        merge([{"x": total(1)}, {"x": maximum(1)}])
+        merge([{TOKENS: total(1)}, {TOKENS: maximum(1)}])
+
+
+def test_a_value_that_reduces_otherwise_than_its_name_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="learner/loss is declared as mean"):
+        numbers({LOSS: total(1)})
+
+
+def test_every_name_says_what_it_is_and_logs_as_it_is_called() -> None:
+    for name in Name:
+        assert name.meaning and not name.meaning.endswith(".")
+        assert str(name) == name.value == name.name.lower().replace("_", "/", 1)
+        assert name.reduction in ("mean", "sum", "max", "last")
 
 
 def test_a_sequence_is_its_own_denominator() -> None:
@@ -55,10 +85,18 @@ def test_a_sequence_is_its_own_denominator() -> None:
 
 
 def test_merging_leaves_its_parts_alone() -> None:
-    first = {"x": total(1)}
-    merge([first, {"x": total(2)}])
-    assert first == {"x": Metric(1.0, "sum")}
+    first = {TOKENS: total(1)}
+    merge([first, {TOKENS: total(2)}])
+    assert first == {TOKENS: Metric(1.0, "sum")}
 
 
 def test_logged_names_are_sorted() -> None:
-    assert list(plain({"b": last(1), "a": last(2)})) == ["a", "b"]
+    assert list(numbers({TOKENS: total(1), ASKED: total(2)})) == [
+        "judge/num_asked",
+        "rollout/num_tokens",
+    ]
+
+
+def test_the_page_of_metrics_is_the_one_that_is_made() -> None:
+    assert PAGE.read_text() == metrics_page()
+    assert all(f"`{name}`" in metrics_page() for name in Name)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1reward.data.prompt import JUDGE_TEMPLATES, TEMPLATES, build_judge_prompt, build_prompt
+from r1reward.recipe.choices import SceneSplit
 from r1reward.shapes.pairs import NUMBER_WORDS, QUESTIONS, Response, make_response, wrong_looks
 from r1reward.shapes.plan import FILLERS, VERBOSITY_PLAN, sample_error_counts
 from r1reward.shapes.scene import (
@@ -27,7 +28,6 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     sample_look,
     sample_scene,
 )
@@ -138,7 +138,7 @@ def judge_drill(scene: Scene, rng: random.Random) -> Example:
 
 
 def sample_example(
-    kind: Kind, faults: Faults, hard_copy: float, rng: random.Random, split: Split = "train"
+    kind: Kind, faults: Faults, hard_copy: float, rng: random.Random, split: SceneSplit = "train"
 ) -> Example:
     scene = sample_scene(split, rng)
     match kind:

@@ -17,13 +17,14 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from r1reward.data.prompt import build_prompt
-from r1reward.shapes.pairs import is_verbose, make_scenes_and_pairs, read_claims
+from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.scene import Scene, seeded
-from r1reward.shapes.trace import TAGS, Trace, read_trace
+from r1reward.shapes.trace import TAGS
 from r1reward.types import PreferencePair
 from tools.miniature.batches import Encoder
 from tools.miniature.corpus import FAULTLESS, sample_example
 from tools.miniature.network import NUM_IMAGE_TOKENS
+from tools.miniature.trace_reader import Trace, is_verbose, read_trace
 
 log = logging.getLogger(__name__)
 

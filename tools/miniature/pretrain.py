@@ -172,7 +172,7 @@ def fast_bfloat16() -> bool:
 
 
 def trace_aspects(batch: Batch) -> dict[str, torch.Tensor]:
-    """Masks [R] over the response tokens of traces: what a token decides, by its place.
+    """Masks [R] over the response tokens of traces: what a token decides, by its offset.
 
     A line is 15 tokens long: quadrant ``:`` colour shape ``.`` ``1`` colour shape flag ``.``
     ``2`` colour shape flag ``.``; one ``<think>`` comes before, ten tokens come after.
@@ -180,12 +180,12 @@ def trace_aspects(batch: Batch) -> dict[str, torch.Tensor]:
     trained = batch.targets_BT >= 0
     offsets = (trained.cumsum(1) - 1)[trained] - 1
     num_lines = ((trained.sum(1) - 11) // 15)[:, None].expand_as(trained)[trained]
-    in_line, place = offsets < 15 * num_lines, offsets % 15
+    in_line, offset = offsets < 15 * num_lines, offsets % 15
     rest = offsets - 15 * num_lines
     return {
-        "seen": in_line & ((place == 2) | (place == 3)),
-        "copied": in_line & ((place == 6) | (place == 7) | (place == 11) | (place == 12)),
-        "flags": in_line & ((place == 8) | (place == 13)),
+        "seen": in_line & ((offset == 2) | (offset == 3)),
+        "copied": in_line & ((offset == 6) | (offset == 7) | (offset == 11) | (offset == 12)),
+        "flags": in_line & ((offset == 8) | (offset == 13)),
         "conclusion": rest == 1,
         "answer": rest == 7,
     }

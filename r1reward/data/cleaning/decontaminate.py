@@ -67,7 +67,8 @@ class LeakSettings:
 
 @dataclass(frozen=True)
 class Leak:
-    """A benchmark's row that a pair gives away: its name, where it stands, and its ``pair_id``.
+    """A benchmark's row that a pair gives away: the benchmark, the row's file and number, and its
+    ``pair_id``.
 
     ``similarity`` of texts is the mean over question and responses; of images, 1 less the residual.
     """
@@ -89,10 +90,12 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
+        """Returns what is compared of ``text``."""
         normal = normalise(text)
         return cls(normal, shingles(normal), len(words_of(normal)))
 
     def similarity(self, other: Text) -> float:
+        """Returns 1 for texts that are equal in normal form, else their Jaccard similarity."""
         return 1.0 if self.normal == other.normal else jaccard(self.shingles, other.shingles)
 
 
@@ -107,6 +110,7 @@ class Row:
     responses: tuple[Text, Text]
 
     def leak(self, kind: LeakKind, similarity: float) -> Leak:
+        """Returns a leak of this row."""
         return Leak(kind, similarity, self.benchmark, self.origin, self.key)
 
 
@@ -122,7 +126,7 @@ class BenchmarkIndex:
 
     @classmethod
     def build(cls, pairs: Iterable[PreferencePair], settings: LeakSettings) -> BenchmarkIndex:
-        """Index benchmark rows; a pair's ``source`` names its benchmark.
+        """Returns the index of the benchmarks' rows; a pair's ``source`` names its benchmark.
 
         Raises ``ValueError`` for an unreadable image.
         """
@@ -138,13 +142,13 @@ class BenchmarkIndex:
             for pair in pairs
         )
         texts = ShingleIndex(settings.response_similarity)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             for slot, response in enumerate(row.responses):
-                texts.add((place, slot), response.shingles)
+                texts.add((index, slot), response.shingles)
         if settings.image == "off":
             return cls(settings, rows, frozenset(), texts, None)
         images = ImageIndex(
-            ((place, image) for place, pair in enumerate(pairs) for image in pair.images),
+            ((index, image) for index, pair in enumerate(pairs) for image in pair.images),
             settings.image,
             settings.max_hash_distance,
             settings.max_residual,
@@ -153,24 +157,26 @@ class BenchmarkIndex:
         return cls(settings, rows, shown, texts, images)
 
     def leaks(self, pair: PreferencePair) -> list[Leak]:
-        """Every row the pair leaks, by text and by image; texts first, then by row.
+        """Returns every row that the pair leaks, by text and by image: texts first, then by row.
 
         Raises ``ValueError`` for an unreadable image.
         """
         shows_images, matches = self.match_images(pair)
         question = Text.of(pair.question)
-        found = []
+        leaks = []
         if self.settings.text != "off":
-            found = self.text_leaks(pair, question, shows_images, matches)
-        for place, match in sorted(matches.items()):
-            row = self.rows[place]
+            leaks = self.text_leaks(pair, question, shows_images, matches)
+        for index, match in sorted(matches.items()):
+            row = self.rows[index]
             if self.settings.image_alone or self.asks_the_same(row, question):
                 kind: LeakKind = "exact-image" if match.exact else "near-image"
-                found.append(row.leak(kind, match.similarity))
-        return found
+                leaks.append(row.leak(kind, match.similarity))
+        return leaks
 
     def match_images(self, pair: PreferencePair) -> tuple[bool, Mapping[int, ImageMatch]]:
-        """Does the pair show anything, and the best match of each row that one of its images has."""
+        """Returns whether the pair shows anything, and the best match of each row that one of its
+        images has.
+        """
         best: dict[int, ImageMatch] = {}
         shows_images = False
         for image in pair.images if self.images else ():
@@ -193,23 +199,26 @@ class BenchmarkIndex:
         shows_images: bool,
         matches: Mapping[int, ImageMatch],
     ) -> list[Leak]:
+        """Returns the rows that the pair leaks by its texts, in the order of the rows."""
         responses = (Text.of(pair.response_1), Text.of(pair.response_2))
-        places = {key[0] for text in responses for key in self.texts.propose(text.shingles)}
-        found = []
-        for place in sorted(places):
-            row = self.rows[place]
-            images_differ = shows_images and place in self.rows_with_images and place not in matches
+        candidates = {key[0] for text in responses for key in self.texts.propose(text.shingles)}
+        leaks = []
+        for index in sorted(candidates):
+            row = self.rows[index]
+            images_differ = shows_images and index in self.rows_with_images and index not in matches
             least_words = self.settings.min_words if images_differ else 0
             if sum(text.num_words for text in row.responses) < least_words:
                 continue
             if (leak := self.text_leak(row, question, responses, least_words)) is not None:
-                found.append(leak)
-        return found
+                leaks.append(leak)
+        return leaks
 
     def text_leak(
         self, row: Row, question: Text, responses: tuple[Text, Text], least_words: int
     ) -> Leak | None:
-        """The row's leak by its texts, under the better assignment of the responses."""
+        """Returns the row's leak by its texts, under the better assignment of the responses; None if it
+        leaks nothing.
+        """
         if not self.asks_the_same(row, question):
             return None
         asked = question.similarity(row.question)
@@ -236,20 +245,21 @@ class BenchmarkIndex:
         return row.leak("exact-text" if is_exact else "near-text", (asked + sum(similarities)) / 3)
 
     def asks_the_same(self, row: Row, question: Text) -> bool:
+        """Returns whether two questions are similar enough."""
         return question.similarity(row.question) >= self.settings.question_similarity
 
 
 def decontaminate(
     pairs: Iterable[PreferencePair], index: BenchmarkIndex
 ) -> Iterator[tuple[PreferencePair, list[Leak]]]:
-    """Every pair with what it leaks; the pairs to keep are those with an empty list."""
+    """Yields every pair with what it leaks; the pairs to keep are those with an empty list."""
     for pair in pairs:
         yield pair, index.leaks(pair)
 
 
 @dataclass
 class LeakReport:
-    """What was found so far: how many pairs leak, by kind and benchmark, and the first examples."""
+    """Counts of the pairs that leak, by kind and benchmark, and the first examples of each kind."""
 
     num_pairs: int = 0
     num_leaking: int = 0
@@ -260,7 +270,7 @@ class LeakReport:
     )
 
     def add(self, pair: PreferencePair, leaks: Iterable[Leak]) -> None:
-        """Count one pair of ``decontaminate``."""
+        """Counts one pair and its leaks."""
         leaks = list(leaks)
         self.num_pairs += 1
         self.num_leaking += bool(leaks)

@@ -55,11 +55,12 @@ class Fingerprint:
 
     @property
     def is_plain(self) -> bool:
-        """It shows nothing, and so says nothing about where it comes from."""
+        """Whether the image shows nothing, and so says nothing about where it comes from."""
         return float((self.thumbnail_NNC @ LUMA).std()) < LEAST_DETAIL
 
     @cached_property
     def is_grey(self) -> bool:
+        """Whether the image has no colours."""
         return float(np.ptp(self.thumbnail_NNC, axis=-1).max()) <= GREY_SPREAD
 
 
@@ -73,7 +74,9 @@ class ImageMatch:
 
 
 def fingerprint(encoded: bytes) -> Fingerprint:
-    """Raises ``ValueError`` if the bytes are no readable image."""
+    """Returns what is compared of an encoded image. Raises ``ValueError`` if the bytes are no readable
+    image.
+    """
     image = decode_image(encoded)
     pixels = hashlib.blake2b(f"{image.size}".encode(), digest_size=16)
     pixels.update(image.tobytes())
@@ -87,14 +90,16 @@ def fingerprint(encoded: bytes) -> Fingerprint:
 
 
 def resampling_for(image: Image.Image) -> Image.Resampling:
-    """Block means shrink without ringing, but would enlarge a small image into blocks."""
+    """Returns the filter that shrinks the image: block means do not ring, but would enlarge a small
+    image into blocks.
+    """
     if min(image.size) >= 2 * THUMBNAIL:
         return Image.Resampling.BOX
     return Image.Resampling.BICUBIC
 
 
 def residual(first: Fingerprint, second: Fingerprint) -> float:
-    """The largest squared difference in a window, relative to its contrast, after alignment.
+    """Returns the largest squared difference in a window, relative to its contrast, after alignment.
 
     0 is equal. In grey as soon as one of the two is. Measured on scenes, line drawings, charts, pages of
     text and noise like photos: copies (JPEG 30, resized to 0.3, cropped by 2 % on every side) stay below
@@ -113,6 +118,7 @@ def residual(first: Fingerprint, second: Fingerprint) -> float:
 
 
 def prepared(thumbnail_NNC: np.ndarray, in_grey: bool) -> np.ndarray:
+    """Returns the thumbnail [N, N, C] blurred, in grey if asked for."""
     colours = thumbnail_NNC.astype(np.float32)
     if in_grey:
         colours = (colours @ LUMA)[..., None]
@@ -120,7 +126,8 @@ def prepared(thumbnail_NNC: np.ndarray, in_grey: bool) -> np.ndarray:
 
 
 def align(fixed_NNC: np.ndarray, moving_NNC: np.ndarray) -> np.ndarray:
-    """The moving image shifted and stretched along both sides onto the fixed one (Lucas-Kanade).
+    """Returns the moving image shifted and stretched along both sides onto the fixed one (Lucas-
+    Kanade).
 
     Least squares in brightness, no further than a slight crop goes.
     """
@@ -145,7 +152,7 @@ def align(fixed_NNC: np.ndarray, moving_NNC: np.ndarray) -> np.ndarray:
 
 
 def sampling(shift: float, stretch: float) -> np.ndarray:
-    """Linear interpolation along one side at its places after shift and stretch, [N, N]."""
+    """Returns the weights [N, N] of a linear interpolation along one side, after shift and stretch."""
     source = ((PLACES * (1 + stretch) + shift + 0.5) * THUMBNAIL - 0.5).clip(0, THUMBNAIL - 1)
     left = np.minimum(source.astype(np.intp), THUMBNAIL - 2)
     weights = np.zeros((THUMBNAIL, THUMBNAIL), np.float32)
@@ -156,11 +163,13 @@ def sampling(shift: float, stretch: float) -> np.ndarray:
 
 
 def resampled(down_NN: np.ndarray, image_NNC: np.ndarray, across_NN: np.ndarray) -> np.ndarray:
+    """Returns the image [N, N, C] with both of its sides resampled."""
     channels = np.moveaxis(image_NNC, -1, 0)
     return np.asarray(np.moveaxis(down_NN @ channels @ across_NN.T, 0, -1))
 
 
 def gaussian(sigma: float) -> np.ndarray:
+    """Returns the weights [N, N] of a blur along one side."""
     distance = np.arange(THUMBNAIL)[:, None] - np.arange(THUMBNAIL)[None]
     weights = np.exp(-0.5 * np.square(distance / sigma))
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
@@ -170,20 +179,21 @@ BLUR_NN = gaussian(BLUR)
 
 
 def window_means(values_NN: np.ndarray) -> np.ndarray:
-    """Means over all windows, by sums over the corners of a summed table."""
+    """Returns the means over all windows, by sums over the corners of a summed table."""
     table = np.pad(values_NN.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     w = WINDOW
     return np.asarray(table[w:, w:] - table[:-w, w:] - table[w:, :-w] + table[:-w, :-w]) / w**2
 
 
 def window_variance(image_NNC: np.ndarray) -> np.ndarray:
+    """Returns the variance in every window, summed over the channels."""
     channels = np.moveaxis(image_NNC, -1, 0)
     variances = (window_means(np.square(c)) - np.square(window_means(c)) for c in channels)
     return np.asarray(sum(variances))
 
 
 def coarse(thumbnail_NNC: np.ndarray) -> np.ndarray:
-    """Block means around their mean, [COARSE, COARSE, C]."""
+    """Returns the block means around their mean, [COARSE, COARSE, C]."""
     side = THUMBNAIL // COARSE
     blocks = thumbnail_NNC.astype(np.float32).reshape(COARSE, side, COARSE, side, -1)
     means = blocks.mean((1, 3))
@@ -191,7 +201,9 @@ def coarse(thumbnail_NNC: np.ndarray) -> np.ndarray:
 
 
 def agree_coarsely(first_I: np.ndarray, second: np.ndarray, in_grey_I: np.ndarray) -> np.ndarray:
-    """For each of the block means ``first_I``, might it be the second image slightly changed?"""
+    """Returns, for each of the block means ``first_I``, whether it might be the second image slightly
+    changed.
+    """
     agree_I = np.zeros(len(first_I), bool)
     for in_grey in (False, True):
         chosen = in_grey_I == in_grey
@@ -224,7 +236,7 @@ class ImageIndex:
         self.mode = mode
         self.max_hash_distance, self.max_residual = max_hash_distance, max_residual
         self.rows_of: defaultdict[bytes, set[int]] = defaultdict(set)
-        known: dict[bytes, Fingerprint] = {}
+        distinct: dict[bytes, Fingerprint] = {}
         by_bytes: dict[bytes, Fingerprint] = {}
         for row, encoded in images:
             digest = hashlib.sha256(encoded).digest()
@@ -232,9 +244,9 @@ class ImageIndex:
                 by_bytes[digest] = fingerprint(encoded)
             one = by_bytes[digest]
             if not one.is_plain:
-                known[one.pixel_digest] = one
+                distinct[one.pixel_digest] = one
                 self.rows_of[one.pixel_digest].add(row)
-        self.prints = tuple(known.values())
+        self.prints = tuple(distinct.values())
         self.hashes_I = np.array([one.perceptual_hash for one in self.prints], np.uint64)
         self.coarse_I = np.array([coarse(one.thumbnail_NNC) for one in self.prints], np.float32)
         self.is_grey_I = np.array([one.is_grey for one in self.prints], bool)
@@ -242,33 +254,33 @@ class ImageIndex:
         self.find = lru_cache(maxsize=64)(self._find)
 
     def _find(self, encoded: bytes) -> tuple[ImageMatch, ...] | None:
-        """What the image matches; None for an image that shows nothing, which cannot match."""
+        """Returns what the image matches; None for an image that shows nothing, which cannot match."""
         query = fingerprint(encoded)
         if query.is_plain:
             return None
-        found = {
+        matches = {
             row: ImageMatch(row, exact=True, similarity=1.0)
             for row in self.rows_of.get(query.pixel_digest, ())
         }
         if self.mode == "near" and self.prints:
-            for place in self.candidates(query):
-                one = self.prints[place]
+            for index in self.candidates(query):
+                one = self.prints[index]
                 if one.pixel_digest == query.pixel_digest:
                     continue
                 if (left := residual(one, query)) <= self.max_residual:
                     for row in self.rows_of[one.pixel_digest]:
-                        best = found.get(row)
+                        best = matches.get(row)
                         if best is None or best.similarity < 1 - left:
-                            found[row] = ImageMatch(row, exact=False, similarity=1 - left)
-        return tuple(found[row] for row in sorted(found))
+                            matches[row] = ImageMatch(row, exact=False, similarity=1 - left)
+        return tuple(matches[row] for row in sorted(matches))
 
     def candidates(self, query: Fingerprint) -> np.ndarray:
-        """Places of the images that hash alike and whose block means agree."""
+        """Returns the indices of the images that hash alike and whose block means agree."""
         distances = np.bitwise_count(self.hashes_I ^ query.perceptual_hash)
-        places = np.flatnonzero(distances <= self.max_hash_distance)
+        indices = np.flatnonzero(distances <= self.max_hash_distance)
         agree = agree_coarsely(
-            self.coarse_I[places],
+            self.coarse_I[indices],
             coarse(query.thumbnail_NNC),
-            self.is_grey_I[places] | query.is_grey,
+            self.is_grey_I[indices] | query.is_grey,
         )
-        return np.asarray(places[agree])
+        return np.asarray(indices[agree])

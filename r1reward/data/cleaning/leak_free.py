@@ -7,10 +7,12 @@ from pathlib import Path
 
 from r1reward.data.cleaning.decontaminate import BenchmarkIndex, LeakReport
 from r1reward.data.import_report import ImportReport
-from r1reward.data.media import FrameRules
-from r1reward.data.stores.pair_writer import PairWriter
-from r1reward.data.stores.row_copy import common_header, common_origins, copied_rows
-from r1reward.data.stores.store import pair_from_row
+from r1reward.data.stores.row_copy import (
+    DerivedStore,
+    common_media,
+    copied_pair,
+    copied_rows,
+)
 
 
 def remove_leaks(
@@ -20,29 +22,21 @@ def remove_leaks(
     made_by: dict[str, object],
     on_rows: Callable[[int], None] = lambda num_rows: None,
 ) -> tuple[ImportReport, LeakReport]:
-    """The pairs of all ``paths`` that leak nothing, in a new store; its report lists the others.
+    """Writes the pairs of all ``paths`` that leak nothing into a new store; its report lists the others.
 
     Raises ``InputError``.
     """
-    kept = common_origins(paths)
-    writer = PairWriter(out, common_header(kept), made_by)
-    writer.claim(resume=False)
-    report, found = ImportReport(), LeakReport()
-    root, frames = kept or (Path(), FrameRules())
+    media = common_media(paths)
+    store, leaking = DerivedStore(out, media, made_by), LeakReport()
     for path in paths:
-        for origin, row in copied_rows(path, kept):
-            report.num_read += 1
-            pair = pair_from_row(row, origin, root, frames)
+        for origin, row in copied_rows(path, media):
+            pair = copied_pair(row, origin, media)
             leaks = index.leaks(pair)
-            found.add(pair, leaks)
+            leaking.add(pair, leaks)
             if leaks:
-                report.drop(
-                    f"leaks {leaks[0].benchmark}", f"{origin}: {leaks[0].kind}, {leaks[0].origin}"
-                )
+                sentence = f"{origin}: {leaks[0].kind}, {leaks[0].origin}"
+                store.drop(f"leaks {leaks[0].benchmark}", sentence)
             else:
-                report.num_written += 1
-                report.preferred[str(row["preferred"])] += 1
-                writer.add(row)
-            on_rows(report.num_read)
-    writer.finish({**report.to_json(), "leaks": found.to_json()})
-    return report, found
+                store.add(row)
+            on_rows(store.report.num_read)
+    return store.finish(leaks=leaking.to_json()), leaking

@@ -17,11 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
-from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.row_copy import (
-    Origins,
-    common_header,
-    common_origins,
+    DerivedStore,
+    MediaFolder,
+    common_media,
     copied_rows,
     keys_and_categories,
 )
@@ -65,7 +64,9 @@ class MixRecipe(Section):
 
 
 def load_mix(path: Path) -> MixRecipe:
-    """Raises ``RecipeError`` naming the file and every setting that is wrong."""
+    """Returns the composition of a file. Raises ``RecipeError`` naming the file and every setting that
+    is wrong.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -74,6 +75,7 @@ def load_mix(path: Path) -> MixRecipe:
 
 
 def build_mix(settings: Any, origin: str) -> MixRecipe:
+    """Returns the checked composition. Raises ``RecipeError``, which begins with ``origin``."""
     try:
         return MixRecipe.model_validate(settings)
     except ValidationError as error:
@@ -84,38 +86,33 @@ def build_mix(settings: Any, origin: str) -> MixRecipe:
 def mix(
     recipe: MixRecipe, out: Path, on_rows: Callable[[int], None] = lambda num_rows: None
 ) -> ImportReport:
-    """Draw without replacement; sources are spread evenly over the store.
+    """Writes the store of a composition, drawn without replacement; sources are spread evenly over it.
 
     A pair that two sources hold is drawn from the first. Raises ``InputError`` for a source that has
     fewer pairs than are asked of it.
     """
-    stores = list(dict.fromkeys(source.store for source in recipe.sources))
-    kept = common_origins(stores)
-    writer = PairWriter(out, common_header(kept), {"mix": recipe.model_dump(mode="json")})
-    writer.claim(resume=False)
-    report = ImportReport()
+    media = common_media([source.store for source in recipe.sources])
+    store = DerivedStore(out, media, {"mix": recipe.model_dump(mode="json")})
     drawn = KeySet()
     chosen = [
         choose(source, rows, recipe.seed, drawn)
         for source, rows in zip(recipe.sources, quotas(recipe), strict=True)
     ]
     spread = [
-        spread_rows(source, places, number, kept)
-        for number, (source, places) in enumerate(zip(recipe.sources, chosen, strict=True))
+        spread_rows(source, indices, number, media)
+        for number, (source, indices) in enumerate(zip(recipe.sources, chosen, strict=True))
     ]
     for _, number, row in heapq.merge(*spread, key=lambda item: item[:2]):
-        report.num_read += 1
-        report.num_written += 1
-        report.preferred[str(row["preferred"])] += 1
-        report.notes[f"from {recipe.sources[number].name}"] += 1
-        writer.add(row)
-        on_rows(report.num_written)
-    writer.finish(report.to_json())
-    return report
+        store.add(row)
+        store.report.notes[f"from {recipe.sources[number].name}"] += 1
+        on_rows(store.report.num_written)
+    return store.finish()
 
 
 def quotas(recipe: MixRecipe) -> list[int | None]:
-    """Rows of every source, None for all; largest remainders make the weighted ones add up."""
+    """Returns the number of rows of every source, None for all; largest remainders make the weighted
+    ones add up.
+    """
     weights = [Fraction(source.weight or 0) for source in recipe.sources]
     exact = [(recipe.weighted_rows or 0) * weight / (sum(weights) or 1) for weight in weights]
     rows = [math.floor(share) for share in exact]
@@ -130,31 +127,31 @@ def quotas(recipe: MixRecipe) -> list[int | None]:
 
 
 def choose(source: MixSource, num_rows: int | None, seed: int, drawn: KeySet) -> Sequence[int]:
-    """Places of the drawn rows, in order: those whose keys hash lowest, wherever they are stored."""
-    places, ranks, keys = array("q"), array("Q"), array("Q")
+    """Returns the indices of the drawn rows, in order: those whose keys hash lowest."""
+    indices, ranks, keys = array("q"), array("Q"), array("Q")
     own = KeySet()
-    for place, (key, category) in enumerate(keys_and_categories(source.store)):
+    for index, (key, category) in enumerate(keys_and_categories(source.store)):
         wanted = source.category is None or category == source.category
         if wanted and key not in drawn and own.add(key):
-            places.append(place)
+            indices.append(index)
             keys.append(int(key, 16))
             ranks.append(derive_seed("mix", seed, key))
-    if num_rows is not None and num_rows > len(places):
+    if num_rows is not None and num_rows > len(indices):
         raise InputError(
-            f"{source.name}: {num_rows:,} pairs are asked for and {len(places):,} are there "
+            f"{source.name}: {num_rows:,} pairs are asked for and {len(indices):,} are there "
             "(pairs of earlier sources apart): lower its share, or add pairs"
         )
     lowest = np.argsort(np.asarray(ranks), kind="stable")[:num_rows]
-    for index in lowest:
-        drawn.add(f"{keys[index]:016x}")
-    return sorted(places[index] for index in lowest)
+    for rank in lowest:
+        drawn.add(f"{keys[rank]:016x}")
+    return sorted(indices[rank] for rank in lowest)
 
 
 def spread_rows(
-    source: MixSource, places: Sequence[int], number: int, kept: Origins | None
+    source: MixSource, indices: Sequence[int], number: int, media: MediaFolder | None
 ) -> Iterator[tuple[float, int, dict[str, Any]]]:
-    """The chosen rows, each with its place between 0 and 1 in the mix."""
-    rows = enumerate(copied_rows(source.store, kept))
-    for index, wanted in enumerate(places):
-        row = next(row for place, (_, row) in rows if place == wanted)
-        yield (index + 0.5) / len(places), number, row
+    """Yields the chosen rows, each with its position in the mix (between 0 and 1) and its source."""
+    rows = enumerate(copied_rows(source.store, media))
+    for count, wanted in enumerate(indices):
+        row = next(row for index, (_, row) in rows if index == wanted)
+        yield (count + 0.5) / len(indices), number, row

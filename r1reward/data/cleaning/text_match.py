@@ -27,7 +27,8 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def normalise(text: str) -> str:
-    """Equal for texts that differ in case, spacing, punctuation, symbols or Unicode form.
+    """Returns a form that is equal for texts that differ in case, spacing, punctuation, symbols or
+    Unicode form.
 
     A text of nothing but punctuation keeps it, so that "+" and "-" stay different answers.
     """
@@ -37,7 +38,7 @@ def normalise(text: str) -> str:
 
 
 def decomposed(text: str) -> str:
-    """Case-folded and in NFKD. Folding makes new characters to decompose, hence twice."""
+    """Returns the text case-folded and in NFKD. Folding makes more to decompose, hence twice."""
     for _ in range(2):
         text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return text
@@ -45,7 +46,9 @@ def decomposed(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def kept_character(character: str) -> str:
-    """Invisible characters vanish; punctuation, symbols and other controls part words."""
+    """Returns what stands for a character: nothing for an invisible one, a space for punctuation,
+    symbols and controls.
+    """
     category = unicodedata.category(character)
     if category == "Cf":
         return ""
@@ -53,11 +56,12 @@ def kept_character(character: str) -> str:
 
 
 def words_of(normalised: str) -> list[str]:
+    """Returns the words of a text in normal form."""
     return WORD.findall(normalised)
 
 
 def shingles(normalised: str) -> frozenset[str]:
-    """Runs of three words; of a shorter text its words as one. Never empty."""
+    """Returns all runs of three words; of a shorter text its words as one. The set is never empty."""
     words = words_of(normalised)
     if len(words) <= SHINGLE_WORDS:
         return frozenset((" ".join(words),))
@@ -66,13 +70,14 @@ def shingles(normalised: str) -> frozenset[str]:
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Size of the intersection over size of the union of two sets that are not both empty."""
+    """Returns the size of the intersection over that of the union of two sets that are not both empty."""
     common = len(first & second)
     return common / (len(first) + len(second) - common)
 
 
 def lsh_bands(threshold: float) -> tuple[int, int]:
-    """Bands and rows a band: the most selective split that keeps ``LEAST_RECALL`` at the threshold.
+    """Returns the number of bands and of rows a band: the most selective split that keeps
+    ``LEAST_RECALL`` at the threshold.
 
     A pair with Jaccard similarity s is proposed with probability 1 - (1 - s^rows)^bands.
     """
@@ -91,12 +96,15 @@ class ShingleIndex:
         self.lsh = MinHashLSH(num_perm=NUM_PERMUTATIONS, params=lsh_bands(threshold))
 
     def add(self, key: tuple[int, int], shingle_set: Iterable[str]) -> None:
+        """Adds a set of shingles under a key of (row, slot)."""
         self.lsh.insert(key, self.sketch(shingle_set))
 
     def propose(self, shingle_set: Iterable[str]) -> list[tuple[int, int]]:
+        """Returns the keys of the sets that are likely similar."""
         return list(self.lsh.query(self.sketch(shingle_set)))
 
     def sketch(self, shingle_set: Iterable[str]) -> MinHash:
+        """Returns the MinHash of a set of shingles."""
         sketch = self.empty.copy()
         sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in shingle_set])
         return sketch

@@ -9,12 +9,13 @@ several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row, encoded_or_path, text, text_or_empty
+from r1reward.data.importers import fields
+from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import read_source
 from r1reward.data.importers.raw_pair import Broken, RawPair
 from r1reward.errors import InputError
@@ -27,43 +28,44 @@ DEFAULT_LABELS = ("1", "2")
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its name, or one value for every row."""
+    """A column by its name, or a constant: one value for every row."""
 
     name: str
     is_constant: bool = False
 
     def value(self, row: Row) -> object:
+        """Returns the column's value. Raises ``FieldError`` for a row without the column."""
         if self.is_constant:
             return self.name
         if self.name not in row:
             raise FieldError(f"there is no column {self.name}")
         return row[self.name]
 
-    def text(self, row: Row) -> str:
-        return text({self.name: self.value(row)}, self.name)
-
-    def text_or_empty(self, row: Row) -> str:
-        return text_or_empty({self.name: self.value(row)}, self.name)
-
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """``labels`` are the values of ``preferred`` for the first response, the second, and ties."""
+    """The column of each part of a pair: every required part is there, and optional ones may be.
 
-    question: Column
-    response_1: Column
-    response_2: Column
-    preferred: Column
+    ``labels`` are the values of ``preferred`` for the first response, the second, and ties.
+    """
+
+    columns: Mapping[str, Column]
     labels: tuple[str, ...] = DEFAULT_LABELS
     images: tuple[Column, ...] = ()
-    video: Column | None = None
-    category: Column | None = None
-    group: Column | None = None
-    source: Column | None = None
+
+    def text(self, row: Row, part: str) -> str:
+        """Returns the text of a required part. Raises ``FieldError`` where it is missing or empty."""
+        column = self.columns[part]
+        return fields.text({column.name: column.value(row)}, column.name)
+
+    def text_or_empty(self, row: Row, part: str) -> str:
+        """Returns the text of an optional part; it is empty where the map or the row has none."""
+        column = self.columns.get(part)
+        return "" if column is None else fields.text_or_empty({part: column.value(row)}, part)
 
 
 def parse_columns(spec: str) -> ColumnMap:
-    """Raises ``InputError`` for a map that cannot be meant."""
+    """Returns the map that ``spec`` describes. Raises ``InputError`` for a map that cannot be meant."""
     parts: dict[str, list[str]] = {}
     for item in spec.split(","):
         part, equals, column = (side.strip() for side in item.partition("="))
@@ -79,28 +81,20 @@ def parse_columns(spec: str) -> ColumnMap:
     if missing:
         raise InputError(f"columns: {', '.join(missing)} missing; give each as part=column")
     preferred, labels = parse_preferred(parts["preferred"][0])
-    single = {part: parse_column(parts[part][0]) for part in parts}
-    return ColumnMap(
-        question=single["question"],
-        response_1=single["response_1"],
-        response_2=single["response_2"],
-        preferred=preferred,
-        labels=labels,
-        images=tuple(parse_column(column) for column in parts.get("image", [])),
-        video=single.get("video"),
-        category=single.get("category"),
-        group=single.get("group"),
-        source=single.get("source"),
-    )
+    images = tuple(parse_column(column) for column in parts.pop("image", []))
+    columns = {part: parse_column(parts[part][0]) for part in parts}
+    return ColumnMap({**columns, "preferred": preferred}, labels, images)
 
 
 def parse_column(column: str) -> Column:
+    """Returns a column, or a constant if it is in quotes."""
     if len(column) > 1 and column[0] == column[-1] and column[0] in "'\"":
         return Column(column[1:-1], is_constant=True)
     return Column(column)
 
 
 def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
+    """Returns the column of the label and the values that it may have. Raises ``InputError``."""
     if column in DEFAULT_LABELS:
         return Column(column, is_constant=True), DEFAULT_LABELS
     name, colon, values = column.rpartition(":")
@@ -118,48 +112,46 @@ def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
 def read_columns(
     src: Path, suffixes: Sequence[str], columns: ColumnMap
 ) -> Iterator[RawPair | Broken]:
-    """Every row of a file or folder, by the map."""
+    """Yields every row of a file or folder, read by the map. Raises ``DataError``."""
     return read_source(src, suffixes, partial(read_row, columns=columns))
 
 
-def read_row(row: Row, origin: str, columns: ColumnMap) -> list[RawPair]:
-    video = columns.video.text_or_empty(row) if columns.video else ""
-    return [
-        RawPair(
-            origin=origin,
-            question=columns.question.text(row),
-            response_1=columns.response_1.text(row),
-            response_2=columns.response_2.text(row),
-            preferred=read_label(columns.preferred.value(row), columns),
-            images=tuple(image for column in columns.images for image in read_images(row, column)),
-            video=video or None,
-            source=columns.source.text_or_empty(row) if columns.source else "",
-            category=columns.category.text_or_empty(row) if columns.category else "",
-            group=columns.group.text_or_empty(row) if columns.group else "",
-        )
-    ]
+def read_row(row: Row, origin: str, columns: ColumnMap) -> Iterator[RawPair]:
+    yield RawPair(
+        origin=origin,
+        question=columns.text(row, "question"),
+        response_1=columns.text(row, "response_1"),
+        response_2=columns.text(row, "response_2"),
+        preferred=read_label(row, columns),
+        images=tuple(image for column in columns.images for image in read_images(row, column)),
+        video=columns.text_or_empty(row, "video") or None,
+        source=columns.text_or_empty(row, "source"),
+        category=columns.text_or_empty(row, "category"),
+        group=columns.text_or_empty(row, "group"),
+    )
 
 
 def read_images(row: Row, column: Column) -> Iterator[str | bytes]:
-    """One image or a list of them; an empty cell is a row without an image."""
+    """Yields one image or a list of them; an empty cell is a row without an image."""
     value = column.value(row)
     for item in value if isinstance(value, list) else [value]:
         if item is not None and item != "":
-            yield encoded_or_path(item, column.name)
+            yield fields.encoded_or_path(item, column.name)
 
 
-def read_label(value: object, columns: ColumnMap) -> Slot | None:
+def read_label(row: Row, columns: ColumnMap) -> Slot | None:
+    """Returns which response is preferred; None is a tie."""
+    column = columns.columns["preferred"]
+    value = column.value(row)
     label = label_text(value)
     if label not in columns.labels:
-        raise FieldError(
-            f"{columns.preferred.name} is {value!r}; the map knows {', '.join(columns.labels)}"
-        )
-    place = columns.labels.index(label)
-    return None if place > 1 else (1 if place == 0 else 2)
+        raise FieldError(f"{column.name} is {value!r}; the map knows {', '.join(columns.labels)}")
+    index = columns.labels.index(label)
+    return None if index > 1 else (1 if index == 0 else 2)
 
 
 def label_text(value: object) -> str:
-    """As it is written in the map: 1 for 1.0, true for True."""
+    """Returns a label as it is written in the map: 1 for 1.0, true for True."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

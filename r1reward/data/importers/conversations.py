@@ -11,7 +11,8 @@ IMAGE_TOKEN = "<image>"
 
 
 def split_turns(first: object, second: object, speaker: str, words: str) -> tuple[str, str, str]:
-    """Each turn is a mapping; ``speaker`` and ``words`` are its keys.
+    """Returns the question and the two replies. Each turn is a mapping; ``speaker`` and ``words`` are
+    its keys.
 
     Earlier turns, where there are any, become part of the question, each under its speaker. Where the
     two conversations have different ones, the ``FieldError`` is of the kind "histories differ".
@@ -34,7 +35,9 @@ def split_turns(first: object, second: object, speaker: str, words: str) -> tupl
 
 
 def read_turns(conversation: object, speaker: str, words: str) -> list[tuple[str, str]]:
-    """Speaker (user or assistant) and words of each turn, the last one a reply."""
+    """Returns the speaker (user or assistant) and words of each turn, the last one a reply. Raises
+    ``FieldError``.
+    """
     if not isinstance(conversation, list) or len(conversation) < 2:
         raise FieldError("a conversation must be a list of two turns or more")
     turns = []

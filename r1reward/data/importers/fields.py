@@ -22,7 +22,7 @@ class FieldError(ValueError):
 
 
 def text(row: Row, name: str) -> str:
-    """A field that must hold text."""
+    """Returns a field that must hold text."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise FieldError(f"{name} is missing or empty; fill it in or remove the row")
@@ -30,28 +30,29 @@ def text(row: Row, name: str) -> str:
 
 
 def text_or_empty(row: Row, name: str) -> str:
-    """A field that a row may lack; an id may be a number."""
+    """Returns a field that a row may lack as text; an id may be a number."""
     value = row.get(name)
     return "" if value is None else str(value)
 
 
 def number(value: object, name: str) -> float:
-    """A finite number, or text that spells one."""
+    """Returns a finite number, given as one or as text."""
     try:
-        found = float(value)  # type: ignore[arg-type]
+        parsed = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise FieldError(f"{name} is {value!r}; it must be a number")
-    return found
+    return parsed
 
 
 def image(row: Row, name: str = "image") -> str | bytes:
-    """A path, bytes, or the hub's struct of both, whose bytes count if they are there."""
+    """Returns a path, or bytes; of the hub's struct of both the bytes, if they are there."""
     return encoded_or_path(row.get(name), name)
 
 
 def encoded_or_path(value: object, name: str) -> str | bytes:
+    """Returns the image in ``value``: a path, bytes, or the hub's struct of both."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, str | bytes) or not value:
@@ -60,7 +61,9 @@ def encoded_or_path(value: object, name: str) -> str | bytes:
 
 
 def media_paths(row: Row) -> tuple[tuple[str, ...], str | None]:
-    """The ``image`` of a row as one path, or the folder that is its ``video``; a row has one of them."""
+    """Returns the ``image`` of a row as one path, or the folder that is its ``video``; a row has one of
+    them.
+    """
     if row.get("image"):
         return (text(row, "image"),), None
     if row.get("video"):
@@ -69,12 +72,12 @@ def media_paths(row: Row) -> tuple[tuple[str, ...], str | None]:
 
 
 def kept(row: Row, *names: str) -> dict[str, object]:
-    """Those of the named fields that the row has: what is worth keeping beside the pair."""
+    """Returns those of the named fields that the row has: what is worth keeping beside the pair."""
     return {name: row[name] for name in names if row.get(name) is not None}
 
 
 def group_of(question: str, *media: str | bytes | None) -> str:
-    """One name for all pairs about the same question and media, where a source gives none."""
+    """Returns one name for all pairs about the same question and media, where a source gives none."""
     digest = hashlib.sha256()
     for part in (question, *(part for part in media if part is not None)):
         encoded = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part

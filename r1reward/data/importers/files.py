@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.stores.store import DataError
+from r1reward.data.stores.store import json_row, parquet_rows
+from r1reward.errors import DataError
 
 RowReader = Callable[[Row, str], Iterable[RawPair | Broken]]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}
-PARQUET_ROWS = 32  # rows of a batch: images are inside
 MAX_CSV_FIELD = 1 << 24
 
 
 def read_source(
     src: Path, suffixes: Sequence[str], read_row: RowReader, skipped: Collection[str] = ()
 ) -> Iterator[RawPair | Broken]:
-    """Every row of every file through ``read_row``; ``FieldError`` becomes ``Broken``.
+    """Yields every row of every file through ``read_row``; a ``FieldError`` becomes a ``Broken``.
 
     Raises ``DataError`` for a file or folder that cannot be read at all.
     """
@@ -43,7 +38,9 @@ def read_source(
 
 
 def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = ()) -> list[Path]:
-    """The file, or a folder's files of the first of these kinds that it holds, but those ``skipped``."""
+    """Returns the file, or of a folder the files of the first of these kinds that it holds, without
+    those ``skipped``.
+    """
     if not src.is_dir():
         if not src.is_file():
             raise DataError(f"{src}: no such file")
@@ -64,11 +61,12 @@ def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = 
 
 
 def is_hidden(path: Path, root: Path) -> bool:
+    """Returns whether the file or one of its folders below ``root`` is hidden."""
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
-    """Rows from 1 (lines of JSONL), or why one is none."""
+    """Yields every row with its number from 1 (of JSONL, its line), or why it is none."""
     match path.suffix:
         case ".parquet":
             yield from enumerate(parquet_rows(path), start=1)
@@ -76,41 +74,29 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
             yield from jsonl_rows(path)
         case ".json":
             for number, element in enumerate(json_elements(path), start=1):
-                yield number, as_row(element)
+                if isinstance(element, dict):
+                    yield number, element
+                else:
+                    yield number, FieldError("not a JSON object")
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:
             raise AssertionError(f"source_files let {suffix} pass")
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
-
-
 def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
+    """Yields every line that is not blank, with its number from 1."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, FieldError(f"not JSON: {error}")
-            else:
-                yield number, as_row(row)
-
-
-def as_row(value: Any) -> Row | FieldError:
-    return value if isinstance(value, dict) else FieldError("not a JSON object")
+            if line.strip():
+                try:
+                    yield number, json_row(line)
+                except DataError as error:
+                    yield number, FieldError(str(error))
 
 
 def csv_rows(path: Path) -> Iterator[Row | FieldError]:
-    """Rows under the header line; every value is text."""
+    """Yields the rows under the header line; every value is text."""
     csv.field_size_limit(MAX_CSV_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)

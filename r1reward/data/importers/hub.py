@@ -11,7 +11,8 @@ PREFIX = "hub:"
 
 
 def local_source(src: Path) -> Path:
-    """The path itself, or the folder of the data set's newest snapshot, fetched if need be.
+    """Returns the path itself, or the folder of the data set's newest snapshot, which is fetched if
+    need be.
 
     Raises ``InputError`` if the hub cannot be reached or does not give the data set.
     """

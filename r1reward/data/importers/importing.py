@@ -18,13 +18,14 @@ from PIL import Image
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.media import DataError, FrameRules, ImageLimits, inside, is_animated, load_image
+from r1reward.data.media import ImageLimits, inside, is_animated
 from r1reward.data.order import derive_seed
 from r1reward.data.prompt import CONTROL_TOKEN
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
 from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
-from r1reward.data.video import load_frames
+from r1reward.data.video import FrameRules, load_media
+from r1reward.errors import DataError
 from r1reward.types import PreferencePair, Slot
 
 # Controls but tab and line ends, and halves of surrogate pairs: they say nothing and break terminals,
@@ -40,7 +41,7 @@ class ImportOptions:
 
     ``max_chars`` bounds the question and each response; ``seed`` decides which slot is preferred.
     ``keep_missing`` stores rows whose media are not there yet, with their paths: texts can be looked at,
-    and whoever reads such a row is told which file it lacks.
+    and reading such a row raises an error that names the missing file.
     """
 
     media_root: Path
@@ -53,10 +54,10 @@ class ImportOptions:
     num_threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """What the result depends on."""
-        found = asdict(self) | {"media_root": str(self.media_root.resolve())}
-        del found["num_threads"]
-        return found
+        """Returns what the result depends on, as JSON values."""
+        options = asdict(self) | {"media_root": str(self.media_root.resolve())}
+        del options["num_threads"]
+        return options
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,6 @@ class Prepared:
     missing: str | None = None
 
 
-@dataclass(frozen=True)
-class Dropped:
-    reason: str
-    sentence: str
-    missing: str | None = None
-
-
 def import_pairs(
     source: Iterable[RawPair | Broken],
     out: Path,
@@ -83,7 +77,7 @@ def import_pairs(
     on_rows: Callable[[int], None] = lambda num_rows: None,
     shard_rows: int = SHARD_ROWS,
 ) -> ImportReport:
-    """Write the store ``out``, going on from the last whole shard if this import was killed.
+    """Writes the store ``out``, going on from the last whole shard if this import was killed.
 
     ``source`` must give the same pairs in the same order each time; ``made_by`` names it. ``on_rows``
     hears how many were read so far. Raises ``InputError`` for a folder that holds something else.
@@ -107,14 +101,13 @@ def import_pairs(
         rest = islice(source, report.num_read, None)
         for made in in_threads(partial(prepare, options=options), rest, options.num_threads):
             report.num_read += 1
-            if isinstance(made, Dropped):
-                report.drop(made.reason, made.sentence, made.missing)
+            if isinstance(made, DataError):
+                report.drop(made.reason, str(made), made.missing)
             elif not seen.add(made.row["key"]):
                 report.drop("duplicate", f"{made.row['origin']}: the same pair came before")
             else:
                 row = preferred_in(made.row, balanced_slot(options.seed, report.num_written))
-                report.num_written += 1
-                report.preferred[str(row["preferred"])] += 1
+                report.keep(row["preferred"])
                 report.notes.update(made.notes)
                 report.miss(made.missing)
                 writer.add(row)
@@ -124,7 +117,7 @@ def import_pairs(
 
 
 def balanced_slot(seed: int, number: int) -> Slot:
-    """Where the preferred response of the n-th stored row stands: a coin for every two rows.
+    """Returns the slot of the preferred response of the n-th stored row: a coin for every two rows.
 
     The first of two shows what the coin says and the second the other slot, so a store is balanced
     whatever its size: independent coins put 101 of MM-RLHF-RewardBench's 170 into one slot.
@@ -135,17 +128,17 @@ def balanced_slot(seed: int, number: int) -> Slot:
 
 
 def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
-    """The row with its preferred response in this slot."""
+    """Returns the row with its preferred response in this slot."""
     if row["preferred"] == slot:
         return row
     swapped = {"response_1": row["response_2"], "response_2": row["response_1"]}
     return {**row, **swapped, "preferred": slot}
 
 
-def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped:
-    """A pair read, cleaned and checked, in the order its source gives it."""
+def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | DataError:
+    """Returns a pair read, cleaned and checked, in its source's order, or why it is dropped."""
     if isinstance(raw, Broken):
-        return Dropped(raw.kind, f"{raw.origin}: {raw.reason}")
+        return DataError(f"{raw.origin}: {raw.reason}", raw.kind)
     try:
         if raw.preferred is None:
             raise DataError(f"{raw.origin}: neither response is preferred", "tie")
@@ -156,7 +149,17 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped
         check_row({**texts, "preferred": cleaned.preferred, "images": ()}, raw.origin)
         cleaned = where_found(cleaned, options.media_root)
         try:
-            images, missing = read_media(cleaned, options), None
+            images, missing = (
+                load_media(
+                    cleaned.images,
+                    cleaned.video,
+                    cleaned.origin,
+                    options.media_root,
+                    options.frames,
+                    options.limits,
+                ),
+                None,
+            )
         except DataError as error:
             if error.missing is None or not options.keep_missing:
                 raise
@@ -165,11 +168,11 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | Dropped
             images, missing = tuple(path.encode() for path in paths), error.missing
         return finish(cleaned, images, options, was_cleaned, missing)
     except DataError as error:
-        return Dropped(error.reason, str(error), error.missing)
+        return error
 
 
 def clean(raw: RawPair) -> RawPair:
-    """Without control characters. Media paths stay as they are."""
+    """Returns the pair without control characters. Media paths stay as they are."""
     for name in (*TEXTS, "source", "category", "group"):
         if not isinstance(getattr(raw, name), str):
             raise DataError(f"{raw.origin}: {name} is no text")
@@ -185,6 +188,7 @@ def clean(raw: RawPair) -> RawPair:
 
 
 def refuse_long(raw: RawPair, max_chars: int) -> None:
+    """Raises ``DataError`` for a text of more than ``max_chars`` characters."""
     for name in TEXTS:
         if (length := len(getattr(raw, name))) > max_chars:
             raise DataError(
@@ -194,31 +198,18 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
 
 
 def where_found(raw: RawPair, root: Path) -> RawPair:
-    """With an image's other path where a file is there and none at its first."""
-    if not raw.elsewhere:
-        return raw
-
-    def found(item: bytes | str) -> bytes | str:
-        if isinstance(item, bytes) or (other := raw.elsewhere.get(item)) is None:
-            return item
+    """Returns the pair with an image's other path where a file is there and none at its first."""
+    images: list[bytes | str] = []
+    for item in raw.images:
+        other = raw.elsewhere.get(item) if isinstance(item, str) else None
         is_moved = (
-            not inside(item, raw.origin, root, "image").is_file()
+            isinstance(item, str)
+            and other is not None
+            and not inside(item, raw.origin, root, "image").is_file()
             and inside(other, raw.origin, root, "image").is_file()
         )
-        return other if is_moved else item
-
-    return replace(raw, images=tuple(map(found, raw.images)))
-
-
-def read_media(raw: RawPair, options: ImportOptions) -> tuple[bytes, ...]:
-    """The images and then the video's frames, all proven readable."""
-    root, limits, rules = options.media_root, options.limits, options.frames
-    images = tuple(load_image(item, raw.origin, root, limits) for item in raw.images)
-    if raw.video is None:
-        return images
-    return images + load_frames(
-        raw.video, raw.origin, root, rules.num_frames, rules.max_pixels, limits
-    )
+        images.append(other if is_moved and other is not None else item)
+    return replace(raw, images=tuple(images))
 
 
 def finish(
@@ -228,6 +219,7 @@ def finish(
     was_cleaned: bool,
     missing: str | None = None,
 ) -> Prepared:
+    """Returns the row of a pair whose media have been read, and what is worth noting of it."""
     assert raw.preferred is not None
     pair = PreferencePair(
         question=raw.question,
@@ -247,27 +239,27 @@ def finish(
     else:
         row |= {"image_paths": raw.images, "video": raw.video}
     texts = (raw.question, raw.response_1, raw.response_2)
-    found = {
+    remarks = {
         "control characters removed": was_cleaned,
         "literal media token": any(CONTROL_TOKEN.search(text) for text in texts),
         "first frame of an animation": missing is None and any(map(is_animated, images)),
         "image missing, kept": missing is not None,
         "no image": not images,
     }
-    notes = (*raw.notes, *(note for note, holds in found.items() if holds))
+    notes = (*raw.notes, *(note for note, holds in remarks.items() if holds))
     return Prepared(row, notes, missing)
 
 
 def in_threads(
-    work: Callable[[RawPair | Broken], Prepared | Dropped],
+    work: Callable[[RawPair | Broken], Prepared | DataError],
     items: Iterable[RawPair | Broken],
     num_threads: int,
-) -> Iterator[Prepared | Dropped]:
-    """Results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
+) -> Iterator[Prepared | DataError]:
+    """Yields results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""
     if num_threads == 1:
         yield from map(work, items)
         return
-    waiting: deque[Future[list[Prepared | Dropped]]] = deque()
+    waiting: deque[Future[list[Prepared | DataError]]] = deque()
     iterator = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:
         while chunk := list(islice(iterator, CHUNK_ROWS)):

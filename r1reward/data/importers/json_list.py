@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 
 CHUNK = 1 << 16  # characters
 MAX_ELEMENT = 1 << 28  # an element this long is taken for a broken file
@@ -15,7 +15,9 @@ SPACE = " \t\r\n"
 
 
 def json_elements(path: Path) -> Iterator[object]:
-    """Raises ``DataError`` for a file that is no JSON list, where that shows."""
+    """Yields the elements of a JSON list. Raises ``DataError`` for a file that is none, where that
+    shows.
+    """
     with path.open(encoding="utf-8-sig") as file:
         try:
             yield from elements_of(file)
@@ -24,6 +26,7 @@ def json_elements(path: Path) -> Iterator[object]:
 
 
 def elements_of(file: TextIO) -> Iterator[object]:
+    """Yields the elements of the list in an open file. Raises ``ValueError``."""
     text = next_text(file, "")
     if text[:1] != "[":
         raise ValueError("not a list of rows")
@@ -43,7 +46,7 @@ def elements_of(file: TextIO) -> Iterator[object]:
 
 
 def next_text(file: TextIO, text: str) -> str:
-    """What comes next, without leading space; empty at the end of the file."""
+    """Returns what comes next, without leading space; empty at the end of the file."""
     while not (text := text.lstrip(SPACE)):
         if not (text := file.read(CHUNK)):
             return ""
@@ -51,7 +54,7 @@ def next_text(file: TextIO, text: str) -> str:
 
 
 def next_element(file: TextIO, text: str) -> tuple[object, str]:
-    """The element that ``text`` begins with, and the text after it.
+    """Returns the element that ``text`` begins with, and the text after it.
 
     What is read at once doubles, so that a long element is not parsed once for each chunk of it.
     """

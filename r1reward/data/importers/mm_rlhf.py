@@ -13,15 +13,8 @@ from functools import partial
 from itertools import combinations, islice
 from pathlib import Path, PurePosixPath
 
-from r1reward.data.importers.fields import (
-    FieldError,
-    Row,
-    group_of,
-    media_paths,
-    number,
-    text,
-    text_or_empty,
-)
+from r1reward.data.importers import fields
+from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
@@ -37,7 +30,9 @@ TURNED_NOTE = "final_ranking read with 1 as the worst"
 
 
 def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
-    """One of the files; of a folder data.jsonl if it is there, as it also knows ties."""
+    """Yields the pairs of one of the files; of a folder those of data.jsonl if it is there, as it also
+    knows ties.
+    """
     rankings = src / "data.jsonl"
     if rankings.is_file():
         src = rankings
@@ -51,28 +46,28 @@ def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Brok
 
 
 def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterator[RawPair]:
-    images, video = media_paths(row)
+    images, video = fields.media_paths(row)
     category = training_category(video or images[0])
     if "models_output" not in row:
-        question = text(row, "prompt")
+        question = fields.text(row, "prompt")
         yield RawPair(
             origin=origin,
             question=question,
-            response_1=text(row, "chosen"),
-            response_2=text(row, "rejected"),
+            response_1=fields.text(row, "chosen"),
+            response_2=fields.text(row, "rejected"),
             preferred=1,
             images=images,
             video=video,
             source=NAME,
             category=category,
-            group=group_of(question, *images, video),
+            group=fields.group_of(question, *images, video),
         )
         return
-    question = text(row, "question")
+    question = fields.text(row, "question")
     responses = row["models_output"]
     if not isinstance(responses, list):
         raise FieldError("models_output must be a list of texts")
-    named = {f"response {place}": response for place, response in enumerate(responses, start=1)}
+    named = {f"response {number}": response for number, response in enumerate(responses, start=1)}
     ranks = numbers(row, "final_ranking", len(responses))
     refuse_reversed(row, ranks, best_is_1)
     yield from pairs_of(
@@ -80,15 +75,15 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
             origin=origin,
             question=question,
             candidates=[
-                Candidate(place, text(named, name), -rank if best_is_1 else rank)
-                for place, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
+                Candidate(number, fields.text(named, name), -rank if best_is_1 else rank)
+                for number, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
             ],
             images=images,
             video=video,
             source=NAME,
             category=category,
-            group=group_of(question, *images, video),
-            meta={"id": text_or_empty(row, "id")},
+            group=fields.group_of(question, *images, video),
+            meta={"id": fields.text_or_empty(row, "id")},
             notes=() if best_is_1 else (TURNED_NOTE,),
         ),
         pairing,
@@ -96,20 +91,22 @@ def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterat
 
 
 def training_category(path: str) -> str:
-    """The path's first folder if it names one, else as in the benchmark."""
+    """Returns the path's first folder if it names one, else as in the benchmark."""
     first = PurePosixPath(path).parts[:1]
     return first[0] if first and first[0] in FOLDERS else path_category(path)
 
 
 def is_1_best(file: Path) -> bool:
-    """Do the scores of a file's first rows agree with rank 1 as the best? Yes, where they do not tell."""
+    """Returns whether the scores of a file's first rows agree with rank 1 as the best; True where they
+    do not tell.
+    """
     votes = list(islice(direction_votes(file), DIRECTION_ROWS))
     num_against = votes.count(False)
     return len(votes) < MIN_DIRECTION_ROWS or 3 * num_against < 2 * len(votes)
 
 
 def direction_votes(file: Path) -> Iterator[bool]:
-    """For each row whose scores tell: is rank 1 the best?"""
+    """Yields for each row whose scores tell whether rank 1 is the best."""
     for _, row in islice(numbered_rows(file), MAX_SCANNED_ROWS):
         if isinstance(row, FieldError) or not isinstance(row.get("models_output"), list):
             continue
@@ -123,9 +120,11 @@ def direction_votes(file: Path) -> Iterator[bool]:
 
 
 def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
-    """In how many pairs of responses the people's own scores run along ranks from 1, and against them."""
+    """Returns in how many pairs of responses the people's own scores run along ranks from 1, and
+    against them.
+    """
     columns = usable_scores(row, len(ranks))
-    totals = [sum(column[place] for column in columns) for place in range(len(ranks))]
+    totals = [sum(column[index] for column in columns) for index in range(len(ranks))]
     products = [
         (totals[first] - totals[second]) * (ranks[second] - ranks[first])
         for first, second in combinations(range(len(ranks)), 2)
@@ -134,7 +133,9 @@ def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
 
 
 def usable_scores(row: Row, count: int) -> list[list[float]]:
-    """The lists with one score for each response. They only check the ranking: others are passed over."""
+    """Returns the lists with one score for each response. They only check the ranking: others are
+    passed over.
+    """
     columns = []
     for name in SCORES:
         try:
@@ -145,7 +146,9 @@ def usable_scores(row: Row, count: int) -> list[list[float]]:
 
 
 def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
-    """A ranking that mostly runs against the people's own scores is a mistake of one or the other."""
+    """Raises ``FieldError`` for a ranking that mostly runs against the people's own scores: one of them
+    is a mistake.
+    """
     along, against = agreement(row, ranks)
     if not best_is_1:
         along, against = against, along
@@ -158,8 +161,8 @@ def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
 
 
 def numbers(row: Row, name: str, count: int) -> list[float]:
-    """A list with one number for each response."""
+    """Returns a list with one number for each response."""
     values = row.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise FieldError(f"{name} must be a list of {count} numbers, one for each response")
-    return [number(value, name) for value in values]
+    return [fields.number(value, name) for value in values]

@@ -14,33 +14,31 @@ CATEGORIES = ("mcq", "long", "short", "safety", "video")
 
 
 def read_mm_rlhf_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """``group`` is the id, which all pairs of a question share."""
+    """Yields the rows of a file or folder; ``group`` is the id, which all pairs of a question share."""
     return read_source(src, (".jsonl", ".parquet"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     images, video = media_paths(row)
     path = video or images[0]
     category = path_category(path)
     if not category:
         raise FieldError(f"the path {path} names no category ({', '.join(CATEGORIES)})")
-    return [
-        RawPair(
-            origin=origin,
-            question=text(row, "prompt"),
-            response_1=text(row, "chosen"),
-            response_2=text(row, "rejected"),
-            preferred=1,
-            images=images,
-            video=video,
-            source=NAME,
-            category=category,
-            group=text(row, "id"),
-            meta=kept(row, "chosen_reason", "rejected_reason"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=text(row, "prompt"),
+        response_1=text(row, "chosen"),
+        response_2=text(row, "rejected"),
+        preferred=1,
+        images=images,
+        video=video,
+        source=NAME,
+        category=category,
+        group=text(row, "id"),
+        meta=kept(row, "chosen_reason", "rejected_reason"),
+    )
 
 
 def path_category(path: str) -> str:
-    """The first of the categories that the path contains; empty if it has none."""
+    """Returns the first of the categories that the path contains; empty if it has none."""
     return next((name for name in CATEGORIES if name in path), "")

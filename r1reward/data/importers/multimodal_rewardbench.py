@@ -16,11 +16,13 @@ NAME = "multimodal-rewardbench"
 
 
 def read_multimodal_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """The ``all_data.json`` that the benchmark's 0_download_data.py writes, or Parquet."""
+    """Yields the rows of the ``all_data.json`` that the benchmark's 0_download_data.py writes, or of
+    Parquet.
+    """
     return read_source(src, (".parquet", ".json"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     if not row.get("Text"):
         raise FieldError(
             "Text is empty, as in all_data_release.json; run the benchmark's 0_download_data.py "
@@ -30,24 +32,22 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
     if better not in ("Output1", "Output2"):
         raise FieldError(f"Better is {better!r}; it must be Output1 or Output2")
     row_id, category = text(row, "ID"), text(row, "Category")
-    return [
-        RawPair(
-            origin=origin,
-            question=text(row, "Text"),
-            response_1=text(row, "Output1"),
-            response_2=text(row, "Output2"),
-            preferred=1 if better == "Output1" else 2,
-            images=(image(row, "Image"),),
-            source=NAME,
-            category=official_category(row_id, category),
-            group=row_id,
-            meta={"area": category},
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=text(row, "Text"),
+        response_1=text(row, "Output1"),
+        response_2=text(row, "Output2"),
+        preferred=1 if better == "Output1" else 2,
+        images=(image(row, "Image"),),
+        source=NAME,
+        category=official_category(row_id, category),
+        group=row_id,
+        meta={"area": category},
+    )
 
 
 def official_category(row_id: str, category: str) -> str:
-    """As 2_get_accuracy.py has it: reasoning and safety in two parts each."""
+    """Returns the category as 2_get_accuracy.py has it: reasoning and safety in two parts each."""
     match category:
         case "safety":
             return "safety/bias" if row_id.lower().startswith("pairs") else "safety/toxicity"

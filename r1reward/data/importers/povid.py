@@ -18,25 +18,23 @@ NAME = "povid"
 
 
 def read_povid(src: Path) -> Iterator[RawPair | Broken]:
-    """The JSON file, or a folder that holds it."""
+    """Yields the pairs of the JSON file, or of a folder that holds it."""
     return read_source(src, (".json", ".jsonl", ".parquet"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     question, chosen, rejected = split_turns(
         row.get("conversations"), row.get("rejected_conversations"), "from", "value"
     )
     picture = text(row, "image")
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=chosen,
-            response_2=rejected,
-            preferred=1,
-            images=(picture,),
-            source=NAME,
-            group=group_of(question, picture),
-            meta={"id": text_or_empty(row, "id")},
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=chosen,
+        response_2=rejected,
+        preferred=1,
+        images=(picture,),
+        source=NAME,
+        group=group_of(question, picture),
+        meta={"id": text_or_empty(row, "id")},
+    )

@@ -31,11 +31,13 @@ MAX_PATH_CHARS = 1024
 
 
 def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or a folder of Parquet (else JSONL) files; pairs about one question share a group."""
+    """Yields the pairs of a file, or of a folder of Parquet (else JSONL) files; those about one
+    question share a group.
+    """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     content = chat_content(row.get("message"))
     texts = [str(item.get("text") or "") for item in content if item.get("type") == "text"]
     question, response_1, response_2 = split_prompt("\n".join(texts))
@@ -51,24 +53,22 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
     video = next((item.get("video") for item in content if item.get("type") == "video"), None)
     if video is not None and not isinstance(video, str):
         raise FieldError("the video of the chat is not the path of a folder")
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=response_1,
-            response_2=response_2,
-            preferred=read_answer(row.get("answer")),
-            images=images,
-            video=video,
-            source=NAME,
-            group=group_of(question, *images, video),
-            meta=kept(row, "question"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=response_1,
+        response_2=response_2,
+        preferred=read_answer(row.get("answer")),
+        images=images,
+        video=video,
+        source=NAME,
+        group=group_of(question, *images, video),
+        meta=kept(row, "question"),
+    )
 
 
 def chat_content(message: object) -> list[dict[str, object]]:
-    """The parts of the user's turn."""
+    """Returns the texts and images of the user's turn. Raises ``FieldError``."""
     if isinstance(message, str):
         try:
             message = json.loads(message)
@@ -87,30 +87,30 @@ def chat_content(message: object) -> list[dict[str, object]]:
 
 
 def split_prompt(prompt: str) -> tuple[str, str, str]:
-    """Question and responses from under their headings, without the skeleton of the output."""
+    """Returns question and responses from under their headings, without the skeleton of the output."""
     headings = list(HEADING.finditer(prompt))
-    found = tuple(heading[1] for heading in headings)
-    if found != FIELDS:
+    names = tuple(heading[1] for heading in headings)
+    if names != FIELDS:
         raise FieldError(
-            f"the headings of the prompt are {', '.join(found) or 'not there'}; they must be "
+            f"the headings of the prompt are {', '.join(names) or 'not there'}; they must be "
             f"{', '.join(FIELDS)}, each once"
         )
     end = len(prompt)
     for skeleton in SKELETON.finditer(prompt, headings[-1].end()):
         end = skeleton.start()
     ends = [headings[1].start(), headings[2].start(), end]
-    parts = [
+    texts = [
         prompt[heading.end() : stop].strip() for heading, stop in zip(headings, ends, strict=True)
     ]
-    empty = [name for name, part in zip(FIELDS, parts, strict=True) if not part]
+    empty = [name for name, text in zip(FIELDS, texts, strict=True) if not text]
     if empty:
         raise FieldError(f"{empty[0]} is empty in the prompt")
-    question, response_1, response_2 = parts
+    question, response_1, response_2 = texts
     return question, response_1, response_2
 
 
 def read_answer(answer: object) -> Slot:
-    """1 or 2, bare or in its tags, alone or as a list of one."""
+    """Returns the preferred slot: 1 or 2, bare or in its tags, alone or as a list of one."""
     if isinstance(answer, Sequence) and not isinstance(answer, str) and len(answer) == 1:
         answer = answer[0]
     match = ANSWER.fullmatch(str(answer))
@@ -120,7 +120,7 @@ def read_answer(answer: object) -> Slot:
 
 
 def encoded_image(value: str | bytes) -> str | bytes:
-    """Base64, bare or as a data URI, becomes bytes; what else could be a path stays one.
+    """Returns bytes for base64, bare or as a data URI; what else could be a path stays one.
 
     A name with an ending is a path, as base64 has no dot. Without one, letters alone can be either:
     base64 if it is long or begins like an image.

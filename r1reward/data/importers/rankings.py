@@ -16,9 +16,9 @@ Pairing = Literal["all", "adjacent", "extremes"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A response and its score, higher is better; ``place`` counts the row's responses from 1."""
+    """A response and its score, higher is better; ``number`` counts the row's responses from 1."""
 
-    place: int
+    number: int
     response: str
     score: float
     model: str = ""
@@ -42,7 +42,7 @@ class Ranking:
 
 
 def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
-    """Pairs in the responses' own order; equal scores make a tie (``preferred`` None).
+    """Yields pairs in the responses' own order; equal scores make a tie (``preferred`` None).
 
     all: every two responses, which weights a question by their number squared. adjacent: neighbours
     in the ranking, the hardest pairs. extremes: the best and the worst, one pair a question.
@@ -51,11 +51,11 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
     if len(ranking.candidates) < 2:
         raise FieldError(f"{len(ranking.candidates)} responses with a score: a pair needs two")
     scores = [candidate.score for candidate in ranking.candidates]
-    for places in index_pairs(scores, pairing):
-        first, second = (ranking.candidates[place] for place in places)
+    for indices in index_pairs(scores, pairing):
+        first, second = (ranking.candidates[index] for index in indices)
         models = {"models": [first.model, second.model]} if first.model or second.model else {}
         yield RawPair(
-            origin=f"{ranking.origin} responses {first.place} and {second.place}",
+            origin=f"{ranking.origin} responses {first.number} and {second.number}",
             question=ranking.question,
             response_1=first.response,
             response_2=second.response,
@@ -67,7 +67,7 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
             group=ranking.group,
             meta={
                 **ranking.meta,
-                "responses": [first.place, second.place],
+                "responses": [first.number, second.number],
                 "scores": [first.score, second.score],
                 **models,
             },
@@ -77,7 +77,7 @@ def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
 
 
 def index_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, int]]:
-    """Which responses stand against each other, the earlier one first."""
+    """Returns which responses stand against each other, the earlier one first."""
     by_score = sorted(range(len(scores)), key=lambda index: -scores[index])
     match pairing:
         case "all":
@@ -90,6 +90,7 @@ def index_pairs(scores: Sequence[float], pairing: Pairing) -> list[tuple[int, in
 
 
 def better_of(first: float, second: float) -> Slot | None:
+    """Returns the slot with the higher score; None for a tie."""
     if first == second:
         return None
     return 1 if first > second else 2

@@ -17,23 +17,23 @@ NAME = "rlaif-v"
 
 
 def read_rlaif_v(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or a folder of Parquet files; the category is the data set that the image is from."""
+    """Yields the pairs of a file, or of a folder of Parquet files; the category is the data set that
+    the image is from.
+    """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     question, picture = text(row, "question"), image(row)
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=text(row, "chosen"),
-            response_2=text(row, "rejected"),
-            preferred=1,
-            images=(picture,),
-            source=NAME,
-            category=text_or_empty(row, "origin_dataset"),
-            group=group_of(question, picture),
-            meta=kept(row, "ds_name", "origin_split", "idx", "image_path"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=text(row, "chosen"),
+        response_2=text(row, "rejected"),
+        preferred=1,
+        images=(picture,),
+        source=NAME,
+        category=text_or_empty(row, "origin_dataset"),
+        group=group_of(question, picture),
+        meta=kept(row, "ds_name", "origin_split", "idx", "image_path"),
+    )

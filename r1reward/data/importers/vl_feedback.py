@@ -12,15 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from r1reward.data.importers.fields import (
-    FieldError,
-    Row,
-    encoded_or_path,
-    group_of,
-    number,
-    text,
-    text_or_empty,
-)
+from r1reward.data.importers import fields
+from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import read_source
 from r1reward.data.importers.rankings import Candidate, Pairing, Ranking, pairs_of
 from r1reward.data.importers.raw_pair import Broken, RawPair
@@ -31,22 +24,26 @@ NO_ROWS = ("instruction_source.jsonl",)  # where the instructions come from
 
 
 def read_vl_feedback(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
-    """A file, or a folder of files of one type; a response without its ratings is in no pair."""
+    """Yields the pairs of a file, or of a folder of files of one type; a response without its ratings
+    is in no pair.
+    """
     suffixes = (".parquet", ".jsonl", ".json")
     return read_source(src, suffixes, partial(read_row, pairing=pairing), NO_ROWS)
 
 
 def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Broken]:
-    question = text(row, "prompt")
+    question = fields.text(row, "prompt")
     picture, elsewhere = find_image(row)
     rated = []
-    for place, completion in enumerate(completions(row), start=1):
+    for number, completion in enumerate(completions(row), start=1):
         try:
-            score, response = mean_rating(completion), text(completion, "response")
+            score, response = mean_rating(completion), fields.text(completion, "response")
         except FieldError as error:
-            yield Broken(f"{origin} response {place}", str(error))
+            yield Broken(f"{origin} response {number}", str(error))
         else:
-            rated.append(Candidate(place, response, score, text_or_empty(completion, "model")))
+            rated.append(
+                Candidate(number, response, score, fields.text_or_empty(completion, "model"))
+            )
     yield from pairs_of(
         Ranking(
             origin=origin,
@@ -55,23 +52,26 @@ def read_row(row: Row, origin: str, pairing: Pairing) -> Iterator[RawPair | Brok
             images=(picture,),
             elsewhere=elsewhere,
             source=NAME,
-            group=group_of(question, picture),
-            meta={"id": text_or_empty(row, "id")},
+            group=fields.group_of(question, picture),
+            meta={"id": fields.text_or_empty(row, "id")},
         ),
         pairing,
     )
 
 
 def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
-    """The image, and where else to look: among the merged images and then beside them, by the id."""
-    row_id = text_or_empty(row, "id")
+    """Returns the image, and where else to look: among the merged images and then beside them, by the
+    id.
+    """
+    row_id = fields.text_or_empty(row, "id")
     if "image" not in row and not row.get("img_path") and row_id:
         merged = f"{MERGED}/{row_id}.jpg"
         return merged, {merged: f"{row_id}.jpg"}
-    return encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path"), {}
+    return fields.encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path"), {}
 
 
 def completions(row: Row) -> list[Mapping[str, object]]:
+    """Returns the responses of a row with their models and annotations. Raises ``FieldError``."""
     value = row.get("completions")
     if isinstance(value, Mapping):
         lists = {name: column for name, column in value.items() if isinstance(column, list)}
@@ -79,8 +79,8 @@ def completions(row: Row) -> list[Mapping[str, object]]:
         if not {"annotations", "response"} <= set(lists) or len(lengths) != 1:
             raise FieldError("annotations and response in completions must be lists of one length")
         return [
-            {name: column[place] for name, column in lists.items()}
-            for place in range(lengths.pop())
+            {name: column[index] for name, column in lists.items()}
+            for index in range(lengths.pop())
         ]
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         raise FieldError("completions must be a list of structs, or a struct of lists")
@@ -88,11 +88,12 @@ def completions(row: Row) -> list[Mapping[str, object]]:
 
 
 def mean_rating(completion: Row) -> float:
+    """Returns the mean of a response's ratings over the aspects. Raises ``FieldError``."""
     annotations = completion.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise FieldError("annotations are missing")
     ratings = [
-        number(annotation.get("Rating") if isinstance(annotation, Mapping) else None, aspect)
+        fields.number(annotation.get("Rating") if isinstance(annotation, Mapping) else None, aspect)
         for aspect, annotation in annotations.items()
     ]
     return sum(ratings) / len(ratings)

@@ -19,7 +19,9 @@ NAME = "vl-rewardbench"
 
 
 def read_vl_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or a folder of Parquet files; ``group`` is the row's id, which is not unique."""
+    """Yields the rows of a file, or of a folder of Parquet files; ``group`` is the row's id, which is
+    not unique.
+    """
     suffixes = (".parquet",) if src.is_dir() else (".parquet", ".jsonl")
     for file in source_files(src, suffixes):
         # The hub has published the same rows twice, as its train and its test split.
@@ -28,7 +30,7 @@ def read_vl_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
             yield from read_source(file, suffixes, read_row)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     row_id = text(row, "id")
     if "human_ranking" in row:
         question, (first, second), preferred = read_hub_fields(row)
@@ -40,24 +42,24 @@ def read_row(row: Row, origin: str) -> list[RawPair]:
             "neither human_ranking (the hub's files) nor chosen (R1-Reward's JSONL) is there; is "
             "this a file of VL-RewardBench?"
         )
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=first,
-            response_2=second,
-            preferred=preferred,
-            images=(image(row),),
-            source=NAME,
-            category=official_category(row_id),
-            group=row_id,
-            meta=kept(row, "models", "query_source"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=first,
+        response_2=second,
+        preferred=preferred,
+        images=(image(row),),
+        source=NAME,
+        category=official_category(row_id),
+        group=row_id,
+        meta=kept(row, "models", "query_source"),
+    )
 
 
 def read_hub_fields(row: Row) -> tuple[str, tuple[str, str], Slot]:
-    """Question, responses, and which is better: human_ranking gives each response its rank, from 0."""
+    """Returns question, responses, and which is better: human_ranking gives each response its rank,
+    from 0.
+    """
     responses, ranking = row.get("response"), row["human_ranking"]
     if not isinstance(responses, list) or len(responses) != 2:
         raise FieldError("response must be a list of two texts")
@@ -72,12 +74,12 @@ def read_hub_fields(row: Row) -> tuple[str, tuple[str, str], Slot]:
 
 
 def id_prefix(row_id: str) -> str:
-    """What stands before the first ``_`` or ``-``: the data set the row was taken from."""
+    """Returns what stands before the first ``_`` or ``-``: the data set the row was taken from."""
     return re.split("[_-]", row_id, maxsplit=1)[0]
 
 
 def official_category(row_id: str) -> str:
-    """By the id's prefix, as cal.py of the benchmark's repository has it."""
+    """Returns the category by the id's prefix, as cal.py of the benchmark's repository has it."""
     match id_prefix(row_id):
         case "mathverse" | "mmmu":
             return "reasoning"

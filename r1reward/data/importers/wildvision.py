@@ -13,19 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from r1reward.data.importers import fields
 from r1reward.data.importers.conversations import split_turns
-from r1reward.data.importers.fields import (
-    FieldError,
-    Row,
-    encoded_or_path,
-    image,
-    kept,
-    text,
-    text_or_empty,
-)
+from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.media import DataError
+from r1reward.errors import DataError
 from r1reward.types import Slot
 
 NAME = "wildvision"
@@ -35,7 +28,8 @@ NEWEST_BATTLES = "battle_2024_08_21"
 
 
 def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
-    """A file, or the folder of one config; battles of one question share a group.
+    """Yields the battles of a file, or of the folder of one config; battles of one question share a
+    group.
 
     Both kinds of tie are ties. Raises ``DataError`` for a folder with several configs.
     """
@@ -51,40 +45,39 @@ def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
 
 
 def config_of(file: Path, src: Path) -> str:
-    """The folder of a file below ``src``, without the folder of its split."""
+    """Returns the folder of a file below ``src``, without the folder of its split."""
     folder = file.relative_to(src).parent if file != src else Path()
     return str(folder.parent if folder.name in SPLITS else folder)
 
 
-def read_row(row: Row, origin: str) -> list[RawPair]:
+def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     preferred = read_winner(row.get("winner"))
     question, response_1, response_2 = split_turns(
         row.get("conversation_a"), row.get("conversation_b"), "role", "content"
     )
     several = row.get("images")
     images = (
-        tuple(encoded_or_path(item, "an image") for item in several)
+        tuple(fields.encoded_or_path(item, "an image") for item in several)
         if isinstance(several, list) and several
-        else (image(row),)
+        else (fields.image(row),)
     )
-    return [
-        RawPair(
-            origin=origin,
-            question=question,
-            response_1=response_1,
-            response_2=response_2,
-            preferred=preferred,
-            images=images,
-            source=NAME,
-            category=text_or_empty(row, "domain"),
-            group=text(row, "question_id"),
-            # The judge is a person's name in the arena: it stays behind.
-            meta=kept(row, "model_a", "model_b", "winner", "language", "turn"),
-        )
-    ]
+    yield RawPair(
+        origin=origin,
+        question=question,
+        response_1=response_1,
+        response_2=response_2,
+        preferred=preferred,
+        images=images,
+        source=NAME,
+        category=fields.text_or_empty(row, "domain"),
+        group=fields.text(row, "question_id"),
+        # The judge is a person's name in the arena: it stays behind.
+        meta=fields.kept(row, "model_a", "model_b", "winner", "language", "turn"),
+    )
 
 
 def read_winner(winner: object) -> Slot | None:
+    """Returns the slot of the winner; None for both kinds of tie. Raises ``FieldError``."""
     match winner:
         case "model_a":
             return 1

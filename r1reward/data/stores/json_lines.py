@@ -9,7 +9,7 @@ from typing import Any
 
 
 def append_json_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Add lines and flush them; a torn last line of an earlier run is ended first."""
+    """Appends lines and flushes them; a torn last line of an earlier run is ended first."""
     with path.open("a+b") as file:
         if file.tell():
             file.seek(-1, 2)
@@ -22,12 +22,12 @@ def append_json_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Every whole line. A line that a kill cut short is skipped."""
+    """Returns every whole line. A line that a kill cut short is skipped."""
     return [row for _, row in numbered_json_lines(path)]
 
 
 def numbered_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Whole lines with their numbers in the file, from 1; none where there is no file."""
+    """Yields whole lines with their numbers in the file, from 1; none where there is no file."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):

@@ -25,17 +25,17 @@ class KeySet:
     def __contains__(self, key: str) -> bool:
         value = number(key)
         slots = self.tables[table_of(value)]
-        return slots[place(slots, value)] != 0
+        return slots[slot_of(slots, value)] != 0
 
     def add(self, key: str) -> bool:
-        """False if it was there already."""
+        """Adds a key and returns whether it is new."""
         value = number(key)
         table = table_of(value)
         slots = self.tables[table]
-        found = place(slots, value)
-        if slots[found]:
+        slot = slot_of(slots, value)
+        if slots[slot]:
             return False
-        slots[found] = value
+        slots[slot] = value
         self.num_keys[table] += 1
         if 2 * self.num_keys[table] > len(slots):
             self.tables[table] = grown(slots)
@@ -43,26 +43,28 @@ class KeySet:
 
 
 def table_of(value: int) -> int:
+    """Returns the table of a key, by its first bits."""
     return value >> (64 - TABLE_BITS)
 
 
-def place(slots: array[int], value: int) -> int:
-    """Where the value is, or where it would go."""
+def slot_of(slots: array[int], value: int) -> int:
+    """Returns the slot of the value, or the one where it would go."""
     last = len(slots) - 1
-    found = value & last
-    while slots[found] and slots[found] != value:
-        found = (found + 1) & last
-    return found
+    slot = value & last
+    while slots[slot] and slots[slot] != value:
+        slot = (slot + 1) & last
+    return slot
 
 
 def grown(old: array[int]) -> array[int]:
-    """The same values with twice the room."""
+    """Returns the same values with twice the room."""
     slots = array("Q", [0]) * (2 * len(old))
     for value in old:
         if value:
-            slots[place(slots, value)] = value
+            slots[slot_of(slots, value)] = value
     return slots
 
 
 def number(key: str) -> int:
+    """Returns the number of a hexadecimal key."""
     return int(key, 16) or 1  # 0 marks an empty slot

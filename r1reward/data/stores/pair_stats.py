@@ -12,7 +12,7 @@ import numpy as np
 
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
-from r1reward.data.stores.store import check_row, numbered_rows
+from r1reward.data.stores.store import all_rows, check_row
 
 QUANTILES = (0, 50, 90, 99, 100)
 # The scalars that are kept of every row: 4 bytes each.
@@ -21,6 +21,8 @@ MEASURES = ("question characters", "response characters", "images", "image bytes
 
 @dataclass
 class PairStats:
+    """Counts over the rows of stores; ``measured`` holds every measure of every row."""
+
     num_rows: int = 0
     preferred: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -33,6 +35,7 @@ class PairStats:
     )
 
     def quantiles(self, name: str) -> list[int]:
+        """Returns the ``QUANTILES`` of a measure."""
         values = np.asarray(self.measured[name])
         return [int(value) for value in np.percentile(values, QUANTILES, method="nearest")]
 
@@ -40,10 +43,12 @@ class PairStats:
 def count_pairs(
     paths: Sequence[Path], on_rows: Callable[[int], None] = lambda num_rows: None
 ) -> PairStats:
-    """Raises ``DataError`` for a file that cannot be read and a row that is no pair, media apart."""
+    """Returns the counts over all rows of stores. Raises ``DataError`` for a file that cannot be read
+    and a row that is no pair; media are not read.
+    """
     stats = PairStats()
     for path in paths:
-        for origin, row in numbered_rows(path):
+        for origin, row in all_rows(path):
             check_row(row, origin)
             stats.num_rows += 1
             stats.preferred[str(row.get("preferred"))] += 1

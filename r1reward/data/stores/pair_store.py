@@ -10,15 +10,8 @@ from typing import overload
 
 import pyarrow.parquet as pq
 
-from r1reward.data.stores.store import (
-    DataError,
-    Row,
-    media_root,
-    open_parquet,
-    pair_files,
-    pair_from_row,
-    read_header,
-)
+from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
+from r1reward.errors import DataError
 from r1reward.types import PreferencePair
 
 CACHED_GROUPS = 8
@@ -32,23 +25,19 @@ class PairStore(Sequence[PreferencePair]):
 
     def __init__(self, path: Path, image_root: Path | None = None) -> None:
         self.path = path
-        self.groups: list[tuple[Path, int, int]] = []  # file, row group, rows of the file before it
+        # File, row group, and how many rows of the file come before it.
+        self.groups: list[tuple[PairFile, int, int]] = []
         self.starts: list[int] = []
         self.num_rows = 0
-        headers = {}
-        for file in pair_files(path):
-            headers[file] = read_header(file)
-            with open_parquet(file) as parquet:
+        for file in pair_files(path, image_root):
+            with open_parquet(file.path) as parquet:
                 self.add_groups(file, parquet.metadata)
-        self.frames = {file: header.frames for file, header in headers.items()}
-        self.roots = {
-            file: media_root(file, header, image_root) for file, header in headers.items()
-        }
         self.cached: OrderedDict[int, list[Row]] = OrderedDict()
         if not self.num_rows:
             raise DataError(f"{path}: holds no pairs")
 
-    def add_groups(self, file: Path, metadata: pq.FileMetaData) -> None:
+    def add_groups(self, file: PairFile, metadata: pq.FileMetaData) -> None:
+        """Adds a file's row groups."""
         before = 0
         for group in range(metadata.num_row_groups):
             self.groups.append((file, group, before))
@@ -66,25 +55,23 @@ class PairStore(Sequence[PreferencePair]):
     def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
         if isinstance(index, slice):
             return ChosenPairs(self, range(len(self))[index])
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+        row_index = index + len(self) if index < 0 else index
+        if not 0 <= row_index < len(self):
             raise IndexError(f"{self.path} holds {len(self)} pairs, there is no number {index}")
-        number = bisect_right(self.starts, place) - 1
+        number = bisect_right(self.starts, row_index) - 1
         file, _, before = self.groups[number]
-        offset = place - self.starts[number]
-        origin = f"{file} row {before + offset + 1}"
-        row = self.rows(number)[offset]
-        return pair_from_row(row, origin, self.roots[file], self.frames[file])
+        offset = row_index - self.starts[number]
+        return file.pair(self.rows(number)[offset], f"{file.path} row {before + offset + 1}")
 
     def rows(self, number: int) -> list[Row]:
-        """A row group's rows. The last few are kept: neighbours are often read together."""
+        """Returns a row group's rows. The last few are kept: neighbours are often read together."""
         if number not in self.cached:
             file, group, _ = self.groups[number]
-            with open_parquet(file) as parquet:
+            with open_parquet(file.path) as parquet:
                 try:
                     self.cached[number] = parquet.read_row_group(group).to_pylist()
                 except (OSError, ValueError) as error:
-                    raise DataError(f"{file}: damaged: {error}") from error
+                    raise DataError(f"{file.path}: damaged: {error}") from error
             if len(self.cached) > CACHED_GROUPS:
                 self.cached.popitem(last=False)
         self.cached.move_to_end(number)
@@ -92,14 +79,14 @@ class PairStore(Sequence[PreferencePair]):
 
 
 class ChosenPairs(Sequence[PreferencePair]):
-    """Some pairs of a sequence, by their places in it."""
+    """Some pairs of a sequence, by their indices in it."""
 
-    def __init__(self, pairs: Sequence[PreferencePair], places: Sequence[int]) -> None:
+    def __init__(self, pairs: Sequence[PreferencePair], indices: Sequence[int]) -> None:
         self.pairs = pairs
-        self.places = places
+        self.indices = indices
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     @overload
     def __getitem__(self, index: int) -> PreferencePair: ...
@@ -107,34 +94,34 @@ class ChosenPairs(Sequence[PreferencePair]):
     def __getitem__(self, index: slice) -> Sequence[PreferencePair]: ...
     def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
         if isinstance(index, slice):
-            return ChosenPairs(self.pairs, self.places[index])
-        return self.pairs[self.places[index]]
+            return ChosenPairs(self.pairs, self.indices[index])
+        return self.pairs[self.indices[index]]
 
 
 def distinct_pairs(
     pairs: Iterable[PreferencePair],
 ) -> Iterator[tuple[int, str, PreferencePair]]:
-    """Every pair where it stands first, with its place and its id."""
+    """Yields every pair where it stands first, with its index and its id."""
     seen: set[str] = set()
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         pair_id = pair.pair_id
         if pair_id not in seen:
             seen.add(pair_id)
-            yield place, pair_id, pair
+            yield index, pair_id, pair
 
 
 class PairsById(Mapping[str, PreferencePair]):
-    """Pairs under their ids, read when they are asked for."""
+    """Pairs by their ids, each read when it is asked for."""
 
     def __init__(self, pairs: Sequence[PreferencePair]) -> None:
         self.pairs = pairs
-        self.places = {pair.pair_id: place for place, pair in enumerate(pairs)}
+        self.indices = {pair.pair_id: index for index, pair in enumerate(pairs)}
 
     def __getitem__(self, pair_id: str) -> PreferencePair:
-        return self.pairs[self.places[pair_id]]
+        return self.pairs[self.indices[pair_id]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.indices)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)

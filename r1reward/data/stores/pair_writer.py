@@ -59,7 +59,7 @@ class PairWriter:
         self.shard_bytes = 0
 
     def claim(self, resume: bool) -> Mapping[str, Any] | None:
-        """Make the folder ours. The progress of the last whole shard if ``resume``, else from nothing.
+        """Makes the folder ours. Returns the progress of the last whole shard if ``resume``, else None.
 
         Raises ``InputError`` if it is a file or holds a finished store, another command's work or files
         that are no store's. A store without a row may be written again: nothing is lost.
@@ -84,6 +84,7 @@ class PairWriter:
         return header.progress
 
     def refuse_others_files(self) -> None:
+        """Raises ``InputError`` for a folder with files that are no part of a store."""
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
@@ -98,6 +99,7 @@ class PairWriter:
 
     @staticmethod
     def is_report(path: Path) -> bool:
+        """Returns whether a file is a store's report."""
         if path.name != REPORT or not path.is_file():
             return False
         try:
@@ -106,17 +108,18 @@ class PairWriter:
             return False
 
     def shards(self) -> list[Path]:
+        """Returns the whole shards, in order."""
         return sorted(self.folder.glob(SHARDS))
 
     def written_keys(self) -> Iterator[str]:
-        """The keys of every whole shard, without their images."""
+        """Yields the keys of every whole shard, without their images."""
         for shard in self.shards():
             with pq.ParquetFile(shard) as file:
                 for batch in file.iter_batches(columns=["key"]):
                     yield from batch.column(0).to_pylist()
 
     def add(self, row: Row) -> None:
-        """Raises ``DataError`` for a row that could not be read back."""
+        """Adds a row. Raises ``DataError`` for one that could not be read back."""
         check_row(row, f"{self.folder} row")
         self.group.append(row)
         self.group_bytes += row_bytes(row)
@@ -127,6 +130,7 @@ class PairWriter:
             self.close_shard()
 
     def write_group(self) -> None:
+        """Writes the rows so far as one row group."""
         if not self.group:
             return
         if self.file is None:
@@ -144,6 +148,7 @@ class PairWriter:
         self.group, self.group_bytes = [], 0
 
     def close_shard(self) -> None:
+        """Ends the shard: it gets its header and then its final name."""
         self.write_group()
         if self.file is None:
             return
@@ -162,10 +167,11 @@ class PairWriter:
         self.shard_num_rows = self.shard_bytes = 0
 
     def partial(self) -> Path:
+        """Returns the temporary name of the shard."""
         return self.folder / f".pairs-{self.num_shards:05d}.partial"
 
     def finish(self, report: Mapping[str, Any]) -> None:
-        """The last shard, then the report: from now on the store can be read."""
+        """Writes the last shard and then the report: from now on the store can be read."""
         self.close_shard()
         for leftover in self.folder.glob(".pairs-*.partial"):
             leftover.unlink()
@@ -176,5 +182,6 @@ class PairWriter:
 
 
 def row_bytes(row: Row) -> int:
+    """Returns the bytes of texts and images in a row."""
     texts = len(row["question"]) + len(row["response_1"]) + len(row["response_2"])
     return texts + sum(len(image) for image in row.get("images") or ())

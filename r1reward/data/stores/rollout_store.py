@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 from r1reward.types import (
     Order,
     PreferencePair,
@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
 
 
 def rollout_row(scored: ScoredRollout) -> dict[str, object]:
+    """Returns the row of a rollout."""
     rollout, verdict, reward = scored.rollout, scored.verdict, scored.reward
     prompt = rollout.request.prompt
     return {
@@ -82,12 +83,12 @@ def rollout_row(scored: ScoredRollout) -> dict[str, object]:
 
 
 def rollout_path(folder: Path, step: int) -> Path:
-    """The file of the batch that step ``step`` (from 0) trains on; names count from 1."""
+    """Returns the file of the batch that step ``step`` (from 0) trains on; names count from 1."""
     return folder / f"step-{step + 1:06d}.parquet"
 
 
 def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
-    """Whole file or none: written beside its place and renamed."""
+    """Writes the file whole or not at all: it is written under a temporary name and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     table = pa.Table.from_pylist([rollout_row(scored) for scored in rollouts], schema=SCHEMA)
@@ -95,18 +96,35 @@ def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
     temporary.replace(path)
 
 
+def check_rollouts(folder: Path, steps: range) -> None:
+    """Checks that ``folder`` holds saved rollouts for every one of ``steps`` (counted from 0).
+
+    Raises ``DataError`` that names the setting ``train.from_rollouts`` and what to change.
+    """
+    missing = next((step for step in steps if not rollout_path(folder, step).is_file()), None)
+    if missing is None:
+        return
+    if not folder.is_dir():
+        reason = "no such folder"
+    else:
+        reason = f"the folder has no {rollout_path(folder, missing).name}"
+    shorter = f", or set train.num_steps={missing}" if missing else ""
+    raise DataError(
+        f"train.from_rollouts: {folder}: {reason}: name the rollouts folder of a run of at least "
+        f"{steps.stop} steps{shorter}"
+    )
+
+
 def read_rollouts(
     path: Path,
     pairs: Mapping[str, PreferencePair],
     encode: Callable[[PreferencePair, Order], Prompt],
 ) -> list[ScoredRollout]:
-    """The batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
+    """Returns the batch as it was saved. ``pairs`` maps pair ids to pairs, ``encode`` rebuilds prompts.
 
-    Raises ``DataError`` for a missing file, a pair that the data source no longer has, or token ids
-    of another tokenizer.
+    Raises ``DataError`` for a pair that the data source no longer has, or token ids of another
+    tokenizer.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no saved rollouts for this step; lower train.num_steps")
     rollouts = []
     for number, row in enumerate(pq.read_table(path, schema=SCHEMA).to_pylist(), start=1):
         pair = pairs.get(row["pair_id"])
@@ -126,6 +144,7 @@ def read_rollouts(
 
 
 def rollout_from_row(row: Mapping[str, Any], prompt: Prompt) -> ScoredRollout:
+    """Returns the rollout of a row; its prompt is made anew."""
     rollout = Rollout(
         request=RolloutRequest(prompt, row["sample_index"], row["seed"]),
         prompt_token_ids=tuple(row["prompt_token_ids"]),

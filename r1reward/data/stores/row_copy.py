@@ -1,65 +1,104 @@
-"""Rows from stores and files into a new store, as they are: nothing is decoded on the way."""
+"""Rows of stores and files on their way into another store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from r1reward.data.media import FrameRules
+from r1reward.data.import_report import ImportReport
+from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.store import (
-    DataError,
     Header,
+    PairFile,
     Row,
     check_row,
-    media_root,
-    numbered_rows,
     pair_files,
     pair_from_row,
     pair_key,
-    read_header,
 )
-
-Origins = tuple[Path, FrameRules]
-
-
-def origins(file: Path) -> Origins:
-    """Where a file's paths begin and how its videos are shown."""
-    header = read_header(file)
-    return media_root(file, header, None).resolve(), header.frames
+from r1reward.data.video import FrameRules
+from r1reward.errors import DataError
+from r1reward.types import PreferencePair
 
 
-def common_origins(paths: Sequence[Path]) -> Origins | None:
-    """Those of all files, if they agree: then paths may stay paths."""
-    found = {origins(file) for path in paths for file in pair_files(path)}
-    return found.pop() if len(found) == 1 else None
+@dataclass(frozen=True)
+class MediaFolder:
+    """Where the paths in rows begin, and how videos are shown."""
+
+    root: Path
+    frames: FrameRules
 
 
-def common_header(kept: Origins | None) -> Header:
-    return Header(str(kept[0]), kept[1]) if kept else Header()
+def media_folder(file: PairFile) -> MediaFolder:
+    """Returns the media folder of a file."""
+    return MediaFolder(file.media_root.resolve(), file.header.frames)
 
 
-def copied_rows(path: Path, kept: Origins | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row with its origin and its key; media that a path no longer leads to come inside.
+def common_media(paths: Sequence[Path]) -> MediaFolder | None:
+    """Returns the media folder of all files if they agree: then paths in their rows may stay paths."""
+    folders = {media_folder(file) for path in paths for file in pair_files(path)}
+    return folders.pop() if len(folders) == 1 else None
+
+
+class DerivedStore:
+    """A new store made of copied rows, written from nothing, with its report.
+
+    ``media`` is what ``copied_rows`` was given. Raises ``InputError`` for a folder that holds something
+    else.
+    """
+
+    def __init__(self, out: Path, media: MediaFolder | None, made_by: Mapping[str, Any]) -> None:
+        header = Header(str(media.root), media.frames) if media else Header()
+        self.writer = PairWriter(out, header, made_by)
+        self.writer.claim(resume=False)
+        self.report = ImportReport()
+
+    def add(self, row: Row) -> None:
+        """Writes and counts a row."""
+        self.report.num_read += 1
+        self.report.keep(row["preferred"])
+        self.writer.add(row)
+
+    def drop(self, reason: str, sentence: str) -> None:
+        """Counts a row that is left out."""
+        self.report.num_read += 1
+        self.report.drop(reason, sentence)
+
+    def finish(self, **beside: object) -> ImportReport:
+        """Writes the last shard and the report; ``beside`` is added to it."""
+        self.writer.finish({**self.report.to_json(), **beside})
+        return self.report
+
+
+def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields every row with its origin and its key; paths below ``media`` stay paths.
+
+    Media that the new store's paths would no longer lead to come inside.
 
     Raises ``DataError`` for a row that cannot be used.
     """
     for file in pair_files(path):
-        root, frames = origins(file)
-        has_keys = read_header(file).made_by is not None
-        for origin, row in numbered_rows(file):
+        for origin, row in file.rows():
             check_row(row, origin)
             refuse_half_characters(row, origin)
-            moved = movable(row, origin, root, frames, kept == (root, frames))
-            if not has_keys:
-                moved["key"] = pair_key(pair_from_row(row, origin, root, frames))
+            moved = movable(row, origin, file, keep=media == media_folder(file))
+            if not file.has_keys:
+                moved["key"] = pair_key(file.pair(row, origin))
             yield origin, moved
 
 
+def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferencePair:
+    """Returns the pair of a row of ``copied_rows``, its media read. Raises ``DataError``."""
+    media = media or MediaFolder(Path(), FrameRules())
+    return pair_from_row(row, origin, media.root, media.frames)
+
+
 def refuse_half_characters(row: Row, origin: str) -> None:
-    """JSON allows half a surrogate pair; Parquet does not."""
+    """Raises ``DataError`` for half a surrogate pair: JSON allows it, Parquet does not."""
     for name in ("question", "response_1", "response_2", "source", "category", "group", "meta"):
         try:
             (row.get(name) or "").encode()
@@ -70,7 +109,8 @@ def refuse_half_characters(row: Row, origin: str) -> None:
             ) from error
 
 
-def movable(row: Row, origin: str, root: Path, frames: FrameRules, keep: bool) -> dict[str, Any]:
+def movable(row: Row, origin: str, file: PairFile, *, keep: bool) -> dict[str, Any]:
+    """Returns the row for another store: its paths stay paths if ``keep``, else its media come inside."""
     images = list(row.get("images") or ())
     moved = {**row, "images": images, "image_paths": list(row.get("image_paths") or ())}
     has_paths = bool(moved["image_paths"] or row.get("video"))
@@ -78,18 +118,17 @@ def movable(row: Row, origin: str, root: Path, frames: FrameRules, keep: bool) -
     if names and keep and len(names) == len(images):
         moved |= {"images": [], "image_paths": names + moved["image_paths"]}
     elif names or (has_paths and not keep):
-        pair = pair_from_row(row, origin, root, frames)
-        moved |= {"images": list(pair.images), "image_paths": [], "video": None}
+        moved |= {"images": list(file.pair(row, origin).images), "image_paths": [], "video": None}
     return moved
 
 
 def keys_and_categories(path: Path) -> Iterator[tuple[str, str]]:
-    """Of every row in order; of a store they are read alone, without texts and images."""
+    """Yields key and category of every row in order; a store is read without texts and images."""
     for file in pair_files(path):
-        if file.suffix == ".parquet" and read_header(file).made_by is not None:
-            with pq.ParquetFile(file) as parquet:
+        if file.has_keys:
+            with pq.ParquetFile(file.path) as parquet:
                 for batch in parquet.iter_batches(columns=["key", "category"]):
                     yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
         else:
-            for _, row in copied_rows(file, None):
+            for _, row in copied_rows(file.path, None):
                 yield row["key"], row.get("category") or ""

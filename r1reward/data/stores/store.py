@@ -20,10 +20,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1reward.data.media import DataError as DataError
-from r1reward.data.media import FrameRules
-from r1reward.data.media import load_image as load_image
-from r1reward.data.video import load_frames
+from r1reward.data.video import FrameRules, load_media
+from r1reward.errors import DataError
 from r1reward.types import PreferencePair
 
 SCHEMA = pa.schema(
@@ -68,23 +66,23 @@ class Header:
 
 
 def pair_key(pair: PreferencePair) -> str:
-    """Hash of the preference: equal for the same one stored in the other order."""
+    """Returns the hash of the preference: equal for the same one stored in the other order."""
     return pair.pair_id if pair.preferred == 1 else pair.swapped().pair_id
 
 
 def pair_row(pair: PreferencePair) -> dict[str, Any]:
-    """A pair as a row of the store, images inside."""
+    """Returns a pair as a row of the store, images inside."""
     names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key"}
     return {name: getattr(pair, name) for name in names} | {"key": pair_key(pair)}
 
 
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
-    """A single file; ``PairWriter`` writes stores."""
+    """Writes a single file; ``PairWriter`` writes stores."""
     pq.write_table(pa.Table.from_pylist([pair_row(pair) for pair in pairs], schema=SCHEMA), path)
 
 
 def read_pairs(path: Path, image_root: Path | None, limit: int | None) -> list[PreferencePair]:
-    """Every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
+    """Returns every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
     pairs = list(islice(iter_pairs(path, image_root), limit))
     if not pairs:
         raise DataError(f"{path}: holds no pairs")
@@ -92,16 +90,55 @@ def read_pairs(path: Path, image_root: Path | None, limit: int | None) -> list[P
 
 
 def iter_pairs(path: Path, image_root: Path | None = None) -> Iterator[PreferencePair]:
-    """The pairs of a store or a file one by one, checked. Raises ``DataError``."""
+    """Yields the pairs of a store or a file one by one, each checked. Raises ``DataError``."""
+    for file in pair_files(path, image_root):
+        for origin, row in file.rows():
+            yield file.pair(row, origin)
+
+
+def all_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yields every row of a store or a file as it is, with its origin. Raises ``DataError``."""
     for file in pair_files(path):
+        yield from file.rows()
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """A file of pairs, what it says of itself, and the folder that its rows' paths are relative to."""
+
+    path: Path
+    header: Header
+    media_root: Path
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether every row carries its ``pair_key``: the writer of a store adds them."""
+        return self.header.made_by is not None
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """Yields every row as it is, with its origin (file and row, from 1). Raises ``DataError``."""
+        for number, row in enumerate(read_rows(self.path), start=1):
+            yield f"{self.path} row {number}", row
+
+    def pair(self, row: Row, origin: str) -> PreferencePair:
+        """Returns the pair of a row of this file. Raises ``DataError`` if it cannot be used."""
+        return pair_from_row(row, origin, self.media_root, self.header.frames)
+
+
+def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]:
+    """Yields a file, or the shards of a finished store.
+
+    Paths in the rows are relative to ``image_root``, else to the folder that the file declares, else to
+    the file's own. Raises ``DataError`` for a path that holds no pairs or an unfinished store.
+    """
+    for file in paths_of(path):
         header = read_header(file)
-        root = media_root(file, header, image_root)
-        for origin, row in numbered_rows(file):
-            yield pair_from_row(row, origin, root, header.frames)
+        declared = Path(header.media_root) if header.media_root else file.parent
+        yield PairFile(file, header, image_root or declared)
 
 
-def pair_files(path: Path) -> list[Path]:
-    """The file, or the shards of a finished store."""
+def paths_of(path: Path) -> list[Path]:
+    """Returns the file, or the shards of a finished store. Raises ``DataError``."""
     if not path.is_dir():
         if not path.is_file():
             raise DataError(f"{path}: no such file")
@@ -113,76 +150,77 @@ def pair_files(path: Path) -> list[Path]:
     raise DataError(f"{path}: no store of pairs: it has no {REPORT}")
 
 
-def media_root(file: Path, header: Header, image_root: Path | None) -> Path:
-    """The folder that paths in the rows are relative to: as asked for, as declared, or the file's."""
-    return image_root or (Path(header.media_root) if header.media_root else file.parent)
-
-
 def read_header(file: Path) -> Header:
-    """Of a shard; other files say nothing. Raises ``DataError`` for a newer version's."""
+    """Returns the header of a shard; other files say nothing. Raises ``DataError`` for one of a newer
+    version.
+    """
     if file.suffix != ".parquet":
         return Header()
     with open_parquet(file) as parquet:
         metadata = parquet.metadata.metadata or {}
     try:
-        found = json.loads(metadata.get(HEADER_KEY, b"{}"))
-        if found.get("schema", SCHEMA_VERSION) > SCHEMA_VERSION:
+        fields = json.loads(metadata.get(HEADER_KEY, b"{}"))
+        if (version := fields.get("schema", SCHEMA_VERSION)) > SCHEMA_VERSION:
             raise DataError(
-                f"{file}: written by a newer version (schema {found['schema']}, this one reads "
+                f"{file}: written by a newer version (schema {version}, this one reads "
                 f"{SCHEMA_VERSION}): update r1reward"
             )
         return Header(
-            media_root=found.get("media_root"),
-            frames=FrameRules(**found.get("frames", {})),
-            made_by=found.get("made_by"),
-            progress=found.get("progress"),
+            media_root=fields.get("media_root"),
+            frames=FrameRules(**fields.get("frames", {})),
+            made_by=fields.get("made_by"),
+            progress=fields.get("progress"),
         )
+    except DataError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{file}: its header cannot be read: {error}") from error
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
+    """Returns the open file. Raises ``DataError`` if it is no Parquet file."""
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from error
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Every row of a store or a file with its origin."""
-    for file in pair_files(path):
-        for number, row in enumerate(read_rows(file), start=1):
-            yield f"{file} row {number}", row
-
-
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file as they are."""
+    """Yields the rows of one file as they are."""
     match path.suffix:
         case ".parquet":
-            with open_parquet(path) as file:
-                try:
-                    for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                        yield from batch.to_pylist()
-                except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                    raise DataError(f"{path}: damaged: {error}") from error
+            yield from parquet_rows(path)
         case ".jsonl":
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    try:
-                        row = json.loads(line)
-                    except (ValueError, RecursionError) as error:
-                        raise DataError(f"{path} row {number}: not JSON: {error}") from error
-                    if not isinstance(row, dict):
-                        raise DataError(f"{path} row {number}: not a JSON object")
-                    yield row
+                    yield json_row(line, f"{path} row {number}: ")
         case suffix:
             raise DataError(f"{path}: unknown file type {suffix!r}; use .parquet or .jsonl")
 
 
+def parquet_rows(path: Path) -> Iterator[Row]:
+    """Yields the rows of a Parquet file. Raises ``DataError`` for one that cannot be read."""
+    with open_parquet(path) as file:
+        try:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: damaged: {error}") from error
+
+
+def json_row(line: bytes, origin: str = "") -> Row:
+    """Returns the object of a line of JSONL. Raises ``DataError``, which begins with ``origin``."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{origin}not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{origin}not a JSON object")
+    return row
+
+
 def check_row(row: Row, origin: str) -> None:
-    """What holds for every row, media apart. Raises ``DataError``."""
+    """Raises ``DataError`` for a row that cannot be used. Media are not read."""
     missing = [name for name in REQUIRED if row.get(name) is None]
     if "images" in missing and (row.get("image_paths") is not None or row.get("video")):
         missing.remove("images")
@@ -206,19 +244,17 @@ def check_row(row: Row, origin: str) -> None:
         raise DataError(f"{origin}: difficulty is {row['difficulty']!r}; it must be a whole number")
 
 
-def pair_from_row(
-    row: Row, origin: str, image_root: Path, frames: FrameRules | None = None
-) -> PreferencePair:
-    """Raises ``DataError`` for a row or a medium that cannot be used."""
+def pair_from_row(row: Row, origin: str, media_root: Path, frames: FrameRules) -> PreferencePair:
+    """Returns the pair of a row, its media read from below ``media_root``.
+
+    Raises ``DataError`` for a row or a medium that cannot be used.
+    """
     check_row(row, origin)
-    items = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
-    images = tuple(load_image(item, origin, image_root) for item in items)
-    if row.get("video"):
-        rules = frames or FrameRules()
-        images += load_frames(row["video"], origin, image_root, rules.num_frames, rules.max_pixels)
+    images = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
+    shown = load_media(images, row.get("video") or None, origin, media_root, frames)
     return PreferencePair(
         question=row["question"],
-        images=images,
+        images=shown,
         response_1=row["response_1"],
         response_2=row["response_2"],
         preferred=1 if row["preferred"] == 1 else 2,

@@ -6,15 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1reward.data.import_report import ImportReport
-from r1reward.data.stores.store import (
-    DataError,
-    media_root,
-    numbered_rows,
-    pair_files,
-    pair_from_row,
-    pair_key,
-    read_header,
-)
+from r1reward.data.stores.store import PairFile, Row, pair_files, pair_key
+from r1reward.errors import DataError
 
 
 def validate(
@@ -22,26 +15,32 @@ def validate(
     image_root: Path | None = None,
     on_rows: Callable[[int], None] = lambda num_rows: None,
 ) -> ImportReport:
-    """``dropped`` counts the rows that cannot be used. Raises ``DataError`` if nothing can be read."""
+    """Returns a report whose ``dropped`` counts the rows that cannot be used, by reason.
+
+    ``on_rows`` is called with the number of rows read so far. Raises ``DataError`` if nothing can be
+    read.
+    """
     report = ImportReport()
-    for file in pair_files(path):
-        header = read_header(file)
-        root = media_root(file, header, image_root)
-        for origin, row in numbered_rows(file):
+    for file in pair_files(path, image_root):
+        for origin, row in file.rows():
             report.num_read += 1
             on_rows(report.num_read)
             try:
-                pair = pair_from_row(row, origin, root, header.frames)
+                check_pair(file, row, origin)
             except DataError as error:
                 report.drop(error.reason, str(error), error.missing)
-                continue
-            if header.made_by is not None and row.get("key") != pair_key(pair):
-                report.drop(
-                    "changed",
-                    f"{origin}: its key is not that of its content; its media changed, or the row did",
-                )
-                continue
-            report.preferred[str(pair.preferred)] += 1
+            else:
+                report.preferred[str(row["preferred"])] += 1
     if not report.num_read:
         raise DataError(f"{path}: holds no pairs")
     return report
+
+
+def check_pair(file: PairFile, row: Row, origin: str) -> None:
+    """Raises ``DataError`` for a row that cannot be used, or that is not what its key was made of."""
+    pair = file.pair(row, origin)
+    if file.has_keys and row.get("key") != pair_key(pair):
+        raise DataError(
+            f"{origin}: its key is not that of its content; its media changed, or the row did",
+            "changed",
+        )

@@ -1,9 +1,9 @@
-"""One way to every benchmark: its name, its file, and where its images are."""
+"""Loads a benchmark by its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import load_mm_rlhf_rewardbench
@@ -12,15 +12,14 @@ from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.stored_pairs import load_shapes, load_stored_pairs
 from r1reward.evaluation.benchmarks.vl_rewardbench import load_vl_rewardbench
 from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import BenchmarkName
 
-BenchmarkName = Literal[
-    "vl-rewardbench",
-    "mm-rlhf-rewardbench",
-    "multimodal-rewardbench",
-    "pairs",
-    "shapes",
-    "shapes-hard",
-]
+FROM_FILES = {
+    "vl-rewardbench": load_vl_rewardbench,
+    "mm-rlhf-rewardbench": load_mm_rlhf_rewardbench,
+    "multimodal-rewardbench": load_multimodal_rewardbench,
+    "pairs": load_stored_pairs,
+}
 
 
 def load_benchmark(
@@ -29,24 +28,17 @@ def load_benchmark(
     media: MediaOptions | None = None,
     num_rows: int | None = None,
 ) -> Benchmark:
-    """The rows of a benchmark, or its first ``num_rows``; the miniature's splits have no ``path``.
+    """Returns the rows of a benchmark, or its first ``num_rows``.
 
-    Raises ``InputError`` for a name or path that does not go, and ``DataError`` for a row.
+    ``path`` is the benchmark's file or folder; the miniature's splits (``shapes``, ``shapes-hard``) are
+    built in and have none. Raises ``InputError`` for an unknown name and a missing path, and
+    ``DataError`` for a row that cannot be used.
     """
-    if name not in get_args(BenchmarkName):
-        known = ", ".join(get_args(BenchmarkName))
-        raise InputError(f"no benchmark is called {name!r}; choose one of {known}")
-    if name == "shapes" or name == "shapes-hard":
+    known = get_args(BenchmarkName)
+    if name not in known:
+        raise InputError(f"no benchmark is called {name!r}; choose one of {', '.join(known)}")
+    if name not in FROM_FILES:
         return load_shapes(name, "heldout" if name == "shapes" else "hard_heldout", num_rows)
     if path is None:
         raise InputError(f"{name} is read from a file: give its path")
-    media = media or MediaOptions()
-    match name:
-        case "vl-rewardbench":
-            return load_vl_rewardbench(path, media, num_rows)
-        case "mm-rlhf-rewardbench":
-            return load_mm_rlhf_rewardbench(path, media, num_rows)
-        case "multimodal-rewardbench":
-            return load_multimodal_rewardbench(path, media, num_rows)
-        case _:
-            return load_stored_pairs(path, media, num_rows)
+    return FROM_FILES[name](path, media or MediaOptions(), num_rows)

@@ -27,7 +27,7 @@ MAPPINGS = {MAPPING: "the first of mcq, long, short, safety, video in the path, 
 
 
 def load_mm_rlhf_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """The first ``num_rows`` rows of the JSONL. Raises ``DataError``."""
+    """Returns the first ``num_rows`` rows of the JSONL. Raises ``DataError``."""
     rows = islice(read_mm_rlhf_rewardbench(path), num_rows)
     benchmark = build_benchmark(
         NAME, path, rows, lambda pair: {MAPPING: pair.category}, MAPPINGS, media

@@ -25,7 +25,7 @@ DRAW_SEED = 123
 
 
 def load_multimodal_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """The first ``num_rows`` of all_data.json. Raises ``DataError``."""
+    """Returns the first ``num_rows`` of all_data.json. Raises ``DataError``."""
     rows = islice(read_multimodal_rewardbench(path), num_rows)
     return build_benchmark(
         NAME,
@@ -40,10 +40,10 @@ def load_multimodal_rewardbench(path: Path, media: MediaOptions, num_rows: int |
 def score_multimodal_rewardbench(
     benchmark: Benchmark, answers: Sequence[Answer], mapping: str = "official"
 ) -> OfficialScore:
-    """One answer a row, or ``ValueError``.
+    """Returns the official score. Raises ``ValueError`` unless there is one answer a row.
 
     An unreadable one is a draw of Python's generator, seeded once: below 0.5 is the first output.
-    Draws go by the row's place among the unreadable ones, so leaving rows out changes them.
+    The n-th unreadable row gets the n-th draw, so leaving rows out changes the draws.
     """
     votes = single_answers(benchmark, answers)
     generator = random.Random(DRAW_SEED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
@@ -10,14 +10,15 @@ from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import score_mm_rlhf_rew
 from r1reward.evaluation.benchmarks.multimodal_rewardbench import score_multimodal_rewardbench
 from r1reward.evaluation.benchmarks.scores import OfficialScore
 from r1reward.evaluation.benchmarks.vl_rewardbench import score_vl_rewardbench
-from r1reward.evaluation.items import Benchmark, OrderMode
+from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import OrderMode
 
 
 @dataclass(frozen=True)
 class OfficialProtocol:
     """Samples a row, how they are drawn, in which order of the responses, and the rule of scoring.
 
-    ``source`` says where the protocol is written down.
+    The comments name the published scripts that each protocol is taken from.
     """
 
     num_samples: int
@@ -25,41 +26,21 @@ class OfficialProtocol:
     top_p: float
     orders: OrderMode
     score: Callable[[Benchmark, Sequence[Answer]], OfficialScore]
-    source: str
+
+
+PROTOCOLS: Mapping[str, OfficialProtocol] = {
+    # inference_hf.py (k = 10, a coin for the order of each call) and cal.py.
+    "vl-rewardbench": OfficialProtocol(10, 0.2, 0.2, "random", score_vl_rewardbench),
+    # cal_performance_mmreweard_bench.py. The benchmark scores responses one by one, so it prescribes no
+    # order. R1-Reward shows the preferred one first, where a model that always answers 1 scores 100 %;
+    # here the order of a row is drawn by the seed.
+    "mm-rlhf-rewardbench": OfficialProtocol(1, 0.0, 1.0, "single", score_mm_rlhf_rewardbench),
+    # 1_run_model_as_judge_gpt4o.py, which leaves sampling to the API's default temperature of 1, and
+    # 2_get_accuracy.py.
+    "multimodal-rewardbench": OfficialProtocol(1, 1.0, 1.0, "stored", score_multimodal_rewardbench),
+}
 
 
 def official_protocol(name: str) -> OfficialProtocol | None:
-    """None for sets of pairs that come without a rule of their own."""
-    match name:
-        case "vl-rewardbench":
-            return OfficialProtocol(
-                num_samples=10,
-                temperature=0.2,
-                top_p=0.2,
-                orders="random",
-                score=score_vl_rewardbench,
-                source="inference_hf.py (k = 10, a coin for the order of each call) and cal.py",
-            )
-        case "mm-rlhf-rewardbench":
-            # The benchmark scores responses one by one, so it prescribes no order. R1-Reward shows
-            # the preferred one first, where a model that always answers 1 scores 100 %.
-            return OfficialProtocol(
-                num_samples=1,
-                temperature=0.0,
-                top_p=1.0,
-                orders="single",
-                score=score_mm_rlhf_rewardbench,
-                source="cal_performance_mmreweard_bench.py; order of a row by seed, as it has none",
-            )
-        case "multimodal-rewardbench":
-            return OfficialProtocol(
-                num_samples=1,
-                temperature=1.0,
-                top_p=1.0,
-                orders="stored",
-                score=score_multimodal_rewardbench,
-                source="1_run_model_as_judge_gpt4o.py, which leaves sampling to the API's default "
-                "temperature of 1, and 2_get_accuracy.py",
-            )
-        case _:
-            return None
+    """Returns a benchmark's protocol, or None for sets of pairs without a rule of their own."""
+    return PROTOCOLS.get(name)

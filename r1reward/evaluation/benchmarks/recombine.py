@@ -26,6 +26,7 @@ class Recombination:
 
     @property
     def macro(self) -> float:
+        """Mean of the categories' shares."""
         return sum(self.num_right[name] / self.counts[name] for name in self.counts) / len(
             self.counts
         )
@@ -38,7 +39,8 @@ class Recombination:
 def recombine(
     percentages: Mapping[str, float], counts: Mapping[str, int], num_decimals: int = 2
 ) -> Recombination:
-    """The nearest whole numbers of right answers. Raises ``ValueError`` if the categories differ.
+    """Returns the nearest whole numbers of right answers. Raises ``ValueError`` if the categories
+    differ.
 
     With two decimals and fewer than 10,000 rows in a category, at most one number fits.
     """
@@ -62,7 +64,7 @@ def recombine_under_each(
     counts_by_mapping: Mapping[str, Mapping[str, int]],
     num_decimals: int = 2,
 ) -> dict[str, Recombination]:
-    """One recombination for every category mapping."""
+    """Returns one recombination for every category mapping."""
     return {
         mapping: recombine(percentages, counts, num_decimals)
         for mapping, counts in counts_by_mapping.items()

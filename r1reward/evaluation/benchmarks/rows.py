@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.stores.store import DataError, load_image
-from r1reward.data.video import frame_files, load_frames
+from r1reward.data.video import FrameRules, frame_files, load_media
+from r1reward.errors import DataError
 from r1reward.evaluation.items import Benchmark, make_items
-from r1reward.recipe.sections import FRAME_PIXELS
+from r1reward.recipe.choices import MissingMedia
 from r1reward.types import PreferencePair
 
 MEDIA_MISSING = "media missing"
@@ -22,13 +21,11 @@ class MediaOptions:
     """Where images and videos are, and what to do about those that are not.
 
     ``root`` is the folder that paths in the rows are relative to; None is the folder of the rows.
-    ``frame_max_pixels`` bounds each of the ``num_frames`` frames of a video.
     """
 
     root: Path | None = None
-    missing: Literal["refuse", "drop"] = "refuse"
-    num_frames: int = 32
-    frame_max_pixels: int = FRAME_PIXELS
+    missing: MissingMedia = "refuse"
+    frames: FrameRules = field(default_factory=FrameRules)
 
 
 def build_benchmark(
@@ -39,23 +36,28 @@ def build_benchmark(
     mappings: Mapping[str, str],
     media: MediaOptions,
 ) -> Benchmark:
-    """``group`` of a row is its id; rows with the same id are one group. ``categories`` gives a row's
-    category under each mapping. Raises ``DataError`` for what cannot be used.
+    """Returns the rows of a benchmark as items, with their images read.
 
-    A row whose two responses are identical counts as it is published.
+    A row's ``group`` is the benchmark's id of it; rows with the same id are one group. ``categories``
+    gives a row's category under each mapping. A row whose two responses are identical counts as it is
+    published. Raises ``DataError`` for what cannot be used.
     """
     pairs = list(unbroken(rows))
     if not pairs:
         raise DataError(f"{path}: holds no rows")
     root = media.root or (path if path.is_dir() else path.parent)
-    absent = [first_absent(pair, root) for pair in pairs]
+    absent = [first_absent(pair.images, pair.video, root) for pair in pairs]
     num_missing = refuse_missing(path, absent, root, media.missing)
     kept = [pair for pair, file in zip(pairs, absent, strict=True) if file is None]
     default = next(iter(mappings))
-    read: dict[str, tuple[bytes, ...]] = {}  # rows of one group share their media
+    loaded: dict[object, tuple[bytes, ...]] = {}  # rows of one group share their media
+    for pair in kept:
+        key = (pair.images, pair.video)
+        if key not in loaded:
+            loaded[key] = load_media(*key, pair.origin, root, media.frames)
     items = make_items(
         (
-            with_media(pair, categories(pair)[default], root, media, read),
+            with_media(pair, categories(pair)[default], loaded[pair.images, pair.video]),
             pair.group,
             categories(pair),
         )
@@ -65,24 +67,21 @@ def build_benchmark(
 
 
 def unbroken(rows: Iterable[RawPair | Broken]) -> Iterator[RawPair]:
-    """A benchmark with a row of the wrong shape is another benchmark: it is refused."""
+    """Yields the rows. Raises ``DataError`` for a broken one: with it, the benchmark would be another
+    one.
+    """
     for row in rows:
         if isinstance(row, Broken):
             raise DataError(f"{row.origin}: {row.reason}")
         yield row
 
 
-def with_media(
-    pair: RawPair,
-    category: str,
-    root: Path,
-    media: MediaOptions,
-    read: dict[str, tuple[bytes, ...]],
-) -> PreferencePair:
+def with_media(pair: RawPair, category: str, images: tuple[bytes, ...]) -> PreferencePair:
+    """Returns a row as a pair with its images."""
     assert pair.preferred is not None, "no benchmark has ties"
     return PreferencePair(
         question=pair.question,
-        images=read_media(pair, root, media, read),
+        images=images,
         response_1=pair.response_1,
         response_2=pair.response_2,
         preferred=pair.preferred,
@@ -93,16 +92,19 @@ def with_media(
     )
 
 
-def first_absent(pair: RawPair, root: Path) -> str | None:
-    """The image or video of a row that is not there."""
-    if pair.video is not None and is_absent(pair.video, True, root):
-        return pair.video
-    paths = (image for image in pair.images if isinstance(image, str))
-    return next((path for path in paths if is_absent(path, False, root)), None)
+def first_absent(images: Iterable[object], video: object, root: Path) -> str | None:
+    """Returns the first image or the video of a row that is not there; None if all are.
+
+    Images that are bytes are there. Whatever else is wrong with a row shows when it is read.
+    """
+    paths = [(image, False) for image in images if isinstance(image, str)]
+    if isinstance(video, str) and video:
+        paths.append((video, True))
+    return next((path for path, is_video in paths if is_absent(path, is_video, root)), None)
 
 
 def is_absent(item: str, is_video: bool, root: Path) -> bool:
-    """Is there nothing to read? A path that leads out of the folder is refused when it is read."""
+    """Returns whether there is nothing to read. A path out of the folder is refused when it is read."""
     path = (root / item).resolve()
     if not path.is_relative_to(root.resolve()):
         return False
@@ -112,9 +114,9 @@ def is_absent(item: str, is_video: bool, root: Path) -> bool:
 
 
 def refuse_missing(
-    path: Path, absent: Sequence[str | None], root: Path, missing: Literal["refuse", "drop"]
+    path: Path, absent: Sequence[str | None], root: Path, missing: MissingMedia
 ) -> int:
-    """How many rows miss their media: ``absent`` names the missing file of each row.
+    """Returns how many rows miss their media; ``absent`` names the missing file of each row.
 
     Raises ``DataError`` once for all of them if they may not be dropped, or if no row is left.
     """
@@ -130,24 +132,3 @@ def refuse_missing(
             f"({shown}): {remedy}"
         )
     return len(files)
-
-
-def read_media(
-    pair: RawPair, root: Path, media: MediaOptions, read: dict[str, tuple[bytes, ...]]
-) -> tuple[bytes, ...]:
-    """The row's images, then its video's frames. ``read`` keeps what was read from files."""
-    shown: list[bytes] = []
-    for image in pair.images:
-        if isinstance(image, bytes):
-            shown.append(load_image(image, pair.origin, root))
-            continue
-        if image not in read:
-            read[image] = (load_image(image, pair.origin, root),)
-        shown.extend(read[image])
-    if pair.video is not None:
-        if pair.video not in read:
-            read[pair.video] = load_frames(
-                pair.video, pair.origin, root, media.num_frames, media.frame_max_pixels
-            )
-        shown.extend(read[pair.video])
-    return tuple(shown)

@@ -41,31 +41,31 @@ class OfficialScore:
 
 
 def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """The answers to every row, in the benchmark's order of rows and the answers' own order.
+    """Returns the answers to every row, in the benchmark's order of rows and the answers' own order.
 
     Raises ``ValueError`` for a row without an answer, an answer to no row, and a repeated sample.
     """
-    found: dict[str, list[Answer]] = {item.key: [] for item in benchmark.items}
+    by_item: dict[str, list[Answer]] = {item.key: [] for item in benchmark.items}
     for answer in answers:
-        if answer.item not in found:
+        if answer.item not in by_item:
             raise ValueError(
                 f"an answer is to row {answer.item}, which {benchmark.name} as loaded does not "
                 "hold: score the answers with the rows they were sampled for"
             )
-        found[answer.item].append(answer)
-    if len({answer.place for answer in answers}) != len(answers):
+        by_item[answer.item].append(answer)
+    if len({answer.sample_key for answer in answers}) != len(answers):
         raise ValueError("a sample is among the answers twice: each counts once")
-    num_open = sum(not row for row in found.values())
+    num_open = sum(not row for row in by_item.values())
     if num_open:
         raise ValueError(
-            f"{num_open} of {len(found)} rows of {benchmark.name} have no answer: "
+            f"{num_open} of {len(by_item)} rows of {benchmark.name} have no answer: "
             "finish the evaluation before scoring it"
         )
-    return found
+    return by_item
 
 
 def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:
-    """The stored response each row's only answer votes for. Raises ``ValueError`` for several."""
+    """Returns the stored response each row's only answer votes for. Raises ``ValueError`` for several."""
     votes: dict[str, Slot | None] = {}
     for key, row in answers_by_item(benchmark, answers).items():
         if len(row) != 1:
@@ -78,14 +78,16 @@ def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str,
 
 
 def pooled(parts: Sequence[ScorePart]) -> float | None:
-    """Right over counted, all parts together."""
+    """Returns the share right of all parts together."""
     return ScorePart(
         "", sum(part.num_right for part in parts), sum(part.num_counted for part in parts)
     ).share
 
 
 def count_parts(categories: Mapping[str, str], right: Mapping[str, bool]) -> tuple[ScorePart, ...]:
-    """One part a category, in the order of first appearance; both are keyed by row."""
+    """Returns the right and counted rows of each category, in the order of first appearance; both are
+    keyed by row.
+    """
     return tuple(
         ScorePart(
             name,

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
-from r1reward.data.stores.store import (
-    DataError,
-    media_root,
-    numbered_rows,
-    pair_files,
-    pair_from_row,
-    read_header,
-)
+from r1reward.data.stores.store import Row, pair_files
+from r1reward.errors import DataError
 from r1reward.evaluation.benchmarks.rows import (
     MEDIA_MISSING,
     MediaOptions,
-    is_absent,
+    first_absent,
     refuse_missing,
 )
 from r1reward.evaluation.items import Benchmark, make_items
+from r1reward.recipe.choices import ShapesSplit
 from r1reward.types import PreferencePair
 
 MAPPINGS = {"category": "the category that is stored with each pair"}
@@ -29,51 +23,43 @@ NO_CATEGORY = "all"
 
 
 def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """The first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
-    files = {file: read_header(file) for file in pair_files(path)}
-    found = (
-        (origin, row, media_root(file, header, media.root), header.frames)
-        for file, header in files.items()
-        for origin, row in numbered_rows(file)
+    """Returns the first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
+    stored = (
+        (file, origin, row) for file in pair_files(path, media.root) for origin, row in file.rows()
     )
-    rows = list(islice(found, num_rows))
+    rows = list(islice(stored, num_rows))
     if not rows:
         raise DataError(f"{path}: holds no pairs")
-    absent = [first_absent(row, root) for _, row, root, _ in rows]
-    num_missing = refuse_missing(path, absent, rows[0][2], media.missing)
+    absent = [
+        first_absent(image_items(row), row.get("video"), file.media_root) for file, _, row in rows
+    ]
+    num_missing = refuse_missing(path, absent, rows[0][0].media_root, media.missing)
     pairs = [
-        pair_from_row(row, origin, root, frames)
-        for (origin, row, root, frames), file in zip(rows, absent, strict=True)
-        if file is None
+        file.pair(row, origin)
+        for (file, origin, row), missing in zip(rows, absent, strict=True)
+        if missing is None
     ]
     dropped = {MEDIA_MISSING: num_missing} if num_missing else {}
     return pairs_benchmark("pairs", pairs, dropped)
 
 
-def load_shapes(
-    name: str, split: Literal["heldout", "hard_heldout"], num_rows: int | None
-) -> Benchmark:
-    """Pairs the miniature never trained on; 200 unless told otherwise."""
+def load_shapes(name: str, split: ShapesSplit, num_rows: int | None) -> Benchmark:
+    """Returns pairs that the miniature never trained on: 200, or ``num_rows``."""
     from r1reward.shapes.pairs import make_pairs
 
     return pairs_benchmark(name, make_pairs(split, num_rows or 200, seed=0), {})
 
 
-def first_absent(row: Mapping[str, Any], root: Path) -> str | None:
-    """The first medium of a row that is not there. Whatever else is wrong is found on reading."""
+def image_items(row: Row) -> list[object]:
+    """Returns the images of a row that has not been checked yet."""
     lists = [row.get("images"), row.get("image_paths")]
-    items = [item for found in lists if isinstance(found, list) for item in found]
-    paths = (item for item in items if isinstance(item, str))
-    absent = next((path for path in paths if is_absent(path, False, root)), None)
-    video = row.get("video")
-    if absent is None and isinstance(video, str) and video and is_absent(video, True, root):
-        return video
-    return absent
+    return [item for items in lists if isinstance(items, list) for item in items]
 
 
 def pairs_benchmark(
     name: str, pairs: list[PreferencePair], num_dropped: Mapping[str, int]
 ) -> Benchmark:
+    """Returns pairs as a benchmark, by the category that is stored with each."""
     items = make_items(
         (pair, f"row {number}", {"category": pair.category or NO_CATEGORY})
         for number, pair in enumerate(pairs, start=1)

@@ -40,7 +40,7 @@ Majority = Literal["right", "wrong", "unreadable", "split"]
 
 
 def load_vl_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """A file or a folder of Parquet files; the first ``num_rows``. Raises ``DataError``."""
+    """Returns the first ``num_rows`` of a file or a folder of Parquet files. Raises ``DataError``."""
     rows = islice(read_vl_rewardbench(path), num_rows)
     return build_benchmark(
         NAME, path, rows, lambda pair: categories_of(pair.group), MAPPINGS, media
@@ -48,7 +48,7 @@ def load_vl_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -
 
 
 def categories_of(row_id: str) -> dict[str, str]:
-    """The row's category under each mapping."""
+    """Returns the row's category under each mapping."""
     official = official_category(row_id)
     if "mmmu" in row_id or "mathverse" in row_id:
         authors = "reasoning"
@@ -61,7 +61,7 @@ def categories_of(row_id: str) -> dict[str, str]:
 
 
 def majority(votes: Sequence[Slot | None], preferred: Slot) -> Majority:
-    """What more than half of all votes say; an unreadable vote is in the total.
+    """Returns what more than half of all votes say; an unreadable vote is in the total.
 
     Five right, four wrong and one unreadable vote of ten are split, as no five exceed five.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.evaluation.voting.stopping import (
     expected_samples,
@@ -19,6 +19,7 @@ from r1reward.evaluation.voting.stopping import (
     shares_at_stop,
     tally,
 )
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, Slot
 
 Responses = dict[tuple[str, Order, int], Slot | None]
@@ -56,12 +57,13 @@ def adaptive_summary(
     orders: OrderMode,
     seed: int,
 ) -> AdaptiveSummary:
-    """From the answers of a full plan (replayed) or of a run that stopped early, at K and ``error``.
+    """Returns what adaptive voting saves, from the answers of a full plan (replayed) or of a run that
+    stopped early.
 
     Rows without any answer are left out. Raises ``ValueError`` if a row's answers are not the first
     ones of its schedule, or end before its vote is settled.
     """
-    responses: Responses = {answer.place: answer.response for answer in answers}
+    responses: Responses = {answer.sample_key: answer.response for answer in answers}
     asked = {key for key, _, _ in responses}
     rows = [
         scheduled_votes(item, responses, num_samples, orders, seed)
@@ -100,7 +102,7 @@ def adaptive_summary(
 
 
 def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSummary:
-    """The rule run over rows [N] that have all their K votes."""
+    """Returns what the rule would have saved on rows [N] that have all their K votes."""
     num_samples = len(rows[0])
     needed = [samples_needed(votes, error) for votes in rows]
     counts = [tally(votes) for votes in rows]
@@ -119,7 +121,7 @@ def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSumma
 
 
 def verdict(votes: Sequence[Slot | None]) -> Slot | None:
-    """The response with more votes; None for a tie, with or without votes."""
+    """Returns the response with more votes; None for a tie, with or without votes."""
     one, two, _ = tally(votes)
     if one == two:
         return None
@@ -129,19 +131,19 @@ def verdict(votes: Sequence[Slot | None]) -> Slot | None:
 def scheduled_votes(
     item: Item, responses: Responses, num_samples: int, orders: OrderMode, seed: int
 ) -> list[Slot | None]:
-    """A row's votes in the sequence of its schedule, up to the first that was not asked for.
+    """Returns a row's votes in the sequence of its schedule, up to the first that was not asked for.
 
     Raises ``ValueError`` if a later one was.
     """
-    places = [(item.key, *place) for place in sample_schedule(item, num_samples, orders, seed)]
-    asked = [place in responses for place in places]
+    samples = [(item.key, *sample) for sample in sample_schedule(item, num_samples, orders, seed)]
+    asked = [sample in responses for sample in samples]
     num_asked = sum(asked)
     if not all(asked[:num_asked]) or not num_asked:
         raise ValueError(
             f"the answers about row {item.key} are not the first ones of its schedule: orders, seed "
             "or rows are not those of the evaluation that asked for them"
         )
-    return [responses[place] for place in places[:num_asked]]
+    return [responses[sample] for sample in samples[:num_asked]]
 
 
 def always_asked(
@@ -152,15 +154,15 @@ def always_asked(
     orders: OrderMode,
     seed: int,
 ) -> list[Answer]:
-    """The answers that adaptive voting asks for whatever they say: the first of every row.
+    """Returns the answers that adaptive voting asks for whatever they say: the first of every row.
 
     Where rows stopped early, means over all answers lean towards the winners of rows; means over
     these do not.
     """
     num_first = next_samples([], num_samples, error)
     first = {
-        (item.key, *place)
+        (item.key, *sample)
         for item in items
-        for place in sample_schedule(item, num_first, orders, seed)
+        for sample in sample_schedule(item, num_first, orders, seed)
     }
-    return [answer for answer in answers if answer.place in first]
+    return [answer for answer in answers if answer.sample_key in first]

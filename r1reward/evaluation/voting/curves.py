@@ -36,6 +36,7 @@ class VoteOdds:
 
     @property
     def score(self) -> float:
+        """What the vote is expected to score: a tie counts half."""
         return self.right + self.tied / 2
 
 
@@ -59,7 +60,8 @@ class VotingPoint:
 
 @lru_cache(maxsize=10_000)
 def margin_odds(ballots: Ballots, label: Slot, num_drawn: int) -> tuple[np.ndarray, float]:
-    """Odds of right minus wrong votes when drawing without replacement, and of drawing no vote.
+    """Returns the odds of right minus wrong votes when drawing without replacement, and of drawing no
+    vote.
 
     The array [2 * num_drawn + 1] runs over margins from -num_drawn to num_drawn.
     """
@@ -80,7 +82,7 @@ def margin_odds(ballots: Ballots, label: Slot, num_drawn: int) -> tuple[np.ndarr
 
 
 def split_odds(row: RowVotes, num_stored: int, num_swapped: int) -> VoteOdds:
-    """Outcome of a majority vote among samples drawn from each order's pool."""
+    """Returns the outcome of a majority vote among samples drawn from each order's pool."""
     if num_stored > row.stored.num_samples or num_swapped > row.swapped.num_samples:
         raise ValueError(
             f"row {row.key} has {row.stored.num_samples} samples in the stored and "
@@ -97,7 +99,7 @@ def split_odds(row: RowVotes, num_stored: int, num_swapped: int) -> VoteOdds:
 
 
 def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
-    """Voting@K of one row. With both orders it needs ceil(K / 2) samples of each."""
+    """Returns the odds of voting@K on one row. With both orders it needs ceil(K / 2) samples of each."""
     if num_votes < 1:
         raise ValueError(f"voting needs at least one vote, not {num_votes}")
     if not row.swapped.num_samples:
@@ -114,12 +116,13 @@ def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
 
 
 def row_score(row: RowVotes, num_votes: int) -> float:
-    """What voting@K is expected to score on one row."""
+    """Returns what voting@K is expected to score on one row."""
     return vote_odds(row, num_votes).score
 
 
 def majority_score(row: RowVotes) -> float:
-    """The vote of all samples a row has, whatever their orders: 1, 0, or a half for a tie.
+    """Returns the score of the vote of all samples a row has, whatever their orders: 1, 0, or a half
+    for a tie.
 
     For rows that got no common number of samples, as in adaptive voting.
     """
@@ -129,7 +132,8 @@ def majority_score(row: RowVotes) -> float:
 
 
 def any_correct(row: RowVotes, num_drawn: int) -> float:
-    """Probability that one of K samples is right: 1 - C(n - c, K) / C(n, K), unbiased for n >= K.
+    """Returns the probability that one of K samples is right: 1 - C(n - c, K) / C(n, K), unbiased for n
+    >= K.
 
     The n samples are those of both orders together. Raises ``ValueError`` if there are fewer than K.
     """
@@ -143,12 +147,14 @@ def any_correct(row: RowVotes, num_drawn: int) -> float:
 
 
 def chance_any_correct(num_drawn: int) -> float:
-    """What a coin scores on any-correct@K: 1 - 2^-K, already 99.997 % at K = 15."""
+    """Returns what a coin scores on any-correct@K: 1 - 2^-K, already 99.997 % at K = 15."""
     return 1 - 0.5**num_drawn
 
 
 def default_vote_counts(num_samples: int) -> list[int]:
-    """The Ks of a curve: 1, 2, every odd number to 15, then odd ones by half more; K itself is last."""
+    """Returns the Ks of a curve: 1, 2, every odd number to 15, then odd ones by half more; K itself is
+    last.
+    """
     counts = [1, 2, *range(3, 16, 2)]
     while counts[-1] < num_samples:
         counts.append(counts[-1] * 3 // 2 | 1)
@@ -162,7 +168,8 @@ def voting_curve(
     seed: int = 0,
     weights: Sequence[WeightedVotes] | None = None,
 ) -> list[VotingPoint]:
-    """Voting@K and any-correct@K for every K asked for. Raises ``ValueError`` if a pool is too small.
+    """Returns voting@K and any-correct@K for every K asked for. Raises ``ValueError`` if a pool is too
+    small.
 
     ``weights`` are the same rows' votes with their confidences, if these are known.
     """

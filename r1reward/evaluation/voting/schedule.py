@@ -12,14 +12,15 @@ from itertools import islice
 from random import Random
 
 from r1reward.data.order import derive_seed
-from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.items import Item
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order
 
 
 def sample_schedule(
     item: Item, num_samples: int, orders: OrderMode, seed: int
 ) -> list[tuple[Order, int]]:
-    """(order, sample index) of the first K samples; the index counts within its order.
+    """Returns (order, sample index) of the first K samples; the index counts within its order.
 
     ``both`` alternates, a coin of the row deciding which order is first; ``single`` stays with the
     order of that coin; ``random`` throws one for every sample; ``authors`` shows the preferred
@@ -36,7 +37,7 @@ def sample_schedule(
 def full_plan(
     item: Item, num_samples: int, orders: OrderMode, seed: int
 ) -> list[tuple[Order, int]]:
-    """The samples of a row whose voting@K is wanted exactly, without adaptive voting.
+    """Returns the samples of a row whose voting@K is wanted exactly, without adaptive voting.
 
     With both orders an odd K takes one sample more, so that either order can have the extra vote.
     """
@@ -45,7 +46,7 @@ def full_plan(
 
 
 def order_sequence(item: Item, orders: OrderMode, seed: int) -> Iterator[Order]:
-    """The order of every sample, without end."""
+    """Yields the order of every sample, without end."""
     coins = Random(derive_seed(seed, "orders", item.key))
     order = coin_order(coins)
     while True:
@@ -65,4 +66,5 @@ def order_sequence(item: Item, orders: OrderMode, seed: int) -> Iterator[Order]:
 
 
 def coin_order(coins: Random) -> Order:
+    """Returns an order by a coin."""
     return "stored" if coins.random() < 0.5 else "swapped"

@@ -21,7 +21,7 @@ Tally = tuple[int, int, int]  # samples for response 1, for response 2, unreadab
 
 @cache
 def chance_of_change(leading: int, trailing: int, num_left: int) -> Fraction:
-    """Probability that ``num_left`` votes more undo a lead, to a tie or beyond. Exact.
+    """Returns the probability that ``num_left`` votes more undo a lead, to a tie or beyond. Exact.
 
     k of them go to the trailing side with C(trailing + k, k) C(leading + left - k, left - k) of
     C(leading + trailing + left + 1, left) ways. It is 0 only where the lead is larger than what is left.
@@ -36,7 +36,7 @@ def chance_of_change(leading: int, trailing: int, num_left: int) -> Fraction:
 
 
 def settled(tally: Tally, num_samples: int, error: float) -> bool:
-    """True where the majority of K samples differs from today's with at most this probability.
+    """Returns whether the majority of K samples differs from today's with at most this probability.
 
     ``error`` = 0: where it cannot change any more, nor become a tie. A tie is settled by K only.
     """
@@ -48,7 +48,7 @@ def settled(tally: Tally, num_samples: int, error: float) -> bool:
 
 
 def next_samples(votes: Sequence[Slot | None], num_samples: int, error: float) -> int:
-    """How many of the K samples of a row to ask for now, after these; 0: the vote is settled.
+    """Returns how many of the K samples of a row to ask for now, after these; 0: the vote is settled.
 
     The smallest number that settles the vote if all are for the response in the lead. No other
     answers could settle it sooner, so asking for them at once takes no sample more than asking for
@@ -70,11 +70,14 @@ def next_samples(votes: Sequence[Slot | None], num_samples: int, error: float) -
 
 
 def tally(votes: Sequence[Slot | None]) -> Tally:
+    """Returns the votes for response 1, for response 2, and the unreadable ones."""
     return votes.count(1), votes.count(2), votes.count(None)
 
 
 def samples_needed(votes: Sequence[Slot | None], error: float) -> int:
-    """How many of all K votes of a row, in their sequence, adaptive voting would have asked for."""
+    """Returns how many of all K votes of a row, in their sequence, adaptive voting would have asked
+    for.
+    """
     num_drawn = 0
     while more := next_samples(votes[:num_drawn], len(votes), error):
         num_drawn += more
@@ -83,7 +86,7 @@ def samples_needed(votes: Sequence[Slot | None], error: float) -> int:
 
 @cache
 def expected_samples(counts: tuple[float, float, float], error: float) -> float:
-    """Mean number of samples until the vote is settled if K samples come in random sequence.
+    """Returns the mean number of samples until the vote is settled if K samples come in random sequence.
 
     ``counts`` of K samples: for response 1, for response 2, unreadable; they may be estimates, hence
     not whole. Without an error and unreadable samples it is r (K + 1) / (a + 1), the negative
@@ -107,11 +110,12 @@ def expected_samples(counts: tuple[float, float, float], error: float) -> float:
 
 
 def shares_at_stop(stop: Tally, num_samples: int, error: float) -> tuple[float, float, float]:
-    """Unbiased estimates of a row's shares (for 1, for 2, unreadable) from where its vote stopped.
+    """Returns unbiased estimates of a row's shares (for 1, for 2, unreadable) from where its vote
+    stopped.
 
-    The plain shares are biased towards the winner, whose vote ended the draw. Unbiased is the share
-    of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage 1946).
-    Without an error and unreadable samples that is (r - 1) / (n - 1) for the winner, after n
+    The shares of the samples drawn are biased towards the winner, whose vote ended the draw. Unbiased
+    is the share of the sequences leading here that begin with each kind (Girshick, Mosteller and Savage
+    1946). Without an error and unreadable samples that is (r - 1) / (n - 1) for the winner, after n
     samples and r = K // 2 + 1 votes for it.
     """
     begun = num_sequences(stop, num_samples, error)
@@ -121,7 +125,7 @@ def shares_at_stop(stop: Tally, num_samples: int, error: float) -> tuple[float, 
 
 @cache
 def num_sequences(stop: Tally, num_samples: int, error: float) -> Tally:
-    """Sequences of samples that end here and were not settled before, by the kind of the first."""
+    """Returns the number of sequences of samples that end here unsettled before, by their first kind."""
     if sum(stop) == 1:
         return stop
     begun = [0, 0, 0]
@@ -134,5 +138,6 @@ def num_sequences(stop: Tally, num_samples: int, error: float) -> Tally:
 
 
 def step(state: Tally, kind: int, change: int) -> Tally:
-    one, two, unreadable = (n + change * (kind == place) for place, n in enumerate(state))
+    """Returns the tally with one sample of a kind more or less."""
+    one, two, unreadable = (n + change * (kind == index) for index, n in enumerate(state))
     return one, two, unreadable

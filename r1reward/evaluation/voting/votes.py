@@ -28,6 +28,7 @@ class Ballots:
         return self.for_1 + self.for_2 + self.unreadable
 
     def votes_for(self, response: Slot) -> int:
+        """Returns the number of votes for a stored response."""
         return self.for_1 if response == 1 else self.for_2
 
 
@@ -94,7 +95,7 @@ class RowVotes:
 
 
 def pool_orders(row: RowVotes) -> RowVotes:
-    """The same votes as if all were of one order.
+    """Returns the same votes as if all were of one order.
 
     For voting@K by protocols that draw the order of every sample by a coin: their K samples are any K,
     not half of each order. Scores of single orders mean nothing on such a row.
@@ -106,16 +107,17 @@ def pool_orders(row: RowVotes) -> RowVotes:
 
 
 def count_votes(items: Sequence[Item], answers: Iterable[Answer]) -> list[RowVotes]:
-    """The votes about every item that was asked, in the order of the items."""
+    """Returns the votes about every item that was asked, in the order of the items."""
     by_item: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer)
-    places = {answer.place for found in by_item.values() for answer in found}
-    assert len(places) == sum(map(len, by_item.values())), "every answer is a different sample"
+    keys = {answer.sample_key for given in by_item.values() for answer in given}
+    assert len(keys) == sum(map(len, by_item.values())), "every answer is a different sample"
     return [row_votes(item, by_item[item.key]) for item in items if item.key in by_item]
 
 
 def row_votes(item: Item, answers: Sequence[Answer]) -> RowVotes:
+    """Returns the votes about one item."""
     pair = item.pair
     longer_1 = len(pair.response_1) - len(pair.response_2)
     return RowVotes(
@@ -131,11 +133,13 @@ def row_votes(item: Item, answers: Sequence[Answer]) -> RowVotes:
 
 
 def ballots(answers: Sequence[Answer], order: Order) -> Ballots:
+    """Returns the votes in one order."""
     responses = [answer.response for answer in answers if answer.order == order]
     return Ballots(responses.count(1), responses.count(2), responses.count(None))
 
 
 def first_right(answers: Sequence[Answer], order: Order, label: Slot) -> bool | None:
+    """Returns whether sample 0 of an order is right; None if it was not asked for."""
     for answer in answers:
         if answer.order == order and answer.sample_index == 0:
             return answer.response == label

@@ -41,7 +41,7 @@ class WeightedVotes:
 def weighted_votes(
     items: Sequence[Item], answers: Iterable[Answer], *, pooled: bool = False
 ) -> list[WeightedVotes] | None:
-    """The weights of every item that was asked, in the order of the items.
+    """Returns the weights of every item that was asked, in the order of the items.
 
     ``pooled`` takes all samples as of one order, like ``votes.pool_orders``. None if any readable
     answer has no confidence: votes with and without weight cannot be counted together.
@@ -53,23 +53,26 @@ def weighted_votes(
         by_item[answer.item].append(answer)
     rows = []
     for item in items:
-        found = sorted(by_item.get(item.key, []), key=lambda answer: answer.place)
+        given = sorted(by_item.get(item.key, []), key=lambda answer: answer.sample_key)
         orders: dict[Order, list[float]] = {"stored": [], "swapped": []}
-        for answer in found:
+        for answer in given:
             orders["stored" if pooled else answer.order].append(weight(answer, item.pair.preferred))
-        if found:
+        if given:
             rows.append(WeightedVotes(item.key, tuple(orders["stored"]), tuple(orders["swapped"])))
     return rows
 
 
 def weight(answer: Answer, label: Slot) -> float:
+    """Returns the weight of a vote: its confidence, negative if it is wrong, 0 if it is unreadable."""
     if answer.response is None or answer.confidence is None:
         return 0.0
     return answer.confidence if answer.response == label else -answer.confidence
 
 
 def weighted_score(row: WeightedVotes, num_votes: int, seed: int = 0) -> float:
-    """What weighted voting@K is expected to score. Raises ``ValueError`` if a pool is too small."""
+    """Returns what weighted voting@K is expected to score. Raises ``ValueError`` if a pool is too
+    small.
+    """
     fewer, more = num_votes // 2, (num_votes + 1) // 2
     splits = {(more, fewer), (fewer, more)}
     if not row.swapped:
@@ -80,6 +83,9 @@ def weighted_score(row: WeightedVotes, num_votes: int, seed: int = 0) -> float:
 
 
 def split_score(row: WeightedVotes, num_stored: int, num_swapped: int, seed: int) -> float:
+    """Returns the score of weighted votes among samples of each order. Raises ``ValueError`` if a pool
+    is too small.
+    """
     if num_stored > len(row.stored) or num_swapped > len(row.swapped):
         raise ValueError(
             f"row {row.key} has {len(row.stored)} and {len(row.swapped)} samples in its two orders; "
@@ -95,7 +101,7 @@ def split_score(row: WeightedVotes, num_stored: int, num_swapped: int, seed: int
 
 @lru_cache
 def subsets(num_samples: int, num_drawn: int, seed: int) -> np.ndarray:
-    """Indices [S, num_drawn] of subsets: all of them if they are few, else seeded ones."""
+    """Returns the indices [S, num_drawn] of subsets: all of them if they are few, else seeded ones."""
     if comb(num_samples, num_drawn) <= NUM_SUBSETS:
         listed = list(combinations(range(num_samples), num_drawn))
         return np.array(listed, dtype=np.int64).reshape(len(listed), num_drawn)
@@ -104,5 +110,6 @@ def subsets(num_samples: int, num_drawn: int, seed: int) -> np.ndarray:
 
 @lru_cache
 def shuffles(num_samples: int, seed: int) -> np.ndarray:
+    """Returns seeded permutations [NUM_SUBSETS, num_samples] of the indices."""
     indices = np.tile(np.arange(num_samples), (NUM_SUBSETS, 1))
     return np.random.default_rng(seed).permuted(indices, axis=1)

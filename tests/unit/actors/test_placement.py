@@ -9,7 +9,7 @@ import pytest
 from r1reward.actors.placement import missing_resources
 from r1reward.errors import RecipeError
 from r1reward.recipe.files import load_recipe
-from tests.fakes import bundles_of
+from r1reward.sizing.bundles import training_bundles
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -18,7 +18,7 @@ def test_a_role_takes_custom_resources_beside_cpus_and_gpus() -> None:
     recipe = load_recipe(
         RECIPES / "r1_reward_7b.yaml", ["placement.resources={judge: {judge_node: 1}}"]
     )
-    bundles = bundles_of(recipe)
+    bundles = training_bundles(recipe)
     assert all(bundle["judge_node"] == 1 for bundle in bundles["judge"])
     assert all("judge_node" not in bundle for bundle in bundles["learner"])
     assert all(bundle["GPU"] >= 1 for bundle in bundles["rollout"])

@@ -6,8 +6,7 @@ import pytest
 
 from r1reward.errors import RecipeError
 from r1reward.recipe.files import load_recipe
-from r1reward.sizing.bundles import shared_bundles
-from tests.fakes import bundles_of
+from r1reward.sizing.bundles import shared_bundles, training_bundles
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -16,7 +15,7 @@ def test_judges_take_the_resource_of_their_nodes_and_nobody_else_does() -> None:
     recipe = load_recipe(
         RECIPES / "r1_reward_7b_multinode.yaml", ["placement.resources.judge.judge=1"]
     )
-    bundles = bundles_of(recipe)
+    bundles = training_bundles(recipe)
     assert bundles["judge"] == [{"CPU": 1.0, "GPU": 1.0, "judge": 1.0}] * 4
     assert bundles["rollout"] == [{"CPU": 1.0, "GPU": 2.0}] * 4
     assert bundles["learner"] == [{"CPU": 1.0, "GPU": 1.0}] * 8
@@ -24,7 +23,7 @@ def test_judges_take_the_resource_of_their_nodes_and_nobody_else_does() -> None:
 
 def test_without_it_judges_go_where_there_is_room() -> None:
     recipe = load_recipe(RECIPES / "r1_reward_7b.yaml")
-    assert bundles_of(recipe)["judge"] == [{"CPU": 1.0, "GPU": 1.0}]
+    assert training_bundles(recipe)["judge"] == [{"CPU": 1.0, "GPU": 1.0}]
 
 
 @pytest.mark.parametrize("name", ["GPU", "cpu", "memory"])
@@ -42,7 +41,7 @@ COLOCATE = (
 
 
 def test_actors_of_one_number_share_a_gpu_when_they_take_turns() -> None:
-    by_role = bundles_of(load_recipe(RECIPES / "r1_reward_7b.yaml", COLOCATE))
+    by_role = training_bundles(load_recipe(RECIPES / "r1_reward_7b.yaml", COLOCATE))
     third = {"CPU": 1.0, "GPU": pytest.approx(1 / 3)}
     assert by_role == {"rollout": [third] * 4, "judge": [third], "learner": [third] * 4}
     assert sum(bundle["GPU"] for bundle in by_role["rollout"]) < 2, "Ray may round up, not over"
@@ -53,7 +52,7 @@ def test_actors_of_one_number_share_a_gpu_when_they_take_turns() -> None:
 
 def test_a_judge_that_needs_no_gpu_takes_no_share_of_one() -> None:
     recipe = load_recipe(RECIPES / "r1_reward_7b.yaml", [*COLOCATE[:2], "judge={type: rule}"])
-    by_role = bundles_of(recipe)
+    by_role = training_bundles(recipe)
     assert by_role["judge"] == [{"CPU": 1.0}]
     assert by_role["learner"] == [{"CPU": 1.0, "GPU": 0.5}] * 4
     assert {bundle["GPU"] for bundle in shared_bundles(by_role)} == {1.0}

@@ -13,6 +13,7 @@ import ray
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
+from r1reward.metrics import Name
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 from tests.fakes import make_recipe, make_rollout, requests_for_step, right_answer
 
@@ -110,20 +111,20 @@ def test_another_actor_finishes_what_a_dead_one_has_left_and_nothing_twice() -> 
         first, second = FakeActor(dies_after=1), FakeActor()
         group = RolloutGroup([first, second], max_retries=1)
         metrics = await group.load_weights(handle(3))
-        assert metrics["rollout/num_engines"].value == 2
+        assert metrics[Name.ROLLOUT_NUM_ENGINES].value == 2
         rollouts = await batch(group)
         assert ids(rollouts) == WANTED
         assert len(first.served) == 1 and len(second.served) == 7
         # The next steps do not wait for it, and it comes back with what is newest then.
         metrics = await group.load_weights(handle(4))
-        assert metrics["rollout/num_engines"].value == 1
+        assert metrics[Name.ROLLOUT_NUM_ENGINES].value == 1
         assert ids(await batch(group)) == WANTED
         assert first.version == 3
         first.back.set()
         await asyncio.gather(*group.returning.values())
         assert first.version == 4
         metrics = await group.load_weights(handle(5))
-        assert metrics["rollout/num_engines"].value == 2
+        assert metrics[Name.ROLLOUT_NUM_ENGINES].value == 2
         assert (first.version, second.version) == (5, 5)
 
     asyncio.run(run())

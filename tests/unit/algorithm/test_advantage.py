@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.algorithm.advantage import advantage_metrics, advantages_from_returns, standardize
-from r1reward.metrics import plain
+from r1reward.metrics import Name, numbers
 
 
 def one_token_each(*returns: float) -> list[np.ndarray]:
@@ -98,11 +98,11 @@ def test_above_nine_tenths_right_every_wrong_answer_is_filtered_and_the_metrics_
     advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
     assert flat(standardize(returns))[-1] == pytest.approx(-math.sqrt(19), rel=1e-6)
     assert flat(advantages.values)[95:] == [0.0] * 5
-    metrics = plain(advantage_metrics(advantages, [True] * 95 + [False] * 5))
-    assert metrics["advantage/filtered_wrong_share"] == 1.0
-    assert metrics["advantage/filtered_token_share"] == pytest.approx(0.05)
-    assert metrics["advantage/num_wrong"] == 5
-    assert metrics["advantage/min"] == 0.0
+    metrics = numbers(advantage_metrics(advantages, [True] * 95 + [False] * 5))
+    assert metrics[Name.ADVANTAGE_FILTERED_WRONG_SHARE] == 1.0
+    assert metrics[Name.ADVANTAGE_FILTERED_TOKEN_SHARE] == pytest.approx(0.05)
+    assert metrics[Name.ADVANTAGE_NUM_WRONG] == 5
+    assert metrics[Name.ADVANTAGE_MIN] == 0.0
 
 
 def test_metrics_of_a_small_batch_by_hand() -> None:
@@ -110,14 +110,14 @@ def test_metrics_of_a_small_batch_by_hand() -> None:
         one_token_each(1.0, 1.0, 1.0, -3.0), normalize=False, filter_sigma=None
     )
     metrics = advantage_metrics(advantages, [True, True, True, False])
-    assert plain(metrics) == {
-        "advantage/mean": 0.0,
-        "advantage/std": pytest.approx(math.sqrt(3)),
-        "advantage/min": -3.0,
-        "advantage/max": 1.0,
-        "advantage/filtered_token_share": 0.0,
-        "advantage/filtered_wrong_share": 0.0,
-        "advantage/num_wrong": 1.0,
+    assert numbers(metrics) == {
+        Name.ADVANTAGE_MEAN: 0.0,
+        Name.ADVANTAGE_STD: pytest.approx(math.sqrt(3)),
+        Name.ADVANTAGE_MIN: -3.0,
+        Name.ADVANTAGE_MAX: 1.0,
+        Name.ADVANTAGE_FILTERED_TOKEN_SHARE: 0.0,
+        Name.ADVANTAGE_FILTERED_WRONG_SHARE: 0.0,
+        Name.ADVANTAGE_NUM_WRONG: 1.0,
     }
 
 
@@ -125,14 +125,14 @@ def test_a_wrong_sample_counts_as_filtered_only_when_every_token_is() -> None:
     returns = [np.array([1.0, 0.0]), np.array([0.0]), *one_token_each(*[1.0] * 997)]
     advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0)
     right = [False, False] + [True] * 997
-    assert plain(advantage_metrics(advantages, right))["advantage/filtered_wrong_share"] == 0.5
+    assert numbers(advantage_metrics(advantages, right))[Name.ADVANTAGE_FILTERED_WRONG_SHARE] == 0.5
 
 
 def test_without_wrong_answers_their_filtered_share_is_left_out_of_the_log() -> None:
     advantages = advantages_from_returns(one_token_each(1.0, 2.0), normalize=True, filter_sigma=3.0)
-    metrics = plain(advantage_metrics(advantages, [True, True]))
-    assert "advantage/filtered_wrong_share" not in metrics
-    assert metrics["advantage/num_wrong"] == 0.0
+    metrics = numbers(advantage_metrics(advantages, [True, True]))
+    assert Name.ADVANTAGE_FILTERED_WRONG_SHARE not in metrics
+    assert metrics[Name.ADVANTAGE_NUM_WRONG] == 0.0
 
 
 def test_the_released_filters_fault_is_not_ours() -> None:
@@ -211,8 +211,8 @@ def test_keeping_both_signs_clips_the_wrong_answers_that_the_rule_would_remove_t
         returns, normalize=True, filter_sigma=3.0, filter_rule="keep_both_signs"
     )
     assert flat(advantages.values) == pytest.approx([1 / math.sqrt(19)] * 95 + [-3.0] * 5, rel=1e-6)
-    metrics = plain(advantage_metrics(advantages, [True] * 95 + [False] * 5))
-    assert metrics["advantage/filtered_wrong_share"] == 0.0
+    metrics = numbers(advantage_metrics(advantages, [True] * 95 + [False] * 5))
+    assert metrics[Name.ADVANTAGE_FILTERED_WRONG_SHARE] == 0.0
 
 
 def test_keeping_both_signs_holds_for_right_answers_too() -> None:
@@ -273,10 +273,10 @@ def test_a_masked_sequence_has_advantage_0_and_is_in_no_statistic() -> None:
     counted = [True, False, True]
     advantages = advantages_from_returns(returns, normalize=True, filter_sigma=3.0, counted=counted)
     assert flat(advantages.values) == pytest.approx([-1, -1, 0, 0, 1, 1], rel=1e-6)
-    metrics = plain(advantage_metrics(advantages, [False, False, True]))
-    assert metrics["advantage/num_wrong"] == 1
-    assert metrics["advantage/std"] == pytest.approx(1)
-    assert metrics["advantage/filtered_token_share"] == 0
+    metrics = numbers(advantage_metrics(advantages, [False, False, True]))
+    assert metrics[Name.ADVANTAGE_NUM_WRONG] == 1
+    assert metrics[Name.ADVANTAGE_STD] == pytest.approx(1)
+    assert metrics[Name.ADVANTAGE_FILTERED_TOKEN_SHARE] == 0
 
 
 def test_masked_tokens_do_not_speak_for_their_sign() -> None:
@@ -293,4 +293,4 @@ def test_a_batch_that_is_masked_whole_teaches_nothing() -> None:
         one_token_each(1.0, 2.0), normalize=True, filter_sigma=3.0, counted=[False, False]
     )
     assert flat(advantages.values) == [0.0, 0.0]
-    assert plain(advantage_metrics(advantages, [True, False])) == {"advantage/num_wrong": 0.0}
+    assert numbers(advantage_metrics(advantages, [True, False])) == {Name.ADVANTAGE_NUM_WRONG: 0.0}

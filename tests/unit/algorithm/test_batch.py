@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.algorithm.batch import cut_micro_batches, split_across_ranks
+from r1reward.algorithm.batch import (
+    BatchPlan,
+    BatchSize,
+    RankBatch,
+    cut_micro_batches,
+    split_across_ranks,
+)
+from r1reward.types import TraceSample
 
 LENGTHS = st.lists(st.integers(1, 100), max_size=40)
 
@@ -99,3 +106,44 @@ def test_a_sequence_over_the_budget_is_an_error_that_says_what_to_raise() -> Non
 def test_cuts_depend_on_the_lengths_alone(lengths: list[int]) -> None:
     assert split_across_ranks(lengths, 3) == split_across_ranks(tuple(lengths), 3)
     assert cut_micro_batches(lengths, 100) == cut_micro_batches(tuple(lengths), 100)
+
+
+@given(st.lists(st.integers(1, 100), min_size=4, max_size=40), st.integers(1, 4), st.booleans())
+def test_results_of_a_plan_come_back_in_the_order_of_the_batch(
+    lengths: list[int], num_ranks: int, packing: bool
+) -> None:
+    plan = BatchPlan.cut(lengths, num_ranks, 200, packing)
+    samples = [TraceSample((index,), (0,) * length, ()) for index, length in enumerate(lengths)]
+    dealt = plan.deal(samples)
+    assert len(dealt) == num_ranks
+    assert {batch.size for batch in dealt} == {BatchSize(len(lengths), sum(lengths))}
+    assert plan.num_rounds == max(len(batch.micro_batches) for batch in dealt)
+    results = [[[s.prompt_token_ids[0] for s in cut] for cut in b.micro_batches] for b in dealt]
+    assert plan.put_back(results) == list(range(len(lengths)))
+
+
+def test_a_rank_with_fewer_micro_batches_repeats_its_first() -> None:
+    samples = [TraceSample((), (0,) * length, ()) for length in (2, 3)]
+    batch = RankBatch([[sample] for sample in samples], 4, BatchSize.of(samples))
+    assert [(cut[0].num_tokens, padding) for cut, padding in batch.rounds()] == [
+        (2, False),
+        (3, False),
+        (2, True),
+        (2, True),
+    ]
+
+
+def test_a_plan_cuts_the_share_of_each_rank() -> None:
+    # Rank 0 has 9 and 3, rank 1 has 7 and 4.
+    assert BatchPlan.cut([3, 9, 7, 4], 2, 9, packing=False).by_rank == [[[0], [1]], [[3], [2]]]
+    assert BatchPlan.cut([3, 9, 7, 4], 2, 11, packing=True).by_rank == [[[0], [1]], [[3, 2]]]
+
+
+@given(LENGTHS.filter(bool))
+def test_the_plan_of_one_rank_is_the_cut_of_the_whole_batch(lengths: list[int]) -> None:
+    assert BatchPlan.cut(lengths, 1, 150, False).by_rank == [cut_micro_batches(lengths, 150)]
+
+
+def test_every_rank_needs_a_sample() -> None:
+    with pytest.raises(ValueError, match=r"1 sample\(s\) for 2 learner ranks: give at least one"):
+        BatchPlan.cut([5], 2, 100, packing=False)

@@ -7,6 +7,7 @@ import torch
 
 from r1reward.algorithm.correction import rollout_weights
 from r1reward.algorithm.loss import policy_loss
+from r1reward.metrics import Name
 from r1reward.recipe.learner_sections import AlgorithmSection, NoCorrection, SequenceMask, TokenIs
 
 TOKEN_IS = TokenIs(type="token_is")
@@ -35,12 +36,12 @@ def test_token_weights_are_probability_ratios_up_to_the_cap() -> None:
     assert weights[0].tolist() == pytest.approx([1.5, 0.25, 2.0, 1.0])
     values = {name: metric.value for name, metric in metrics.items()}
     assert values == {
-        "policy/rollout_is_mean": pytest.approx(4.75 / 4),
-        "policy/rollout_is_max": pytest.approx(8.0),
-        "policy/rollout_is_capped_share": 0.25,
+        Name.POLICY_ROLLOUT_IS_MEAN: pytest.approx(4.75 / 4),
+        Name.POLICY_ROLLOUT_IS_MAX: pytest.approx(8.0),
+        Name.POLICY_ROLLOUT_IS_CAPPED_SHARE: 0.25,
     }
-    assert metrics["policy/rollout_is_mean"].weight == 4
-    assert metrics["policy/rollout_is_max"].reduction == "max"
+    assert metrics[Name.POLICY_ROLLOUT_IS_MEAN].weight == 4
+    assert metrics[Name.POLICY_ROLLOUT_IS_MAX].reduction == "max"
 
 
 def test_the_cap_is_the_recipes() -> None:
@@ -57,7 +58,7 @@ def test_a_ratio_that_overflows_float32_is_capped_and_reported() -> None:
     )
     assert weights is not None
     assert weights.item() == pytest.approx(2.0)
-    assert metrics["policy/rollout_is_max"].value == pytest.approx(math.exp(100))
+    assert metrics[Name.POLICY_ROLLOUT_IS_MAX].value == pytest.approx(math.exp(100))
 
 
 def test_a_sequence_is_masked_by_its_geometric_mean_and_not_by_a_token() -> None:
@@ -69,11 +70,11 @@ def test_a_sequence_is_masked_by_its_geometric_mean_and_not_by_a_token() -> None
     assert weights.tolist() == [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     values = {name: metric.value for name, metric in metrics.items()}
     assert values == {
-        "policy/rollout_is_mean": pytest.approx((1 + 8**0.5 + 8**-0.5) / 3, rel=1e-5),
-        "policy/rollout_is_max": pytest.approx(8**0.5, rel=1e-5),
-        "policy/rollout_masked_share": pytest.approx(2 / 3),
+        Name.POLICY_ROLLOUT_IS_MEAN: pytest.approx((1 + 8**0.5 + 8**-0.5) / 3, rel=1e-5),
+        Name.POLICY_ROLLOUT_IS_MAX: pytest.approx(8**0.5, rel=1e-5),
+        Name.POLICY_ROLLOUT_MASKED_SHARE: pytest.approx(2 / 3),
     }
-    assert metrics["policy/rollout_masked_share"].weight == 3
+    assert metrics[Name.POLICY_ROLLOUT_MASKED_SHARE].weight == 3
 
 
 def test_the_bounds_are_the_recipes() -> None:

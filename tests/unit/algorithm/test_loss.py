@@ -14,6 +14,7 @@ from r1reward.algorithm.loss import (
     sequence_mean,
     token_losses,
 )
+from r1reward.metrics import Name
 from r1reward.recipe.learner_sections import AlgorithmSection
 
 PRE_CLIP = AlgorithmSection()
@@ -223,10 +224,10 @@ def test_inf_or_nan_in_padding_leaves_the_metrics_finite() -> None:
         bad, bad, torch.tensor([[1.0, math.inf]]), torch.tensor([[True, False]]), 1, PRE_CLIP
     )
     assert {name: metric.value for name, metric in metrics.items()} == {
-        "policy/ratio_mean": 1.0,
-        "policy/ratio_max": 1.0,
-        "policy/clip_share": 0.0,
-        "policy/pre_clip_share": 0.0,
+        Name.POLICY_RATIO_MEAN: 1.0,
+        Name.POLICY_RATIO_MAX: 1.0,
+        Name.POLICY_CLIP_SHARE: 0.0,
+        Name.POLICY_PRE_CLIP_SHARE: 0.0,
     }
 
 
@@ -237,11 +238,11 @@ def test_metrics_count_clipped_and_pre_clipped_tokens() -> None:
     old = torch.tensor([[-10.0, 0.0, 0.0, 0.0]])
     advantages = torch.tensor([[-1.0, 1.0, -1.0, 1.0]])
     _, metrics = policy_loss(logprobs, old, advantages, torch.ones(1, 4, dtype=bool), 1, PRE_CLIP)
-    assert metrics["policy/clip_share"].value == 0.5
-    assert metrics["policy/pre_clip_share"].value == 0.25
-    assert metrics["policy/ratio_max"].value == pytest.approx(1000, rel=1e-5)
-    assert metrics["policy/ratio_mean"].value == pytest.approx(1002.5 / 4, rel=1e-5)
-    assert metrics["policy/ratio_mean"].weight == 4
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 0.5
+    assert metrics[Name.POLICY_PRE_CLIP_SHARE].value == 0.25
+    assert metrics[Name.POLICY_RATIO_MAX].value == pytest.approx(1000, rel=1e-5)
+    assert metrics[Name.POLICY_RATIO_MEAN].value == pytest.approx(1002.5 / 4, rel=1e-5)
+    assert metrics[Name.POLICY_RATIO_MEAN].weight == 4
 
 
 @pytest.mark.parametrize(
@@ -265,8 +266,8 @@ def test_the_shares_are_counted_by_the_recipes_bounds(
     advantages = torch.tensor([[1.0, -1.0, -1.0, 1.0]])
     mask = torch.ones(1, 4, dtype=torch.bool)
     _, metrics = policy_loss(logprobs, torch.full((1, 4), -20.0), advantages, mask, 1, settings)
-    assert metrics["policy/clip_share"].value == clipped / 4
-    assert metrics["policy/pre_clip_share"].value == pre_clipped / 4
+    assert metrics[Name.POLICY_CLIP_SHARE].value == clipped / 4
+    assert metrics[Name.POLICY_PRE_CLIP_SHARE].value == pre_clipped / 4
 
 
 def test_a_micro_batch_of_padding_only_has_loss_zero_and_no_metrics() -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.metrics import merge
+from r1reward.metrics import Name, merge
 from r1reward.recipe.learner_sections import AlgorithmSection
 from tests.loss_tokens import (
     CISPO,
@@ -86,16 +86,16 @@ def test_clip_higher_leaves_the_lower_bound_where_it_was() -> None:
 
 def test_clip_higher_counts_by_its_own_bound() -> None:
     _, _, metrics = run_loss(one_sequence([1.4, 1.6], [2.0, 2.0]), CLIP_HIGHER)
-    assert metrics["policy/clip_share"].value == 0.5
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 0.5
 
 
 def test_dual_clip_bounds_the_loss_of_a_penalised_token() -> None:
     loss, gradient, metrics = run_loss(one_sequence([6.0], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(6.0), 0.0]  # 3 * 2 instead of 6 * 2
-    assert metrics["policy/dual_clip_share"].value == 1.0
+    assert metrics[Name.POLICY_DUAL_CLIP_SHARE].value == 1.0
     loss, gradient, metrics = run_loss(one_sequence([2.5], [-2.0]), DUAL_CLIP)
     assert [loss, gradient[0][0]] == [pytest.approx(5.0, rel=1e-5), pytest.approx(5.0, rel=1e-5)]
-    assert metrics["policy/dual_clip_share"].value == 0.0
+    assert metrics[Name.POLICY_DUAL_CLIP_SHARE].value == 0.0
 
 
 def test_the_bound_of_dual_clip_is_the_recipes() -> None:
@@ -103,14 +103,14 @@ def test_the_bound_of_dual_clip_is_the_recipes() -> None:
     loss, gradient, metrics = run_loss(one_sequence([6.0, 8.0], [-2.0, -2.0]), wide)
     assert loss == pytest.approx((6 * 2 + 7 * 2) / 2, rel=1e-5)
     assert gradient[0] == [pytest.approx(6.0, rel=1e-5), 0.0]
-    assert metrics["policy/dual_clip_share"].value == 0.5
+    assert metrics[Name.POLICY_DUAL_CLIP_SHARE].value == 0.5
 
 
 def test_dual_clip_does_not_touch_a_favoured_token() -> None:
     tokens = one_sequence([6.0, 1.1], [2.0, 2.0])
     loss, gradient, metrics = run_loss(tokens, DUAL_CLIP)
     assert (loss, gradient) == run_loss(tokens, PAPER)[:2]
-    assert metrics["policy/dual_clip_share"].value == 0.0
+    assert metrics[Name.POLICY_DUAL_CLIP_SHARE].value == 0.0
 
 
 def test_the_sequence_ratio_is_the_geometric_mean_and_its_gradient_reaches_every_token() -> None:
@@ -118,8 +118,8 @@ def test_the_sequence_ratio_is_the_geometric_mean_and_its_gradient_reaches_every
     loss, gradient, metrics = run_loss(one_sequence([4.0, 1.0], [-3.0, -3.0]), SEQUENCE)
     assert loss == pytest.approx(6.0, rel=1e-6)
     assert gradient[0] == pytest.approx([3.0, 3.0], rel=1e-6)
-    assert metrics["policy/ratio_max"].value == pytest.approx(2.0, rel=1e-6)
-    assert metrics["policy/ratio_mean"].value == pytest.approx(2.0, rel=1e-6)
+    assert metrics[Name.POLICY_RATIO_MAX].value == pytest.approx(2.0, rel=1e-6)
+    assert metrics[Name.POLICY_RATIO_MEAN].value == pytest.approx(2.0, rel=1e-6)
 
 
 def test_the_sequence_ratio_is_clipped_as_one() -> None:
@@ -127,7 +127,7 @@ def test_the_sequence_ratio_is_clipped_as_one() -> None:
     loss, gradient, metrics = run_loss(one_sequence([4.0, 1.0], [3.0, 3.0]), SEQUENCE)
     assert loss == pytest.approx(-3.6)
     assert gradient == [[0.0, 0.0]]
-    assert metrics["policy/clip_share"].value == 1.0
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 1.0
 
 
 def test_cispo_keeps_the_gradient_that_clipping_would_take() -> None:
@@ -135,14 +135,14 @@ def test_cispo_keeps_the_gradient_that_clipping_would_take() -> None:
     logs = [-3 + math.log(1.5), -3 + math.log(0.5)]
     assert loss == pytest.approx((-1.2 * 2 * logs[0] + 0.8 * 2 * logs[1]) / 2, rel=1e-6)
     assert gradient[0] == pytest.approx([-1.2 * 2 / 2, 0.8 * 2 / 2])
-    assert metrics["policy/clip_share"].value == 1.0
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 1.0
     assert run_loss(one_sequence([1.5, 0.5], [2.0, -2.0]), PAPER)[1] == [[0.0, 0.0]]
 
 
 def test_cispo_clips_a_weight_whatever_the_sign_of_its_advantage() -> None:
     _, gradient, metrics = run_loss(one_sequence([1.5, 0.5], [-2.0, 2.0]), CISPO)
     assert gradient[0] == pytest.approx([1.2 * 2 / 2, -0.8 * 2 / 2])
-    assert metrics["policy/clip_share"].value == 1.0
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 1.0
 
 
 def test_the_token_mean_counts_tokens_where_the_sequence_mean_counts_sequences() -> None:
@@ -177,8 +177,8 @@ def test_kl_in_the_loss_is_added_at_every_token_with_its_gradient(
     loss, gradient, metrics = run_loss(tokens, settings)
     assert loss == pytest.approx(0.5 * kl, rel=1e-5)
     assert gradient[0] == pytest.approx([0.5 * slope / 2] * 2, rel=1e-5)
-    assert metrics["policy/kl_in_loss"].value == pytest.approx(kl, rel=1e-5)
-    assert metrics["policy/kl_in_loss"].weight == 2
+    assert metrics[Name.POLICY_KL_IN_LOSS].value == pytest.approx(kl, rel=1e-5)
+    assert metrics[Name.POLICY_KL_IN_LOSS].weight == 2
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_correction_weighs_the_surrogate_and_leaves_kl_alone(
     loss, gradient, metrics = run_loss(tokens, KL_K2, correction)
     assert loss == pytest.approx(2 * weight + 0.5 / 32, rel=1e-6)
     assert gradient[0] == pytest.approx([2 * weight + 0.5 * 0.25], rel=1e-6)
-    assert metrics["policy/kl_in_loss"].value == pytest.approx(1 / 32)
+    assert metrics[Name.POLICY_KL_IN_LOSS].value == pytest.approx(1 / 32)
 
 
 def test_kl_in_the_reward_leaves_the_loss_alone() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from r1reward.algorithm.supervised import supervised_loss
-from r1reward.metrics import merge
+from r1reward.metrics import Name, merge
 
 PROBABILITIES_BT = torch.tensor([[0.5, 0.25, 0.8], [0.1, 0.9, 0.9]])
 MASK_BT = torch.tensor([[True, True, True], [True, False, False]])
@@ -18,10 +18,10 @@ def test_every_response_token_counts_once_whatever_trace_it_is_in() -> None:
     loss, metrics = supervised_loss(PROBABILITIES_BT.log(), MASK_BT, num_tokens=4)
     wanted = -math.log(0.5 * 0.25 * 0.8 * 0.1) / 4
     assert loss.item() == pytest.approx(wanted)
-    assert metrics["supervised/loss"].value == pytest.approx(wanted)
-    assert metrics["supervised/loss"].weight == 4
+    assert metrics[Name.SUPERVISED_LOSS].value == pytest.approx(wanted)
+    assert metrics[Name.SUPERVISED_LOSS].weight == 4
     # Only 0.8 is above one half: 0.5 may have an equal, and the 0.9s are padding.
-    assert metrics["supervised/above_half_share"].value == pytest.approx(1 / 4)
+    assert metrics[Name.SUPERVISED_ABOVE_HALF_SHARE].value == pytest.approx(1 / 4)
 
 
 def test_shares_of_unequal_micro_batches_add_up_to_the_batch() -> None:

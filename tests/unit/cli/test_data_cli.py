@@ -263,7 +263,8 @@ def test_ctrl_c_says_what_the_same_command_will_do(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("r1reward.cli.main.run_data", interrupt)
+    monkeypatch.setattr("r1reward.data.importers.formats.open_source", interrupt)
+    monkeypatch.setattr("r1reward.data.cleaning.dedupe.dedupe", interrupt)
     for action, does in (("import", "goes on where it was"), ("dedupe", "begins anew")):
         named = ("jsonl", "a") if action == "import" else ("a",)
         status, _, err = run(capsys, action, *named, "--out", tmp_path / "o")

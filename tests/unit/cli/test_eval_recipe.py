@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1reward.cli.eval_recipe import eval_recipe
-from r1reward.cli.main import build_parser
+from r1reward.cli.evaluate import eval_settings
+from r1reward.cli.main import parse
 from r1reward.errors import InputError, RecipeError
 from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.pipeline.eval_settings import eval_recipe
 from r1reward.recipe.model_settings import FILE_NAME, read_model_settings, write_model_settings
 from r1reward.recipe.recipe import EvalRecipe
 from tests.fakes import make_recipe
 
 
 def resolve(*arguments: str, bench: str = "pairs") -> EvalRecipe:
-    return eval_recipe(build_parser().parse_args(["eval", "--bench", bench, *arguments]))
+    _, parsed = parse(["eval", "--bench", bench, *arguments])
+    model_folder = None if parsed.endpoint else parsed.model
+    return eval_recipe(eval_settings(parsed), model_folder, parsed.overrides)
 
 
 def words(line: str) -> list[str]:
@@ -222,7 +225,10 @@ def test_settings_that_cannot_be_used(text: str, message: str, tmp_path: Path) -
         ),
         (["--model", "shapes", "--samples", "0"], "evaluate.samples: Input should be greater"),
         (["--model", "shapes", "--adaptive", "0.5"], "evaluate.adaptive: Input should be less"),
-        (["--model", "shapes", "samples"], "'samples' is not of the form section.key=value"),
+        (
+            ["--model", "shapes", "seed=1", "samples"],
+            "'samples' is not of the form section.key=value",
+        ),
         (
             ["--model", "m", "--endpoint", "http://me:secret@127.0.0.1:1/v1"],
             "the endpoint's url carries a user name, password or query",

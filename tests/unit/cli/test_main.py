@@ -11,6 +11,7 @@ import yaml
 
 from r1reward import __version__
 from r1reward.cli.main import explain, main
+from r1reward.data.stores.rollout_store import rollout_path
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.recipe import Recipe
 
@@ -247,3 +248,23 @@ def test_a_stage_says_which_one_comes_first(
     small = "data.train.num_pairs=2"
     assert main(["sft", PIPELINE, small, f"run_dir={tmp_path}"]) == 2
     assert "run `r1reward annotate RECIPE` first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_files", [None, 0, 2])
+def test_rollouts_that_are_not_there_are_missed_before_anything_starts(
+    num_files: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: the learner had started, and the advice was to lower train.num_steps to nothing."""
+    saved = tmp_path / "rollouts"
+    if num_files is not None:
+        saved.mkdir()
+        for step in range(num_files):
+            rollout_path(saved, step).touch()
+    settings = [f"train.from_rollouts={saved}", "train.num_steps=3", f"run_dir={tmp_path / 'run'}"]
+    in_process = ["placement.mode=in_process", "judge={type: rule}"]
+    shown = one_sentence(["train", LOCAL, *settings, *in_process], capsys)
+    assert shown.startswith(f"train.from_rollouts: {saved}")
+    assert {None: "no such folder", 0: "no step-000001.parquet", 2: "train.num_steps=2"}[
+        num_files
+    ] in shown
+    assert not (tmp_path / "run").exists()

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from r1reward.recipe.files import load_recipe
-from r1reward.sizing.bundles import Bundle
-from tests.fakes import bundles_of
+from r1reward.sizing.bundles import Bundle, training_bundles
 from tests.kuberay_schema import problems
 
 ROOT = Path(__file__).parents[3]
@@ -171,7 +170,7 @@ def left_over(bundles: list[Bundle], nodes: list[Bundle]) -> list[Bundle]:
 def test_the_recipe_has_room_at_full_size(grown: list[str]) -> None:
     _, _, recipe, *overrides = entrypoint()
     path = ROOT / Path(recipe).relative_to("/opt/r1reward")
-    by_role = bundles_of(load_recipe(path, [*overrides, *grown]))
+    by_role = training_bundles(load_recipe(path, [*overrides, *grown]))
     bundles = [bundle for role in by_role.values() for bundle in role]
     assert left_over(bundles, [node for group in GROUPS.values() for node in room(group)]) == []
 
@@ -179,7 +178,7 @@ def test_the_recipe_has_room_at_full_size(grown: list[str]) -> None:
 def test_a_judge_too_many_has_none() -> None:
     _, _, recipe, *overrides = entrypoint()
     path = ROOT / Path(recipe).relative_to("/opt/r1reward")
-    by_role = bundles_of(load_recipe(path, [*overrides, "placement.num_judge_actors=5"]))
+    by_role = training_bundles(load_recipe(path, [*overrides, "placement.num_judge_actors=5"]))
     nodes = [node for group in GROUPS.values() for node in room(group)]
     assert left_over(by_role["judge"], nodes) == [{"CPU": 1.0, "GPU": 1.0, "judge": 1.0}]
 

@@ -89,6 +89,7 @@ def job(folder: Path, *arguments: str, **environment: str) -> Iterator[Job]:
             "LOG": str(folder / "log"),
             "RUN": "exit 0",
             "R1REWARD_BIN": str(programs),
+            "R1REWARD_POLL_S": "0.1",
             "SLURM_JOB_ID": "4711",
             "SLURM_JOB_NODELIST": "node1,node2,node3",
             **environment,

@@ -17,7 +17,6 @@ from r1reward.data.importers.raw_pair import RawPair
 from r1reward.data.stores.pair_stats import count_pairs
 from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.store import (
-    DataError,
     Header,
     iter_pairs,
     pair_key,
@@ -25,7 +24,7 @@ from r1reward.data.stores.store import (
     write_pairs,
 )
 from r1reward.data.stores.validate import validate
-from r1reward.errors import InputError, RecipeError
+from r1reward.errors import DataError, InputError, RecipeError
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import PreferencePair
 

@@ -27,12 +27,13 @@ def test_every_part_of_a_map() -> None:
         f"{BASE}, preferred=who:A/B/tie/both bad ,image=left,image=right,video=clip,"
         "category=\"charts\",group=qid,source='mine'"
     )
-    assert columns.question == Column("prompt")
-    assert (columns.preferred, columns.labels) == (Column("who"), ("A", "B", "tie", "both bad"))
+    parts = columns.columns
+    assert parts["question"] == Column("prompt")
+    assert (parts["preferred"], columns.labels) == (Column("who"), ("A", "B", "tie", "both bad"))
     assert columns.images == (Column("left"), Column("right"))
-    assert (columns.video, columns.group) == (Column("clip"), Column("qid"))
-    assert columns.category == Column("charts", is_constant=True)
-    assert columns.source == Column("mine", is_constant=True)
+    assert (parts["video"], parts["group"]) == (Column("clip"), Column("qid"))
+    assert parts["category"] == Column("charts", is_constant=True)
+    assert parts["source"] == Column("mine", is_constant=True)
 
 
 def test_a_row_by_its_map(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from r1reward.data.importers.fields import FieldError, Row
 from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 
 
 def read_row(row: Row, origin: str) -> Iterator[RawPair]:

@@ -11,7 +11,7 @@ from PIL import Image
 from r1reward.data.importers.importing import ImportOptions, import_pairs
 from r1reward.data.importers.raw_pair import RawPair
 from r1reward.data.importers.wildvision import read_wildvision
-from r1reward.data.media import DataError
+from r1reward.errors import DataError
 
 Row = dict[str, object]
 

@@ -22,16 +22,16 @@ from PIL import Image
 from r1reward.data.images import decode_image
 from r1reward.data.import_report import ImportReport
 from r1reward.data.importers.importing import (
-    Dropped,
     ImportOptions,
     Prepared,
     import_pairs,
     prepare,
 )
 from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.media import DataError, FrameRules, ImageLimits
+from r1reward.data.media import ImageLimits
 from r1reward.data.stores.store import iter_pairs, pair_key
-from r1reward.errors import InputError
+from r1reward.data.video import FrameRules
+from r1reward.errors import DataError, InputError
 from r1reward.shapes.pairs import make_pairs
 
 
@@ -71,14 +71,14 @@ def run(
     )
 
 
-def outcome(raw: RawPair | Broken, root: Path, **options: object) -> Prepared | Dropped:
+def outcome(raw: RawPair | Broken, root: Path, **options: object) -> Prepared | DataError:
     return prepare(raw, ImportOptions(root, **options))  # type: ignore[arg-type]
 
 
 def reason(raw: RawPair | Broken, root: Path, **options: object) -> str:
     made = outcome(raw, root, **options)
-    assert isinstance(made, Dropped), made
-    assert made.sentence.startswith(raw.origin)
+    assert isinstance(made, DataError), made
+    assert str(made).startswith(raw.origin)
     return made.reason
 
 

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from r1reward.data.prompt import (
     ImagePart,
-    JudgeTemplateName,
     Tags,
-    TemplateName,
     build_judge_prompt,
     build_prompt,
     prompt_parts,
     sanitize,
 )
+from r1reward.recipe.choices import JudgeTemplateName, TemplateName
 from r1reward.types import PreferencePair
 
 TEMPLATES: tuple[TemplateName, ...] = get_args(TemplateName)

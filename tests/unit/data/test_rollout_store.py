@@ -7,8 +7,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.data.stores.rollout_store import read_rollouts, rollout_path, write_rollouts
-from r1reward.data.stores.store import DataError
+from r1reward.data.stores.rollout_store import (
+    check_rollouts,
+    read_rollouts,
+    rollout_path,
+    write_rollouts,
+)
+from r1reward.errors import DataError
 from r1reward.types import (
     JudgeWord,
     Order,
@@ -88,8 +93,14 @@ def test_file_names_count_steps_from_one() -> None:
 
 
 def test_a_missing_step_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"step-000003\.parquet: no saved rollouts"):
-        read_rollouts(rollout_path(tmp_path, 2), PAIRS, encode)
+    for step in (2, 3):
+        rollout_path(tmp_path, step).touch()
+    # A resumed run needs only the steps that it has still to do.
+    check_rollouts(tmp_path, range(2, 4))
+    with pytest.raises(DataError, match=r"no step-000001\.parquet: name .* of at least 4 steps$"):
+        check_rollouts(tmp_path, range(4))
+    with pytest.raises(DataError, match=r"no step-000005\.parquet.*, or set train.num_steps=4$"):
+        check_rollouts(tmp_path, range(2, 9))
 
 
 def test_a_pair_that_the_data_no_longer_has_is_refused(tmp_path: Path) -> None:

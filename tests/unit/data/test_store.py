@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from r1reward.data.images import decode_image
-from r1reward.data.stores.store import DataError, read_pairs, write_pairs
+from r1reward.data.stores.store import read_pairs, write_pairs
+from r1reward.errors import DataError
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.sections import FileSource, ShapesSource
 from r1reward.types import PreferencePair

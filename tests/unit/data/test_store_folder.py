@@ -16,7 +16,6 @@ from r1reward.data.stores.pair_store import PairsById, PairStore
 from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.store import (
     HEADER_KEY,
-    DataError,
     Header,
     iter_pairs,
     pair_files,
@@ -25,7 +24,7 @@ from r1reward.data.stores.store import (
     read_header,
     read_pairs,
 )
-from r1reward.errors import InputError
+from r1reward.errors import DataError, InputError
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.sections import FileSource
@@ -52,7 +51,9 @@ def test_a_store_gives_back_its_pairs_and_names_shard_and_row(tmp_path: Path) ->
     store = write_store(tmp_path / "store", PAIRS)
     read = read_pairs(store, None, None)
     assert without_origin(read) == without_origin(PAIRS)
-    assert [file.name for file in pair_files(store)] == [f"pairs-0000{i}.parquet" for i in range(3)]
+    assert [file.path.name for file in pair_files(store)] == [
+        f"pairs-0000{i}.parquet" for i in range(3)
+    ]
     assert read[5].origin == f"{store}/pairs-00001.parquet row 2"
     assert without_origin(read_pairs(store, None, 3)) == without_origin(PAIRS[:3])
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.data.prompt import Tags
-from r1reward.data.verdict import FormatMode, compose_trace, parse_verdict
+from r1reward.data.verdict import compose_trace, parse_verdict
+from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
 
 MODES: tuple[FormatMode, ...] = get_args(FormatMode)

@@ -11,15 +11,10 @@ import pytest
 import torch
 
 from r1reward.cli.main import main
+from r1reward.doctor.connections import check_cluster, check_loopback, check_ports
 from r1reward.doctor.devices import check_compiler, check_gpus, check_torchvision, run_python
+from r1reward.doctor.folders import check_run_dir, check_shared_memory
 from r1reward.doctor.packages import check_python
-from r1reward.doctor.places import (
-    check_cluster,
-    check_loopback,
-    check_ports,
-    check_run_dir,
-    check_shared_memory,
-)
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +31,7 @@ def test_another_version_is_named_with_its_pin(tmp_path: Path) -> None:
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: ray\nVersion: 0.0.1\n")
     script = (
         "from r1reward.doctor.packages import check_packages\n"
-        "for f in check_packages(): print(f.state, f.name, f.what, '|', f.fix)\n"
+        "for f in check_packages(): print(f.state, f.check, f.message, '|', f.fix)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -54,13 +49,13 @@ def test_another_version_is_named_with_its_pin(tmp_path: Path) -> None:
 def test_another_python_is_a_problem() -> None:
     assert check_python(">=3.11").state == "ok"
     found = check_python(">=4")
-    assert found.state == "problem" and ">=4 is supported" in found.what
+    assert found.state == "problem" and ">=4 is supported" in found.message
 
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = check_run_dir(tmp_path / "file" / "run")
-    assert found.state == "problem" and "nothing can be written" in found.what
+    assert found.state == "problem" and "nothing can be written" in found.message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
@@ -70,25 +65,25 @@ def test_a_read_only_folder_is_no_run_folder(tmp_path: Path) -> None:
         found = check_run_dir(tmp_path / "run")
     finally:
         tmp_path.chmod(0o755)
-    assert found.state == "problem" and "Permission denied" in found.what
+    assert found.state == "problem" and "Permission denied" in found.message
 
 
 def test_a_run_folder_is_left_as_it_was(tmp_path: Path) -> None:
-    assert check_run_dir(tmp_path / "run").what.startswith(str(tmp_path / "run"))
+    assert check_run_dir(tmp_path / "run").message.startswith(str(tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
 def test_a_recipe_for_gpus_needs_gpus() -> None:
     found = check_gpus(8)
-    assert found.state == "problem" and "wants 8" in found.what and "RAY_ADDRESS" in found.fix
+    assert found.state == "problem" and "wants 8" in found.message and "RAY_ADDRESS" in found.fix
     assert check_gpus(0).state == "ok"
 
 
 def test_an_occupied_port_is_a_problem_where_it_was_asked_for(occupied: int) -> None:
-    (found,) = check_ports((occupied,), asked=True)
-    assert found.state == "problem" and f"{occupied} is in use" in found.what
-    (found,) = check_ports((occupied,), asked=False)
+    (found,) = check_ports((occupied,), must_be_free=True)
+    assert found.state == "problem" and f"{occupied} is in use" in found.message
+    (found,) = check_ports((occupied,), must_be_free=False)
     assert found.state == "note"
 
 
@@ -110,7 +105,7 @@ def test_a_cluster_that_does_not_answer(occupied: int, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         free = listener.getsockname()[1]
     down, _ = check_cluster(home | {"RAY_ADDRESS": f"http://127.0.0.1:{free}"})
-    assert down.state == "problem" and "does not answer" in down.what
+    assert down.state == "problem" and "does not answer" in down.message
     wrong, _ = check_cluster(home | {"RAY_ADDRESS": "host:port"})
     assert wrong.state == "problem" and "HOST:6379" in wrong.fix
 
@@ -120,11 +115,11 @@ def test_the_token_is_looked_for_and_never_shown(tmp_path: Path) -> None:
     (found,) = check_cluster(token_mode)
     assert found.state == "problem"
     (found,) = check_cluster(token_mode | {"RAY_AUTH_TOKEN": "hush"})
-    assert found.state == "ok" and "hush" not in found.what + found.fix
+    assert found.state == "ok" and "hush" not in found.message + found.fix
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("hush")
     (found,) = check_cluster(token_mode)
-    assert found.state == "ok" and "hush" not in found.what + found.fix
+    assert found.state == "ok" and "hush" not in found.message + found.fix
     (found,) = check_cluster({"RAY_ADDRESS": "auto", "RAY_AUTH_MODE": "disabled"})
     assert found.state == "problem" and "RAY_AUTH_MODE=token" in found.fix
 
@@ -133,7 +128,7 @@ def test_offloading_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check_compiler(offload=False).state == "ok"
     found = check_compiler(offload=True)
-    assert found.state == "problem" and "a C++ compiler and ninja" in found.what
+    assert found.state == "problem" and "a C++ compiler and ninja" in found.message
 
 
 def test_torchvision_is_tried_in_a_process_of_its_own() -> None:

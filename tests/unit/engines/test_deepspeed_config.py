@@ -1,5 +1,9 @@
 """What DeepSpeed is told, for devices that are not at hand."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from r1reward.engines.deepspeed_setup import deepspeed_config
@@ -42,3 +46,38 @@ def test_deepspeed_clips_unless_the_plain_optimizer_steps() -> None:
     assert deepspeed_config(local_learner(limit))["gradient_clipping"] == 0.25
     stage_0 = deepspeed_config(local_learner(limit, "learner.zero_stage=0"))
     assert stage_0["gradient_clipping"] == 0.0
+
+
+# On a machine without CUDA the rank fails at its process group, after DeepSpeed has chosen.
+START = """
+import os
+from r1reward.engines.deepspeed_engine import DeepSpeedRank
+from r1reward.engines.deepspeed_setup import RankAddress, free_port
+from r1reward.recipe.components import training_learner
+from tests.samples import local_recipe
+
+settings = training_learner(local_recipe("placement.device={device}", *{overrides}))
+try:
+    DeepSpeedRank(settings, RankAddress(0, 1, "127.0.0.1", free_port("127.0.0.1")))
+except RuntimeError as error:
+    assert "NCCL" in str(error), error
+from deepspeed.accelerator import get_accelerator
+print(os.environ["DS_ACCELERATOR"], get_accelerator().device_name())
+"""
+
+
+# Regression: it looked at CUDA_VISIBLE_DEVICES when its module was imported, and put the optimizer of a
+# model on a GPU on the CPU where that was not set.
+@pytest.mark.parametrize(("device", "visible"), [("cpu", "0"), ("cuda", None)])
+def test_deepspeed_computes_where_the_settings_say(device: str, visible: str | None) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "DS_ACCELERATOR"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
+    overrides = ("placement.mode=in_process", "judge={type: rule}")
+    program = START.format(device=device, overrides=overrides)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == [device, device]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from r1reward.algorithm.batch import BatchSize
+from r1reward.algorithm.batch import BatchSize, RankBatch
 from r1reward.engines.deepspeed_engine import DeepSpeedRank
 from r1reward.engines.deepspeed_setup import RankAddress
 from r1reward.engines.learner_group import LearnerGroup
-from r1reward.metrics import Metrics, merge
+from r1reward.metrics import Metrics, Name, merge
 from r1reward.models.policy import MicroBatch
 from r1reward.recipe.components import training_learner
 from r1reward.recipe.recipe import Recipe
@@ -54,9 +54,7 @@ class TableRank:
     recipe: Recipe
     table: torch.Tensor
 
-    def share(
-        self, micro_batches: Sequence[Sequence[TrainingSample]], num_rounds: int, size: BatchSize
-    ) -> tuple[float, Metrics]:
+    def share(self, batch: RankBatch[TrainingSample]) -> tuple[float, Metrics]:
         """What ``update`` does up to the optimizer: loss and metrics, gradients in the table."""
         rank = DeepSpeedRank.__new__(DeepSpeedRank)
         rank.settings = training_learner(self.recipe)
@@ -82,9 +80,7 @@ class TableRank:
         table = self.table
         parts: Any = rank
         parts.builder, parts.engine = SimpleNamespace(build=build), Engine()
-        return rank.run_rounds(
-            micro_batches, num_rounds, lambda s: rank.policy_share(s, size), backward=True
-        )
+        return rank.run_rounds(batch, rank.policy_share, backward=True)
 
 
 def make_table() -> torch.Tensor:
@@ -98,7 +94,8 @@ def shares(recipe: Recipe, ranks: list[list[list[TrainingSample]]]) -> tuple[flo
     size = BatchSize(len(everything), sum(len(s.response_token_ids) for s in everything))
     num_rounds = max(len(cuts) for cuts in ranks)
     table = make_table()
-    results = [TableRank(recipe, table).share(cuts, num_rounds, size) for cuts in ranks]
+    batches = [RankBatch(cuts, num_rounds, size) for cuts in ranks]
+    results = [TableRank(recipe, table).share(batch) for batch in batches]
     assert table.grad is not None
     return sum(loss for loss, _ in results), table.grad, merge(m for _, m in results)
 
@@ -154,11 +151,11 @@ def test_the_correction_compares_the_updates_own_pass_with_the_rollout() -> None
     gaps = [table[i, :n].numpy() - fresh[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     ratios = np.exp(np.concatenate(gaps))
     _, _, metrics = shares(make_recipe(train__max_policy_lag=1), [[fresh]])
-    assert metrics["policy/rollout_is_max"].value == pytest.approx(ratios.max(), rel=1e-5)
-    assert metrics["policy/rollout_is_mean"].value == pytest.approx(
+    assert metrics[Name.POLICY_ROLLOUT_IS_MAX].value == pytest.approx(ratios.max(), rel=1e-5)
+    assert metrics[Name.POLICY_ROLLOUT_IS_MEAN].value == pytest.approx(
         np.minimum(ratios, 2).mean(), rel=1e-5
     )
-    assert metrics["policy/rollout_is_capped_share"].value == pytest.approx((ratios > 2).mean())
+    assert metrics[Name.POLICY_ROLLOUT_IS_CAPPED_SHARE].value == pytest.approx((ratios > 2).mean())
     _, _, metrics = shares(make_recipe(), [[fresh]])
     assert not [name for name in metrics if "rollout_is" in name or "masked" in name]
 
@@ -170,9 +167,11 @@ def test_the_gap_is_between_learner_and_engine_whosever_log_probs_are_the_old_on
     gaps = [table[i, :n].numpy() - told[i].rollout_logprobs for i, n in enumerate(LENGTHS)]
     gap = np.concatenate(gaps)
     _, _, metrics = shares(make_recipe(algorithm__old_logprobs="rollout"), [[told]])
-    assert metrics["policy/logprob_gap_mean"].value == pytest.approx(np.abs(gap).mean(), rel=1e-5)
-    assert metrics["policy/logprob_gap_max"].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
-    assert metrics["policy/behaviour_kl"].value == pytest.approx(-gap.mean(), rel=1e-5)
+    assert metrics[Name.POLICY_LOGPROB_GAP_MEAN].value == pytest.approx(
+        np.abs(gap).mean(), rel=1e-5
+    )
+    assert metrics[Name.POLICY_LOGPROB_GAP_MAX].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
+    assert metrics[Name.POLICY_BEHAVIOUR_KL].value == pytest.approx(-gap.mean(), rel=1e-5)
 
 
 def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:
@@ -186,8 +185,8 @@ def test_the_group_tells_every_rank_the_size_of_the_whole_batch() -> None:
 
     async def call(method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         assert method == "update"
-        for cuts, rounds, size in arguments:
-            told.append((sum(len(cut) for cut in cuts), rounds, size))
+        for (batch,) in arguments:
+            told.append((sum(map(len, batch.micro_batches)), batch.num_rounds, batch.size))
         return [{} for _ in arguments]
 
     learner = LearnerGroup(call, make_recipe(learner__num_ranks=2).learner, FakeSync())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.items import Item, OrderMode
+from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.adaptive import (
     AdaptiveSummary,
     adaptive_summary,
@@ -27,6 +27,7 @@ from r1reward.evaluation.voting.stopping import (
     shares_at_stop,
     tally,
 )
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Slot
 from tests.rows import make_answer, make_item
 

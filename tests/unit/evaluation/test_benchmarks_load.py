@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from r1reward.data.stores.store import DataError, write_pairs
-from r1reward.errors import InputError
+from r1reward.data.stores.store import write_pairs
+from r1reward.errors import DataError, InputError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.official import official_protocol

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from r1reward.data.stores.store import DataError
+from r1reward.data.video import FrameRules
+from r1reward.errors import DataError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import (
     load_mm_rlhf_rewardbench,
@@ -47,7 +48,7 @@ def benchmark(tmp_path: Path) -> Benchmark:
         row("d", "Waves break.", "Fire.", video="video/d"),
         row("d", "The sea.", "A very long fire.", video="video/d"),
     ]
-    media = MediaOptions(num_frames=4, frame_max_pixels=200)
+    media = MediaOptions(frames=FrameRules(4, 200))
     return load_mm_rlhf_rewardbench(write(tmp_path / "bench.jsonl", rows), media, None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from r1reward.data.importers.multimodal_rewardbench import official_category
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.multimodal_rewardbench import (
     load_multimodal_rewardbench,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from r1reward.data.stores.store import DataError
+from r1reward.errors import DataError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.scores import ScorePart

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from r1reward.evaluation.compare import (
     McNemar,
-    common_rows,
     mcnemar,
     mcnemar_by_order,
     paired_difference,
     sign_test,
 )
+from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.voting.curves import row_score
 from r1reward.evaluation.voting.votes import RowVotes
 from tests.rows import NONE, make_row
@@ -79,45 +79,47 @@ def test_an_order_is_tested_on_the_rows_that_both_asked_in_it() -> None:
     assert mcnemar_by_order(before, after) == {"stored": McNemar(1, 0, 1.0), "swapped": None}
 
 
+def difference(before: list[RowVotes], after: list[RowVotes], num_votes: int = 0) -> Interval:
+    """Of the accuracy of one sample, or of a vote."""
+
+    def scores(rows: list[RowVotes]) -> list[float]:
+        return [row_score(r, num_votes) if num_votes else r.accuracy for r in rows]
+
+    return paired_difference(scores(before), scores(after), [r.group for r in before])
+
+
 def test_other_rows_cannot_be_compared() -> None:
     before = [row("a", True, True), row("b", True, True)]
     after = [row("b", False, True), row("c", True, True), row("d", True, True)]
-    for compare in (mcnemar_by_order, lambda old, new: paired_difference(old, new, 10)):
-        with pytest.raises(
-            ValueError, match="1 are common, of 2 before and 3 after; compare those"
-        ):
-            compare(before, after)
-        with pytest.raises(
-            ValueError, match="0 are common, of 1 before and 1 after; evaluate both"
-        ):
-            compare(before[:1], after[1:2])
-        with pytest.raises(ValueError, match="2 are common"):
-            compare(before, before[::-1])
-        with pytest.raises(ValueError, match="no rows"):
-            compare([], [])
+    with pytest.raises(ValueError, match="1 are common, of 2 before and 3 after; evaluate both"):
+        mcnemar_by_order(before, after)
+    with pytest.raises(ValueError, match="0 are common, of 1 before and 1 after; evaluate both"):
+        mcnemar_by_order(before[:1], after[1:2])
+    with pytest.raises(ValueError, match="2 are common"):
+        mcnemar_by_order(before, before[::-1])
+    with pytest.raises(ValueError, match="no rows"):
+        mcnemar_by_order([], [])
     with pytest.raises(ValueError):
         mcnemar([True], [True, False])
-    assert common_rows(before, after) == ([before[1]], [after[0]])
-    assert paired_difference(*common_rows(before, after), num_bootstrap=10).value == -0.5
 
 
 def test_paired_difference_is_after_minus_before_of_each_row() -> None:
     before = [row("a", True, False), row("b", False, False), row("c", True, True)]
     after = [row("a", True, True), row("b", False, True), row("c", True, True)]
-    assert paired_difference(before, after, 500).value == pytest.approx(1 / 3)
-    assert paired_difference(after, before, 500).value == pytest.approx(-1 / 3)
-    same = paired_difference(before, before, 500)
+    assert difference(before, after).value == pytest.approx(1 / 3)
+    assert difference(after, before).value == pytest.approx(-1 / 3)
+    same = difference(before, before)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     # Two votes of a: from a tie to a win; of b: from lost to a tie.
-    voted = paired_difference(before, after, 500, score=lambda r: row_score(r, 2))
+    voted = difference(before, after, num_votes=2)
     assert voted.value == pytest.approx((0.5 + 0.5 + 0) / 3)
 
 
 def test_votes_are_compared_where_samples_are_not() -> None:
     before = [make_row((3, 2, 0), NONE)]
     after = [make_row((4, 1, 0), NONE)]
-    assert paired_difference(before, after, 10).value == pytest.approx(0.2)
-    voted = paired_difference(before, after, 10, score=lambda r: row_score(r, 5))
+    assert difference(before, after).value == pytest.approx(0.2)
+    voted = difference(before, after, num_votes=5)
     assert voted.value == 0.0
 
 
@@ -126,13 +128,13 @@ def test_pairing_removes_what_both_models_share() -> None:
     # interval would be wide, the paired one is bounded by 0 below.
     before = [row(str(i), i < 6, i < 6) for i in range(12)]
     after = [row(str(i), i < 7, i < 7) for i in range(12)]
-    difference = paired_difference(before, after, 500)
-    assert difference.value == pytest.approx(1 / 12)
-    assert 0 <= difference.low <= difference.value <= difference.high < 0.3
+    change = difference(before, after)
+    assert change.value == pytest.approx(1 / 12)
+    assert 0 <= change.low <= change.value <= change.high < 0.3
 
 
 def test_rows_of_a_group_are_resampled_together() -> None:
     before = [row(str(i), False, False, group=str(i // 10)) for i in range(40)]
     after = [row(str(i), i < 20, i < 20, group=str(i // 10)) for i in range(40)]
-    difference = paired_difference(before, after, 500)
-    assert (difference.value, difference.low, difference.high) == (0.5, 0.0, 1.0)
+    change = difference(before, after)
+    assert (change.value, change.low, change.high) == (0.5, 0.0, 1.0)

@@ -14,9 +14,10 @@ from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.counting import Scored, count_answers
 from r1reward.evaluation.evaluation import Conditions, Evaluation, read_evaluation
 from r1reward.evaluation.intervals import Interval
-from r1reward.evaluation.items import Benchmark, Item, OrderMode
+from r1reward.evaluation.items import Benchmark, Item
 from r1reward.evaluation.voting.curves import row_score
 from r1reward.evaluation.voting.schedule import sample_schedule
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, Slot
 from tests.fakes import make_pair
 from tests.rows import make_answer, make_answers, make_item, make_row

@@ -16,9 +16,10 @@ from r1reward.data.order import derive_seed
 from r1reward.evaluation import sampler as sampling
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.image_off import grey_image
-from r1reward.evaluation.items import Item, OrderMode, make_items
+from r1reward.evaluation.items import Item, make_items
 from r1reward.evaluation.sampler import EvaluationSampler, SampleKey, sample_answers
 from r1reward.evaluation.voting.schedule import sample_schedule
+from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest, Slot
 from tests.fakes import (
     FakeGenerator,
@@ -76,7 +77,7 @@ def places(requests: Sequence[RolloutRequest]) -> list[SampleKey]:
 
 
 def by_place(answers: Sequence[Answer]) -> dict[SampleKey, Answer]:
-    found = {answer.place: answer for answer in answers}
+    found = {answer.sample_key: answer for answer in answers}
     assert len(found) == len(answers)
     return found
 

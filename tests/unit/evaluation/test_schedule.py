@@ -2,8 +2,8 @@
 
 import pytest
 
-from r1reward.evaluation.items import OrderMode
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
+from r1reward.recipe.choices import OrderMode
 from tests.rows import make_item
 
 ITEMS = [make_item(str(i), label=1 if i % 3 else 2) for i in range(400)]

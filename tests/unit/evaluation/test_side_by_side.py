@@ -47,7 +47,7 @@ def evaluated(
 
 
 def table(**models: Evaluation) -> dict[str, list[str]]:
-    return {line.label: list(line.cells) for line in lines(models, 100)}  # type: ignore[arg-type]
+    return {line.label: list(line.cells) for line in lines(models)}  # type: ignore[arg-type]
 
 
 def test_every_line_of_the_table() -> None:
@@ -97,7 +97,7 @@ def results() -> list[SeedResult]:
 
 
 def test_the_study_of_the_stages(results: list[SeedResult]) -> None:
-    found = cells(stages_table(results, 100))
+    found = cells(stages_table(results))
     assert all(len(row) == 2 for row in found.values())
     assert found["accuracy, one sample: SFT only"][0].startswith("50.0 %")
     assert found["SFT minus base, points"][0].startswith("+25.0")
@@ -107,7 +107,7 @@ def test_the_study_of_the_stages(results: list[SeedResult]) -> None:
 
 
 def test_the_study_of_the_selection(results: list[SeedResult]) -> None:
-    found = cells(selection_table(results, 100))
+    found = cells(selection_table(results))
     assert found["pairs that RL trains on"] == ["966 of 4,096"] * 2
     assert [row.split(" [")[0] for row in found["hard minus random, points"]] == ["+25.0", "+0.0"]
     assert found["accuracy, one sample: random pairs"][0].startswith("75.0 %")

@@ -22,6 +22,7 @@ LOCAL = str(Path(__file__).parents[3] / "recipes" / "local.yaml")
 def make_tree(root: Path) -> None:
     for name in (
         "r1reward/loop.py",
+        "r1reward/runs/folder.py",
         "run.sh",
         "data/pairs.jsonl",
         "notes/secret.txt",
@@ -42,7 +43,8 @@ def test_the_tree_is_shipped_without_runs_caches_environments_and_secrets(
     make_tree(tmp_path)
     if with_git:
         subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    assert tree_files(tmp_path, ["notes"]) == ["data/pairs.jsonl", "r1reward/loop.py", "run.sh"]
+    shipped = ["data/pairs.jsonl", "r1reward/loop.py", "r1reward/runs/folder.py", "run.sh"]
+    assert tree_files(tmp_path, ["notes"]) == shipped
     assert "notes/secret.txt" in tree_files(tmp_path, ["notes/other.txt", "*.md"])
 
 

@@ -125,5 +125,7 @@ def test_adapters_go_only_to_layers_that_the_family_has(monkeypatch: pytest.Monk
         qwen2_5_vl, "FAMILY", replace(qwen2_5_vl.FAMILY, lora_targets=("q_proj", "o_proj"))
     )
     add_lora(hf, LoraSection(targets=("q_proj",)), seed=0)
-    with pytest.raises(InputError, match=r"learner\.lora\.targets: a qwen2_5_vl model has no k_proj"):
+    with pytest.raises(
+        InputError, match=r"learner\.lora\.targets: a qwen2_5_vl model has no k_proj"
+    ):
         add_lora(hf, LoraSection(targets=("k_proj",)), seed=0)

@@ -3,8 +3,7 @@
 import asyncio
 import base64
 import logging
-import subprocess
-import sys
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -311,23 +310,14 @@ def test_a_killed_run_goes_on_without_asking_again(server: ChatServer, tmp_path:
     path, pairs = tmp_path / "attempts.jsonl", make_pairs(12)
     server.replies, server.delays_s = [(200, completion("no idea"))], [0.05] * 100
     section = settings(server.url, max_concurrent=3)
-    script = (
-        "import asyncio, sys\n"
-        "from pathlib import Path\n"
-        "from r1reward.pipeline.annotation import annotate\n"
-        "from r1reward.recipe.pipeline_sections import AnnotateSection\n"
-        "from tests.unit.pipeline.test_annotate import client, make_pairs\n"
-        "section = AnnotateSection.model_validate_json(sys.argv[1])\n"
-        "pairs, path = make_pairs(12), Path(sys.argv[2])\n"
-        "asyncio.run(annotate(section, client(section), pairs, path, seed=7))\n"
-    )
-    command = [sys.executable, "-c", script, section.model_dump_json(), str(path)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[3])
+    # A fork has the imports that take seconds in a process of its own.
+    process = multiprocessing.get_context("fork").Process(target=run, args=(section, pairs, path))
+    process.start()
     while not (path.is_file() and len(lines(path)) >= 8):
-        assert process.poll() is None, "the run ended before it was killed"
+        assert process.is_alive(), "the run ended before it was killed"
         time.sleep(0.005)
     process.kill()
-    process.wait()
+    process.join()
     time.sleep(0.1)  # calls under way still arrive at the server
     kept, num_asked = lines(path), len(server.requests)
     assert len(kept) < 36

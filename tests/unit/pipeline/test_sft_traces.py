@@ -38,7 +38,9 @@ def trace_of(number: int) -> str:
 
 def right_attempt(number: int, attempt_number: int = 1) -> Attempt:
     pair_id = PAIRS[number].pair_id
-    return Attempt(pair_id, attempt_number, order_of(number), 1, trace_of(number), 1, True, well_formed=True)
+    return Attempt(
+        pair_id, attempt_number, order_of(number), 1, trace_of(number), 1, True, well_formed=True
+    )
 
 
 @pytest.fixture

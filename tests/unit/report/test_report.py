@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,22 +16,29 @@ from PIL import Image
 
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers
+from r1reward.evaluation.audit import Audit, LengthAudit
+from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.evaluation.evaluation import JudgedParts
+from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.items import Item, make_items
+from r1reward.evaluation.number_format import percent, points
 from r1reward.evaluation.shown_pairs import ShownPair, read_shown_pairs, write_shown_pairs
-from r1reward.report import build
+from r1reward.evaluation.voting.adaptive import AdaptiveSummary
+from r1reward.report import evaluation_view
 from r1reward.report.build import build_report
-from r1reward.report.embed import script_json
-from r1reward.report.facts import Estimate, Fact, facts
-from r1reward.report.results import Tile, change_tile, headline, score_tables
-from r1reward.report.samples import collect_samples, data_uri, row_flags
+from r1reward.report.embed import data_uri, script_json
+from r1reward.report.evaluation_view import adaptive_facts, answer_facts, audit_facts
+from r1reward.report.facts import whole
+from r1reward.report.samples import collect_samples, row_flags
+from r1reward.report.tiles import Tile, change_tile, evaluation_tiles
 from r1reward.report.training_curves import AlertSpan, alert_spans, training_charts
 from r1reward.types import Order, PreferencePair, Slot
 from tests.report_folders import (
     HOSTILE,
     Skill,
-    evaluation_json,
     hostile_item,
     make_answers,
+    make_evaluation,
     make_rows,
     write_evaluation,
     write_run,
@@ -202,35 +208,32 @@ def test_an_answered_row_without_its_pair_is_counted() -> None:
 # Numbers
 
 
-def test_facts_of_any_section() -> None:
-    section: Mapping[str, Any] = {
-        "num_rows": 1250,
-        "flip_rate": 0.147,
-        "reward": 0.9,
-        "accuracy": {"value": 0.5, "low": 0.25, "high": 0.75},
-        "replayed": True,
-        "nothing": None,
-        "by_length": {"num_equal": 3},
-        "other": {"p_left": 0.5},
-        "parts": [{"name": "a"}],
+def test_facts_of_an_evaluation() -> None:
+    assert whole(1250) == "1\u202f250"
+    parts = JudgedParts(consistency=None, reward=0.9, well_formed=0.97, num_tokens=71.53)
+    assert answer_facts(parts) == {
+        "answer follows the analysis, of those judged": "\N{EN DASH}",
+        "mean reward": "0.9",
+        "well-formed answers": "97.0 %",
+        "tokens an answer": "71.53",
     }
-    assert facts(section) == [
-        Fact("rows", "1\u202f250"),
-        Fact("answers that flip when the responses are swapped", "14.7 %"),
-        Fact("mean reward", "0.9"),
-        Fact("accuracy", "50.0 % [25.0, 75.0]"),
-        Fact("rule replayed over complete votes", "yes"),
-        Fact("nothing", "\N{EN DASH}"),
-        Fact("rows with responses of equal length", "3"),
-        Fact("other: p left", "50.0 %"),
-        Fact("parts 1: name", "a"),
+    lengths = LengthAudit(5, 4, 3, 0.8, None, 0.51, 0.49)
+    found = audit_facts(Audit(12, 11, 24, 2, 1, 0.5, 0.147, 0.25, 2 / 24, 1 / 24, lengths))
+    assert found["answers that flip when the responses are swapped"] == "14.7 %"
+    assert found["rows with responses of equal length"] == "3"
+    assert found["accuracy where the preferred response is shorter"] == "\N{EN DASH}"
+    assert len(found) == 17
+    summary = AdaptiveSummary(12, 5, 0.05, True, 0.61, 0.6, 0.84, None)
+    assert list(adaptive_facts(summary).values()) == [
+        *("12", "5", "0.05", "yes", "61.0 %", "60.0 %", "84.0 %", "\N{EN DASH}")
     ]
 
 
-def test_headline_and_tables_are_those_of_the_result() -> None:
+def test_headline_and_tables_are_those_of_the_result(tmp_path: Path) -> None:
     items = make_rows(20)
-    result = evaluation_json(items, make_answers(items, 4, Skill(), seed=0), 4)
-    tiles = headline(result)
+    answers = make_answers(items, 4, Skill(), seed=0)
+    result = make_evaluation(items, answers, 4)
+    tiles = evaluation_tiles(result)
     assert [tile.label for tile in tiles] == [
         "Accuracy, one sample",
         "Voting@4",
@@ -238,18 +241,21 @@ def test_headline_and_tables_are_those_of_the_result() -> None:
         "Without the image",
     ]
     assert tiles[3].number == "\N{MINUS SIGN}31.0"
-    assert tiles[3].estimate == Estimate(-0.31, -0.36, -0.26)
-    ungrouped = headline(result | {"group_accuracy": None})
+    assert tiles[3].interval == Interval(-0.31, -0.36, -0.26)
+    ungrouped = evaluation_tiles(replace(result, group_accuracy=None))
     assert [tile.label for tile in ungrouped] == [
         tile.label for tile in tiles if tile.label != "Acc+"
     ]
-    table = score_tables(result)[0]
-    assert [row.name for row in table.rows[-2:]] == [
-        "Macro: mean of categories",
-        "Pooled: mean of rows",
-    ]
-    assert table.rows[-1].accuracy == tiles[0].estimate
-    assert sum(row.num_rows or 0 for row in table.rows[:-1]) == table.rows[-1].num_rows == 20
+    page = Elements(
+        build_report(write_evaluation(tmp_path / "e", items, answers, 4), None).read_text()
+    )
+    mapping = result.mappings[0]
+    assert sum(category.num_rows for category in mapping.categories) == 20
+    macro = f"Macro: mean of categories {percent(mapping.macro)} {percent(mapping.macro_voted)}"
+    assert macro in page.text
+    shown = (result.accuracy, result.voted, result.group_accuracy)
+    pooled = " ".join(points(interval) for interval in shown if interval is not None)
+    assert f"Pooled: mean of rows 20 {pooled}" in page.text
 
 
 def test_the_change_is_paired_by_row() -> None:
@@ -258,13 +264,13 @@ def test_the_change_is_paired_by_row() -> None:
     before += [Answer(item.key, "stored", 0, 0, None) for item in items[2:]]
     after = [Answer(item.key, "stored", 0, 0, item.pair.preferred) for item in items]
     first, last = (
-        evaluation_json(items, answers + swapped_copies(answers), 2) for answers in (before, after)
+        make_evaluation(items, answers + swapped_copies(answers), 2) for answers in (before, after)
     )
-    tile = change_tile(first, last, 0)
+    tile = change_tile("Since step 0", first, last, "paired")
     assert tile is not None
     assert (tile.number, tile.label) == ("+50.0", "Since step 0")
-    fewer = evaluation_json(items[:3], before[:3] + swapped_copies(before[:3]), 2)
-    assert change_tile(fewer, last, 0) is None
+    fewer = make_evaluation(items[:3], before[:3] + swapped_copies(before[:3]), 2)
+    assert change_tile("Since step 0", fewer, last, "paired") is None
 
 
 def swapped_copies(answers: list[Answer]) -> list[Answer]:
@@ -273,8 +279,10 @@ def swapped_copies(answers: list[Answer]) -> list[Answer]:
 
 
 def test_points_carry_a_sign() -> None:
-    assert Tile("x", Estimate(0.05, -0.01, 0.1), is_difference=True).number == "+5.0"
-    assert Estimate(0.05, -0.01, 0.1).range == "[\N{MINUS SIGN}1.0, 10.0]"
+    interval = Interval(0.05, -0.01, 0.1)
+    difference, number = Tile("x", interval, is_difference=True), Tile("x", interval)
+    assert (difference.number, difference.range) == ("+5.0", "[\N{MINUS SIGN}1.0, +10.0]")
+    assert (number.number, number.range) == ("5.0", "[\N{MINUS SIGN}1.0, 10.0]")
 
 
 # Training
@@ -338,14 +346,14 @@ def test_an_evaluation_is_one_page_of_its_own(tmp_path: Path) -> None:
     assert rows[-1]["question"] == HOSTILE
     assert {vote["text"] for vote in rows[-1]["votes"]} == {HOSTILE}
     first = [a for a in answers if a.item == items[0].key]
-    assert [(v["order"], v["index"], v["choice"], v["reward"]) for v in rows[0]["votes"]] == [
-        (a.order, a.sample_index, a.choice, a.reward) for a in first
-    ]
+    assert [
+        (v["order"], v["sample_index"], v["choice"], v["reward"]) for v in rows[0]["votes"]
+    ] == [(a.order, a.sample_index, a.choice, a.reward) for a in first]
     assert "Showing" not in page.text
 
 
 def test_a_capped_browser_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "MAX_ROWS", 5)
+    monkeypatch.setattr(evaluation_view, "MAX_ROWS", 5)
     items = make_rows(12)
     folder = write_evaluation(tmp_path / "e", items, make_answers(items, 2, Skill(), 0), 2)
     page = Elements(build_report(folder, tmp_path / "out" / "r.html").read_text())
@@ -358,14 +366,16 @@ def test_an_evaluation_without_pairs_or_curves(tmp_path: Path) -> None:
     answers = make_answers(items, 2, Skill(), 0)
     (tmp_path / "e").mkdir()
     append_answers(tmp_path / "e" / "answers.jsonl", answers)
-    bare: dict[str, object] = {
-        "voting": [],
-        "adaptive": None,
-        "calibration": None,
-        "official": None,
-    }
-    result = evaluation_json(items, answers, 1) | bare | {"image_off_drop": None, "mappings": []}
-    (tmp_path / "e" / "result.json").write_text(json.dumps(result))
+    result = replace(
+        make_evaluation(items, answers, 1),
+        voting=(),
+        adaptive=None,
+        calibration=None,
+        official=None,
+        image_off_drop=None,
+        mappings=(),
+    )
+    EvalFolder(tmp_path / "e").write_result(result)
     page = Elements(build_report(tmp_path / "e", None).read_text())
     assert "There is no pairs.parquet" in page.text
     assert page.report["charts"] == []
@@ -408,6 +418,29 @@ def resolved(spec: object) -> Any:
     if isinstance(spec, list):
         return [resolved(each) for each in spec]
     return {k: resolved(v) for k, v in spec.items()} if isinstance(spec, dict) else spec
+
+
+def test_a_result_of_an_earlier_version_lacks_fields(tmp_path: Path) -> None:
+    items = make_rows(8)
+    folder = write_evaluation(tmp_path / "e", items, make_answers(items, 2, Skill(), 0), 2)
+    result = json.loads((folder / "result.json").read_text())
+    for name in ("adaptive", "calibration", "official", "image_off_drop", "group_accuracy"):
+        del result[name]
+    (folder / "result.json").write_text(json.dumps(result))
+    page = Elements(build_report(folder, None).read_text())
+    assert "Accuracy, one sample" in page.text
+    assert "Acc+" not in page.text and "Without the image" not in page.text
+    assert [chart["name"] for chart in page.report["charts"]] == ["voting"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"conditions": {}}'])
+def test_a_result_that_cannot_be_read_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(
+        InputError, match=r"result\.json: not the result of an evaluation: "
+    ) as error:
+        build_report(tmp_path, None)
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_that_is_neither_is_an_error(tmp_path: Path) -> None:

@@ -13,10 +13,24 @@ import pytest
 from r1reward.errors import InputError
 from r1reward.evaluation.evaluation import read_evaluation
 from r1reward.evaluation.side_by_side import lines
+from r1reward.recipe.pipeline_sections import (
+    AttemptsSelection,
+    EndpointTeacher,
+    PassRateSelection,
+    ShapesTeacher,
+)
 from r1reward.report.build import build_report
 from r1reward.report.pipeline_charts import attempts_chart
-from r1reward.report.pipeline_page import Cell, cell, is_pipeline, recipe_facts, selection_words
-from tests.report_folders import HOSTILE, make_rows, write_pipeline, write_run, write_sft_run
+from r1reward.report.pipeline_page import Cell, cell
+from r1reward.report.recipe_view import selection_text, teacher_text
+from tests.report_folders import (
+    HOSTILE,
+    make_rows,
+    write_pipeline,
+    write_recipe,
+    write_run,
+    write_sft_run,
+)
 from tests.unit.report.test_report import Elements, resolved
 
 ITEMS = make_rows(16)
@@ -46,7 +60,7 @@ def test_the_table_is_that_of_the_summary(pipeline: Path, page: Elements) -> Non
     models = ("base", "sft", "rl")
     found = {model: read_evaluation(folder / model / "result.json") for model in models}
     assert "16 pairs of shapes, both orders base SFT only RL accuracy, one sample" in page.text
-    for line in lines(found, 400):  # type: ignore[arg-type]
+    for line in lines(found):  # type: ignore[arg-type]
         cells = " ".join(filter(None, line.cells)).replace("-", "\N{MINUS SIGN}")
         assert f"{line.label} {cells}" in page.text
     assert "5 of 5 stages complete." in page.text
@@ -162,7 +176,7 @@ def test_a_pipeline_in_its_first_stage(tmp_path: Path) -> None:
 def test_stages_that_the_recipe_does_not_have_are_not_missed(tmp_path: Path) -> None:
     root = tmp_path / "run"
     write_run(root / "train", ITEMS[:4], num_steps=4, num_samples=2, every=2)
-    (root / "recipe.yaml").write_text("name: chosen\nselect: {type: recorded, levels: [2, 3]}\n")
+    write_recipe(root, 4, name="chosen", select={"type": "recorded", "levels": [2, 3]})
     page = Elements(build_report(root, None).read_text(encoding="utf-8"))
     assert "0 of 2 stages complete." in page.text
     assert "The selection has not started yet." in page.text
@@ -175,6 +189,38 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (root / "eval" / "shapes" / "sft" / "result.json").write_text("{}")
     with pytest.raises(InputError, match=r"sft/result\.json: not the result of an evaluation"):
         build_report(root, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("select/counts.json", '[{"level": "failed"}]', "not the counts of a selection"),
+        ("select/counts.json", "[", "not the counts of a selection"),
+        ("sft/stage.json", "{", "cannot be read"),
+        ("sft/stage.json", "[]", "cannot be read"),
+    ],
+)
+def test_a_broken_file_of_a_stage_is_one_sentence(
+    path: str, text: str, message: str, tmp_path: Path
+) -> None:
+    root = write_pipeline(tmp_path / "run", ITEMS[:4], evaluated=("base",))
+    (root / path).write_text(text)
+    with pytest.raises(InputError, match=f"{path}: {message}") as error:
+        build_report(root, None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_of_another_version_is_shown_as_its_text(tmp_path: Path) -> None:
+    root = write_pipeline(tmp_path / "old", ITEMS[:4])
+    for folder in (root, root / "train"):
+        (folder / "recipe.yaml").write_text("name: whole\nsetting_of_old: 7\n")
+    page = Elements(build_report(root, None).read_text(encoding="utf-8"))
+    assert "setting_of_old: 7" in page.text
+    assert "5 of 5 stages complete." in page.text
+    assert "RL over base" in page.text
+    run = Elements(build_report(root / "train", None).read_text(encoding="utf-8"))
+    assert "setting_of_old: 7" in run.text
+    assert "20 steps done" in run.text
 
 
 # Parts
@@ -208,26 +254,18 @@ def test_a_cell_is_a_number_and_what_stands_behind_it(text: str, expected: Cell)
     assert cell(text) == expected
 
 
-def test_what_makes_a_pipeline() -> None:
-    assert is_pipeline({"final": {"benches": []}})
-    assert not is_pipeline({"annotate": None, "sft": None, "evaluate": {"every": 5}})
-    assert not is_pipeline(None)
-
-
 def test_selections_in_words() -> None:
-    by_attempts = {"type": "attempts", "levels": [2, 3, "failed"]}
-    assert selection_words(by_attempts) == "agreed after 2, 3 attempts, or failed"
-    assert selection_words({"type": "attempts", "levels": ["failed"]}) == "failed"
-    by_rate = {"type": "pass_rate", "samples": 8, "min_rate": 0.0, "max_rate": 0.9}
-    assert selection_words(by_rate) == "right in 0 to 90 % of the policy's own samples"
+    by_attempts = AttemptsSelection(type="attempts", levels=(2, 3, "failed"))
+    assert selection_text(by_attempts) == "agreed after 2, 3 attempts, or failed"
+    assert selection_text(AttemptsSelection(type="attempts", levels=("failed",))) == "failed"
+    by_rate = PassRateSelection(type="pass_rate", min_rate=0.0, max_rate=0.9)
+    assert selection_text(by_rate) == "right in 0 to 90 % of the policy's own samples"
 
 
-def test_facts_name_the_teacher_but_not_how_it_is_reached() -> None:
-    teacher = {"type": "openai", "model": "gpt-4o", "url": "https://name:secret@host"}
-    recipe = {"annotate": {"teacher": teacher, "max_attempts": 3}}
-    found = {fact.label: fact.value for fact in recipe_facts(recipe)}
-    assert found["Teacher"] == "openai, gpt-4o"
-    assert "secret" not in str(found)
+def test_the_teacher_is_named_but_not_how_it_is_reached() -> None:
+    teacher = EndpointTeacher(type="openai", model="gpt-4o", url="http://secret.host/v1")
+    assert teacher_text(teacher) == "openai, gpt-4o"
+    assert teacher_text(ShapesTeacher(type="shapes")) == "shapes"
 
 
 def test_bars_without_any_pair() -> None:

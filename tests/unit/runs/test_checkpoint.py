@@ -12,7 +12,12 @@ import pytest
 
 from r1reward.interfaces import WeightSync
 from r1reward.metrics import Metrics
-from r1reward.runs.checkpoint import complete_checkpoints, resume, save_checkpoint
+from r1reward.runs.checkpoint import (
+    complete_checkpoints,
+    num_steps_done,
+    resume,
+    save_checkpoint,
+)
 from r1reward.runs.storage import fetched, forget, written_to
 from r1reward.types import Location, TraceSample, TrainingSample
 
@@ -100,6 +105,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
+    assert num_steps_done(tmp_path) == 0
     save(tmp_path, "first", 5)
     save(tmp_path, "second", 5)
     assert names(tmp_path) == ["step-000005"]
@@ -111,6 +117,7 @@ def test_a_learner_that_dies_while_saving_leaves_the_old_checkpoint(tmp_path: Pa
     with pytest.raises(RuntimeError, match="killed"):
         asyncio.run(save_checkpoint(tmp_path, FileLearner("new", dies_while_saving=True), 10, 1))
     assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-000005"]
+    assert num_steps_done(tmp_path) == 5
     assert resumed(tmp_path) == (5, "old")
 
 

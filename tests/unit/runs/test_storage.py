@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from r1reward.doctor.places import check_run_url
+from r1reward.doctor.folders import check_run_url
 from r1reward.errors import InputError, ServiceError
 from r1reward.models.model_folder import resolve_model_path
 from r1reward.models.model_shape import read_model_shape
@@ -207,4 +207,4 @@ def test_doctor_writes_to_the_run_url(folder: RemoteFolder, tmp_path: Path) -> N
     assert folder.files() == {}
     found = check_run_url("s3://no-such-bucket/run" if "s3:" in folder.url else "file:///proc/x")
     assert found.state == "problem"
-    assert "cannot be written" in found.what
+    assert "cannot be written" in found.message

@@ -12,7 +12,8 @@ from PIL import Image
 
 from r1reward.data.prompt import build_judge_prompt
 from r1reward.data.verdict import parse_verdict
-from r1reward.shapes.pairs import is_verbose, make_pairs, make_scenes_and_pairs, read_claims
+from r1reward.recipe.choices import SceneSplit
+from r1reward.shapes.pairs import make_pairs, make_scenes_and_pairs, read_claims
 from r1reward.shapes.plan import difficulty
 from r1reward.shapes.scene import (
     COLOURS,
@@ -20,15 +21,15 @@ from r1reward.shapes.scene import (
     SHAPES,
     Look,
     Scene,
-    Split,
     alter,
     render,
     sample_scene,
     seeded,
 )
-from r1reward.shapes.trace import TAGS, Trace, find, read_trace, write_analysis, write_trace
+from r1reward.shapes.trace import TAGS, find, write_analysis, write_trace
 from r1reward.types import PreferencePair, Slot
 from tools.miniature.corpus import BASE_FAULTS, FAULTLESS, Example, Faults, Kind, sample_example
+from tools.miniature.trace_reader import Trace, flags_agree, is_verbose, read_trace
 
 NUM_PAIRS = 600
 Made = list[tuple[Scene, PreferencePair]]
@@ -60,7 +61,7 @@ def test_pairs_repeat_from_the_same_seed_only() -> None:
     ],
 )
 def test_pairs_are_the_ones_the_weights_were_made_for(
-    split: Split, seed: int, expected: str
+    split: SceneSplit, seed: int, expected: str
 ) -> None:
     ids = []
     for pair in make_pairs(split, 24, seed):
@@ -116,8 +117,8 @@ def test_verbose_responses_are_the_longer_ones(made: Made) -> None:
 
 
 def test_splits_share_no_scene_and_hold_no_duplicates() -> None:
-    scenes: dict[Split, set[str]] = {}
-    splits: tuple[Split, ...] = ("train", "heldout")
+    scenes: dict[SceneSplit, set[str]] = {}
+    splits: tuple[SceneSplit, ...] = ("train", "heldout")
     for split in splits:
         made = make_scenes_and_pairs(split, NUM_PAIRS, seed=3)
         scenes[split] = {scene.description for scene, _ in made}
@@ -176,13 +177,13 @@ def test_trace_round_trip() -> None:
     trace = read_trace(text)
     assert (trace.findings, trace.conclusion, trace.choice) == (findings, 1, 2)
     assert trace.well_formed and trace.better_by_flags == 1
-    assert all(finding.flags_agree for finding in trace.findings)
+    assert all(map(flags_agree, trace.findings))
 
 
 def test_broken_traces_read_as_what_is_left_of_them() -> None:
     trace = read_trace("<think>northwest: red circle. 1 red star ok. 2 blue circle ok.\nwell")
     assert [f.flags_ok for f in trace.findings] == [(True, True)]
-    assert not trace.findings[0].flags_agree
+    assert not flags_agree(trace.findings[0])
     assert (trace.conclusion, trace.choice, trace.well_formed) == (None, None, False)
     assert trace.better_by_flags is None
     assert read_trace("").findings == ()
@@ -205,7 +206,7 @@ def test_faultless_corpus_concludes_from_its_flags_and_answers_so() -> None:
     for example, trace in corpus_traces(FAULTLESS, 100):
         assert trace.well_formed
         assert trace.conclusion == trace.better_by_flags == trace.choice
-        assert all(finding.flags_agree for finding in trace.findings)
+        assert all(map(flags_agree, trace.findings))
         assert example.scene is not None
         assert [(f.quadrant, f.seen) for f in trace.findings] == list(example.scene.objects)
 

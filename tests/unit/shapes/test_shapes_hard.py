@@ -10,12 +10,12 @@ from PIL import Image
 
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.sources import load_pairs
+from r1reward.recipe.choices import HardSplit
 from r1reward.recipe.sections import ModelSection, PromptSection, ShapesSource
 from r1reward.shapes.hard import (
     CASES,
     MAX_ERRORS,
     OTHER_FILLERS,
-    HardSplit,
     Kind,
     make_cases_and_pairs,
 )

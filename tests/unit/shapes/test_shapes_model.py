@@ -64,7 +64,9 @@ def test_shipped_tokenizer_is_the_one_that_is_built(encoder: Encoder) -> None:
     assert build_processor().tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
 
 
-def test_chat_template_renders_text_and_images_in_their_order_without_a_system_turn(encoder: Encoder) -> None:
+def test_chat_template_renders_text_and_images_in_their_order_without_a_system_turn(
+    encoder: Encoder,
+) -> None:
     content = [
         {"type": "text", "text": "Hi"},
         {"type": "image"},
@@ -153,7 +155,6 @@ def test_any_square_image_becomes_sixteen_tokens(encoder: Encoder) -> None:
 def test_shipped_weights_see_and_copy(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder
 ) -> None:
-    torch.set_num_threads(2)
     rates = measure(model, encoder, 40, "sampled", seed=2)
     assert rates["sees/object"].value >= 0.9
     assert rates["copies/object"].value >= 0.9

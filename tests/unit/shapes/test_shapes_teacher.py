@@ -16,7 +16,7 @@ from r1reward.recipe.pipeline_sections import AnnotateSection, EndpointTeacher
 from r1reward.recipe.sections import PromptSection
 from r1reward.shapes.pairs import make_scenes_and_pairs
 from r1reward.shapes.teacher import NOISE, Known, answer, make_book, prompt_key, running_teacher
-from r1reward.shapes.trace import read_trace
+from tools.miniature.trace_reader import flags_agree, read_trace
 
 MADE = make_scenes_and_pairs("train", 240, seed=3)
 PAIRS = [pair for _, pair in MADE]
@@ -66,7 +66,7 @@ def test_every_answer_is_a_trace_of_what_the_picture_shows(tmp_path: Path) -> No
         trace = read_trace(attempt.text)
         assert trace.well_formed and attempt.well_formed
         assert {f.quadrant: f.seen for f in trace.findings} == dict(scene.objects)
-        assert all(finding.flags_agree for finding in trace.findings)
+        assert all(map(flags_agree, trace.findings))
         assert trace.conclusion == trace.choice == attempt.choice
         shown = pair if attempt.order == "stored" else pair.swapped()
         assert trace.better_by_flags == shown.preferred

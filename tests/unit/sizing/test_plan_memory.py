@@ -15,7 +15,7 @@ from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine_memory import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner_memory import Trained, learner_states, trained
 from r1reward.sizing.memory_plan import Holder, learner_peak
-from r1reward.sizing.plan_table import Hardware, pack, plan_memory
+from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
 from tests.samples import learner_case, local_recipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -149,9 +149,9 @@ def test_nodes_are_filled_and_too_wide_engines_named() -> None:
         "judge": [{"CPU": 1.0}],
         "learner": [{"CPU": 1.0, "GPU": 1.0}] * 4,
     }
-    nodes, wide = pack(bundles, 8)  # type: ignore[arg-type]
+    nodes, wide = fill_nodes(bundles, 8)  # type: ignore[arg-type]
     assert nodes == [{"rollout": 2, "judge": 1}, {"learner": 4}] and not wide
-    _, wide = pack(bundles, 2)  # type: ignore[arg-type]
+    _, wide = fill_nodes(bundles, 2)  # type: ignore[arg-type]
     assert len(wide) == 1 and "rollout.engine.tensor_parallel_size" in wide[0]
 
 

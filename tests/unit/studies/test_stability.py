@@ -13,6 +13,7 @@ import yaml
 from r1reward.data.requests import PromptSet
 from r1reward.errors import InputError
 from r1reward.interfaces import RolloutBatch
+from r1reward.metrics import Name
 from r1reward.rollouts import LiveSource
 from r1reward.types import RolloutRequest, WeightsHandle
 from studies.stability.grid import (
@@ -49,12 +50,11 @@ def small_grid(**changes: object) -> dict[str, object]:
         },
         "stresses": {
             "late": {
-                "says": "trained",
                 "starts_trained": True,
                 "wrong_per_batch": 1,
                 "variants": ["paper"],
             },
-            "hard": {"says": "fast", "set": ["learner.lr=1e-3"], "variants": ["paper", "changed"]},
+            "hard": {"set": ["learner.lr=1e-3"], "variants": ["paper", "changed"]},
         },
         "start": {"recipe": "../presets/paper.yaml", "set": ["train.num_steps=9"]},
     }
@@ -114,7 +114,7 @@ def test_cells_that_need_the_trained_model_come_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stresses": {"x": {"says": "", "variants": ["gone"]}}}, "names the variant gone"),
+        ({"stresses": {"x": {"variants": ["gone"]}}}, "names the variant gone"),
         ({"seeds": []}, "seeds"),
         ({"colour": "red"}, "colour"),
         ({"full_stack": {"stress": "gone", "variants": []}}, "there is no stress gone"),
@@ -132,7 +132,7 @@ def test_a_grid_that_cannot_be_run_is_refused(
 
 def test_groups_cannot_be_put_together_anew(tmp_path: Path) -> None:
     variants = {"paper": {"recipe": "../presets/grpo.yaml"}}
-    stresses = {"late": {"says": "", "wrong_per_batch": 1, "variants": ["paper"]}}
+    stresses = {"late": {"wrong_per_batch": 1, "variants": ["paper"]}}
     grid = Grid.model_validate(small_grid(variants=variants, stresses=stresses))
     with pytest.raises(InputError, match="late: paper samples groups"):
         grid_cells(grid, STUDY.parent, tmp_path)
@@ -184,8 +184,8 @@ def test_a_late_batch_holds_the_wanted_number_of_wrong_answers() -> None:
     batch = late(one_in(3), size=24, num_wrong=1)
     results = [scored.reward.result for scored in batch.rollouts]
     assert (len(results), results.count(0.0)) == (24, 1)
-    assert batch.metrics["reward/result"].value == pytest.approx(23 / 24)
-    drawn = batch.metrics["rollout/drawn_right_share"]
+    assert batch.metrics[Name.REWARD_RESULT].value == pytest.approx(23 / 24)
+    drawn = batch.metrics[Name.ROLLOUT_DRAWN_RIGHT_SHARE]
     assert drawn.weight > 24, "others were sampled and left out"
     assert drawn.value == pytest.approx(2 / 3, abs=0.12)
 
@@ -198,7 +198,7 @@ def test_a_wrong_answer_is_looked_for_when_there_is_none() -> None:
 def test_a_policy_that_is_never_right_gives_a_small_batch() -> None:
     batch = late(wrong_answer, size=8, num_wrong=1)
     assert len(batch.rollouts) == 1
-    assert batch.metrics["rollout/drawn_right_share"].value == 0
+    assert batch.metrics[Name.ROLLOUT_DRAWN_RIGHT_SHARE].value == 0
 
 
 # Outcomes --------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_run_collapses_when_three_steps_are_no_better_than_a_coin() -> None:
     assert collapse_step([0.7, 0.2, 0.9, 0.9], [{}] * 4, False) is None
 
 
-@pytest.mark.parametrize("name", ["rollout/unparsed_share", "rollout/truncated_share"])
+@pytest.mark.parametrize("name", [Name.ROLLOUT_UNPARSED_SHARE, Name.ROLLOUT_TRUNCATED_SHARE])
 def test_a_run_collapses_when_most_traces_are_lost(name: str) -> None:
     right = [0.8] * 5
     assert collapse_step(right, steps([0, 0, 0.9, 0.9, 0.9], name), False) == 4
@@ -223,7 +223,7 @@ def test_a_run_collapses_when_most_traces_are_lost(name: str) -> None:
 
 
 def test_the_earliest_reason_counts_and_a_broken_update_is_one() -> None:
-    lost = steps([0.9] * 3, "rollout/unparsed_share")
+    lost = steps([0.9] * 3, Name.ROLLOUT_UNPARSED_SHARE)
     assert collapse_step([0.8] * 3, lost, True) == 3
     assert collapse_step([0.8] * 3, [{}] * 3, True) == 4
     assert collapse_step([], [], True) == 1

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from r1reward.data.prompt import Tags
-from r1reward.evaluation.transplant import (
+from r1reward.types import Rollout, RolloutRequest, Slot
+from studies.transplant import (
     FollowRate,
     Trace,
     Transplant,
@@ -14,7 +15,6 @@ from r1reward.evaluation.transplant import (
     follow_rate,
     transplant,
 )
-from r1reward.types import Rollout, RolloutRequest, Slot
 from tests.fakes import make_pair, make_prompt, make_rollout
 
 TAGS = Tags()

@@ -1,4 +1,4 @@
-"""``r1reward doctor``: what is not as it should be on this machine, and what to do about each."""
+"""``r1reward doctor``: every check of this machine in turn, and its findings in the terminal."""
 
 from __future__ import annotations
 
@@ -11,27 +11,23 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from r1reward.doctor.connections import RAY_PORTS, check_cluster, check_loopback, check_ports
 from r1reward.doctor.devices import check_compiler, check_gpus, check_imports, check_torchvision
 from r1reward.doctor.finding import Finding
+from r1reward.doctor.folders import check_run_dir, check_run_url, check_shared_memory
 from r1reward.doctor.packages import check_packages
-from r1reward.doctor.places import (
-    RAY_PORTS,
-    check_cluster,
-    check_loopback,
-    check_ports,
-    check_run_dir,
-    check_run_url,
-    check_shared_memory,
-)
 from r1reward.errors import InputError
 from r1reward.recipe.recipe import Recipe
 
-MARKS = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]fix[/red]"}
+LABELS = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]fix[/red]"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to look at. Without a recipe nothing is asked of GPUs and compiler."""
+class DoctorRequest:
+    """What to check. Without a recipe no GPUs and no compiler are needed.
+
+    ``ports`` must be free; ``deep`` also loads the libraries of the engines.
+    """
 
     recipe: Recipe | None = None
     run_dir: Path | None = None
@@ -39,39 +35,36 @@ class Wanted:
     deep: bool = False
 
 
-def examine(wanted: Wanted) -> Iterator[Finding]:
-    """Every check, quick ones first."""
-    recipe = wanted.recipe
+def run_checks(request: DoctorRequest) -> Iterator[Finding]:
+    """Yields the findings of every check, quick ones first."""
+    recipe, has_cluster = request.recipe, "RAY_ADDRESS" in os.environ
     yield from check_packages()
-    remote = "RAY_ADDRESS" in os.environ
-    yield check_gpus(0 if recipe is None or remote else num_gpus(recipe))
+    yield check_gpus(0 if recipe is None or has_cluster else num_gpus(recipe))
     yield check_torchvision()
     yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
-    folder = wanted.run_dir or (recipe.run_dir if recipe is not None else Path("runs"))
-    yield check_run_dir(folder)
+    yield check_run_dir(request.run_dir or (Path("runs") if recipe is None else recipe.run_dir))
     if recipe is not None and recipe.run_url is not None:
         yield check_run_url(recipe.run_url)
-    yield check_shared_memory(None if recipe is None else store_size(recipe))
+    yield check_shared_memory(None if recipe is None else known_store_bytes(recipe))
     yield check_loopback()
-    if wanted.ports or not remote:
-        yield from check_ports(wanted.ports or RAY_PORTS, asked=bool(wanted.ports))
-    yield from check_cluster(dict(os.environ))
-    if wanted.deep:
+    if request.ports or not has_cluster:
+        yield from check_ports(request.ports or RAY_PORTS, must_be_free=bool(request.ports))
+    yield from check_cluster(os.environ)
+    if request.deep:
         yield from check_imports()
 
 
 def num_gpus(recipe: Recipe) -> int:
-    from r1reward.recipe.components import judge_settings, rollout_settings
-    from r1reward.sizing.bundles import ROLES, plan_bundles
+    """Returns the GPUs that the recipe's actors ask Ray for."""
+    # Imported late, here and below: missing packages are reported before these need them.
+    from r1reward.sizing.bundles import training_bundles
 
-    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
-    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    bundles = plan_bundles(recipe.placement, rollout, judge, recipe.learner)
-    return int(sum(bundle.get("GPU", 0) for role in ROLES for bundle in bundles[role]))
+    by_role = training_bundles(recipe).values()
+    return int(sum(bundle.get("GPU", 0) for bundles in by_role for bundle in bundles))
 
 
-def store_size(recipe: Recipe) -> int | None:
-    """Bytes of two bundles of weights; None when the model's size is not known here."""
+def known_store_bytes(recipe: Recipe) -> int | None:
+    """Returns the bytes of two bundles of weights, None when the model's size is not known here."""
     from r1reward.models.model_shape import read_model_shape
     from r1reward.sizing.memory_plan import store_bytes
 
@@ -81,10 +74,10 @@ def store_size(recipe: Recipe) -> int | None:
         return None
 
 
-def doctor(wanted: Wanted, console: Console) -> bool:
-    """Print what was found, as it is found; True when nothing is wrong."""
+def show_findings(request: DoctorRequest, console: Console) -> bool:
+    """Prints every finding as it is made. Returns whether nothing is wrong."""
     num_problems = 0
-    for finding in examine(wanted):
+    for finding in run_checks(request):
         show(finding, console)
         num_problems += finding.state == "problem"
     if num_problems:
@@ -100,7 +93,7 @@ def show(finding: Finding, console: Console) -> None:
     row.add_column(width=4)
     row.add_column(width=16)
     row.add_column(overflow="fold")
-    row.add_row(MARKS[finding.state], f"[bold]{finding.name}[/bold]", finding.what)
+    row.add_row(LABELS[finding.state], f"[bold]{finding.check}[/bold]", finding.message)
     console.print(row, highlight=False)
     if finding.fix:
         console.print(Padding(f"[cyan]{finding.fix}[/cyan]", (0, 0, 0, 22)), highlight=False)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1reward.cli.compare import compare
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.compare_folders import compare_folders
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.evaluation import Conditions
-from r1reward.evaluation.items import Benchmark, OrderMode
+from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import OrderMode
 from tests.rows import make_answers, make_item
 
 
@@ -45,7 +46,7 @@ def write_result(
 
 def shown(before: Path, after: Path) -> str:
     out = io.StringIO()
-    compare(before, after, Console(file=out, width=200))
+    compare_folders(before, after, Console(file=out, width=200))
     return out.getvalue()
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from r1reward.data.order import derive_seed
 from r1reward.data.prompt import Tags, sanitize
-from r1reward.data.verdict import FormatMode, parse_verdict
+from r1reward.data.verdict import parse_verdict
+from r1reward.recipe.choices import FormatMode
 from r1reward.types import Prompt, Rollout, Slot
 
 Tokenize = Callable[[str], tuple[int, ...]]

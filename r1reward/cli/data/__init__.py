@@ -1,0 +1,1 @@
+"""``r1reward data``: stores of preference pairs; one file an action."""

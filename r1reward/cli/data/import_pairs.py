@@ -1,0 +1,105 @@
+"""``r1reward data import``: a published data set, or files of one's own, as a store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from r1reward.cli.data.action import data_verb, print_report, progress
+from r1reward.cli.verb import argument, option
+from r1reward.errors import InputError
+from r1reward.recipe.sections import FRAME_PIXELS
+
+
+@dataclass(frozen=True)
+class ImportArguments:
+    """A source of pairs, and how it becomes a store."""
+
+    format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, csv, parquet")
+    src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
+    out: Path = option(type=Path, required=True)
+    images: Path | None = option(type=Path, help="media root; default: the source's folder")
+    columns: str | None = option(help="question=COLUMN,response_1=COLUMN,... for plain files")
+    pairing: Literal["all", "adjacent", "extremes"] = option(
+        choices=("all", "adjacent", "extremes"), default="all"
+    )
+    media: str = option(choices=("embed", "paths"), default="embed")
+    missing: str = option(
+        choices=("drop", "keep"),
+        default="drop",
+        help="rows whose media are not there; keep stores their texts and paths (--media paths)",
+    )
+    seed: int = option(type=int, default=0, help="decides the preferred slots")
+    max_chars: int = option(type=int, default=50_000, help="of a question or response")
+    max_pixels: int = option(type=int, default=50_000_000, help="of an image")
+    max_bytes: int = option(type=int, default=20_000_000, help="of an image file")
+    frames: int = option(type=int, default=32, help="shown of a video")
+    frame_pixels: int = option(type=int, default=FRAME_PIXELS)
+    threads: int = option(type=int, default=os.cpu_count() or 1)
+
+    @property
+    def media_root(self) -> Path:
+        return self.images or (self.src if self.src.is_dir() else self.src.parent)
+
+
+def run(arguments: ImportArguments) -> None:
+    from r1reward.data.importers.columns import parse_columns
+    from r1reward.data.importers.formats import open_source
+    from r1reward.data.importers.importing import ImportOptions, import_pairs
+    from r1reward.data.media import ImageLimits
+    from r1reward.data.video import FrameRules
+    from r1reward.report.pairs_page import visible
+
+    src, out = arguments.src, arguments.out
+    columns = None if arguments.columns is None else parse_columns(arguments.columns)
+    source = open_source(arguments.format, src, columns, arguments.pairing)
+    check_folders(arguments)
+    options = ImportOptions(
+        media_root=arguments.media_root,
+        embed=arguments.media == "embed",
+        keep_missing=arguments.missing == "keep",
+        seed=arguments.seed,
+        max_chars=arguments.max_chars,
+        limits=ImageLimits(arguments.max_pixels, arguments.max_bytes),
+        frames=FrameRules(arguments.frames, arguments.frame_pixels),
+        num_threads=arguments.threads,
+    )
+    made_by = {
+        "import": arguments.format,
+        "src": str(src.resolve()),
+        "columns": arguments.columns,
+        "pairing": arguments.pairing,
+    }
+    with progress("import") as on_rows:
+        report = import_pairs(source, out, options, made_by, on_rows)
+    print_report(report, out)
+    if not report.num_written:
+        shown = next((rows[0] for rows in report.examples.values() if rows), "it is empty")
+        raise InputError(
+            f"{src}: not one pair could be used ({visible(shown, 300)}); "
+            f"{out}/report.json counts why"
+        )
+
+
+def check_folders(arguments: ImportArguments) -> None:
+    """Raises ``InputError`` for folders and options that do not go together."""
+    src, out = arguments.src, arguments.out
+    if not arguments.media_root.is_dir():
+        raise InputError(f"{arguments.media_root}: no folder of images; give one with --images")
+    if src.is_dir() and out.resolve().is_relative_to(src.resolve()):
+        raise InputError(f"{out}: lies in the source {src}; choose a folder outside it")
+    if arguments.missing == "keep" and arguments.media == "embed":
+        raise InputError(
+            "--missing keep needs --media paths: a file that is not there has no content"
+        )
+
+
+VERB = data_verb(
+    "import",
+    "a published data set, or files by a column map, as a store; run it again to resume",
+    ImportArguments,
+    run,
+    can_resume=True,
+)

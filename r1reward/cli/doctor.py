@@ -1,0 +1,41 @@
+"""``r1reward doctor``: what is wrong on this machine, and the fix of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
+from r1reward.recipe.files import load_recipe
+
+
+@dataclass(frozen=True)
+class DoctorArguments:
+    """What to look at. Without a recipe only what every recipe needs is checked."""
+
+    recipe: str | None = argument(nargs="?", help="a YAML file, to check what it needs")
+    overrides: list[str] = argument(nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    run_dir: Path | None = option(type=Path, help="default: the recipe's, or runs")
+    ports: list[int] = option(type=int, nargs="+", default=[], help="that must be free")
+    deep: bool = option(action="store_true", help="also load the engines")
+
+
+def run(arguments: DoctorArguments) -> int:
+    """Returns 0 if nothing is wrong, else 1."""
+    recipe = None
+    if arguments.recipe is not None:
+        recipe = load_recipe(arguments.recipe, arguments.overrides)
+    from rich.console import Console
+
+    from r1reward.doctor.all_checks import DoctorRequest, show_findings
+
+    request = DoctorRequest(recipe, arguments.run_dir, tuple(arguments.ports), arguments.deep)
+    return 0 if show_findings(request, Console()) else 1
+
+
+VERB = Verb(
+    "doctor",
+    "what is wrong on this machine, and the fix of each; status 1 if something is",
+    DoctorArguments,
+    run,
+)

@@ -1,0 +1,140 @@
+"""``r1reward eval``: one model on one benchmark, or the last stage of a pipeline's recipe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from r1reward.cli.stages import run_in_folder
+from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
+from r1reward.errors import InputError
+from r1reward.recipe.files import load_recipe
+from r1reward.recipe.sections import BenchSection, OrderMode
+
+
+@dataclass(frozen=True)
+class EvalArguments:
+    """Every flag, or a pipeline's recipe as the first of ``overrides``.
+
+    Raises ``argparse.ArgumentError`` where both are given, or neither.
+    """
+
+    model: str | None = option(help="a model folder, 'shapes', or a name at the endpoint")
+    endpoint: str | None = option(metavar="URL", help="an OpenAI-compatible server")
+    predictions: Path | None = option(type=Path, help="score answers made elsewhere (JSONL)")
+    bench: str | None = option(choices=get_args(BenchSection.model_fields["name"].annotation))
+    data: Path | None = option(type=Path, help="the benchmark's file or folder")
+    images: Path | None = option(type=Path, help="folder that media paths are relative to")
+    missing: str = option(choices=("refuse", "drop"), default="refuse")
+    rows: int | None = option(type=int, help="the first rows only")
+    samples: int | None = option(type=int, help="K of voting@K")
+    orders: str | None = option(choices=get_args(OrderMode))
+    temperature: float | None = option(type=float, help="default: 0 for one sample, else 1")
+    adaptive: float | None = option(
+        type=float,
+        nargs="?",
+        const=0.0,
+        metavar="ERROR",
+        help="stop sampling a row once its vote cannot change (or may with at most this chance)",
+    )
+    image_off: bool | None = option(action="store_true", default=None)
+    official: bool = option(action="store_true", help="the benchmark's own protocol")
+    seed: int = option(type=int, default=0)
+    out: str | None = option(help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL")
+    overrides: list[str] = argument(
+        nargs="*",
+        metavar="[RECIPE] KEY=VALUE",
+        help=f"a pipeline's recipe instead of every flag; {OVERRIDES_HELP}",
+    )
+
+    def __post_init__(self) -> None:
+        if self.recipe is None:
+            if self.bench is None:
+                message = "eval needs --model and --bench, or a pipeline's recipe"
+                raise argparse.ArgumentError(None, message)
+        elif self.model or self.bench or self.predictions:
+            message = f"eval takes a recipe ({self.recipe}) or --model and --bench, not both"
+            raise argparse.ArgumentError(None, message)
+
+    @property
+    def recipe(self) -> str | None:
+        first = self.overrides[0] if self.overrides else "="
+        return None if "=" in first else first
+
+
+def run(arguments: EvalArguments) -> None:
+    if arguments.recipe is not None:
+        run_in_folder(load_recipe(arguments.recipe, arguments.overrides[1:]), "eval")
+        return
+    import asyncio
+
+    from rich.console import Console
+
+    from r1reward.pipeline.eval_settings import eval_recipe
+    from r1reward.pipeline.evaluate import evaluate_model
+    from r1reward.runs.mirroring import kept_copied
+
+    model_folder = None if arguments.endpoint else arguments.model
+    recipe = eval_recipe(eval_settings(arguments), model_folder, arguments.overrides)
+    with kept_copied(recipe):
+        asyncio.run(evaluate_model(recipe, Console()))
+
+
+def eval_settings(arguments: EvalArguments) -> Mapping[str, Any]:
+    """Returns what the flags set, in the words of a recipe. Raises ``InputError``."""
+    if arguments.predictions is None and arguments.model is None:
+        raise InputError("--model (a folder or name) or --predictions (a JSONL file) is missing")
+    refuse_unused(arguments)
+    model = arguments.model or str(arguments.predictions)
+    settings: dict[str, Any] = {
+        "seed": arguments.seed,
+        "model": {"path": model},
+        "bench": {
+            "name": arguments.bench,
+            "path": arguments.data,
+            "images": arguments.images,
+            "missing": arguments.missing,
+            "num_rows": arguments.rows,
+            "official": arguments.official,
+        },
+    }
+    evaluate = {
+        name: value
+        for name in ("samples", "temperature", "orders", "adaptive", "image_off")
+        if (value := getattr(arguments, name)) is not None
+    }
+    if evaluate:
+        settings["evaluate"] = evaluate
+    if arguments.out:
+        settings["run_dir"] = arguments.out
+    if arguments.endpoint:
+        settings["endpoint"] = {"url": arguments.endpoint, "model": model}
+    if arguments.predictions:
+        settings["predictions"] = arguments.predictions
+    return settings
+
+
+def refuse_unused(arguments: EvalArguments) -> None:
+    """A flag that would change nothing is a misunderstanding."""
+    unused: tuple[str, ...] = ()
+    if arguments.predictions is not None:
+        reason = "--predictions are scored as they were made"
+        unused = ("endpoint", "samples", "orders", "temperature", "adaptive", "image_off")
+    elif str(arguments.bench).startswith("shapes"):
+        reason = f"{arguments.bench} is built in"
+        unused = ("data", "images")
+    for name in unused:
+        if getattr(arguments, name) is not None:
+            raise InputError(f"{reason}: leave out --{name.replace('_', '-')}")
+
+
+VERB = Verb(
+    "eval",
+    "evaluate a model on a benchmark, or every model of a pipeline; run it again to resume",
+    EvalArguments,
+    run,
+    usage="%(prog)s (--model MODEL --bench BENCH [options] | RECIPE) [KEY=VALUE ...]",
+)

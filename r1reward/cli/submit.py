@@ -1,0 +1,59 @@
+"""``r1reward submit``: a recipe as a job of a Ray cluster; the job's log and exit status here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from r1reward.cli.verb import RecipeArguments, Verb, option
+
+
+@dataclass(frozen=True)
+class SubmitArguments(RecipeArguments):
+    """A recipe, the cluster that it goes to, and what goes with it."""
+
+    address: str = option(required=True, metavar="URL", help="e.g. http://head:8265")
+    verb: str | None = option(
+        choices=("run", "annotate", "sft", "select", "train", "rollout", "eval"),
+        help="what the job runs; default: run for a pipeline's recipe, else train",
+    )
+    secret: list[str] = option(
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pass this environment variable on (docs/jobs.md says who can see it)",
+    )
+    exclude: list[str] = option(
+        action="append", default=[], metavar="PATTERN", help="files not to ship"
+    )
+    no_wait: bool = option(action="store_true", help="do not follow the job")
+
+
+def run(arguments: SubmitArguments) -> int:
+    recipe = arguments.load()
+    # Where there is a token, Ray's client is to show it; it reads this as it is imported.
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from r1reward.jobs.submit import JobRequest, submit
+
+    request = JobRequest(
+        recipe,
+        arguments.address,
+        arguments.verb,
+        tuple(arguments.secret),
+        tuple(arguments.exclude),
+    )
+    return submit(request, not arguments.no_wait, write)
+
+
+def write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+VERB = Verb(
+    "submit",
+    "run a recipe as a job of a Ray cluster: logs and exit status here",
+    SubmitArguments,
+    run,
+    sigterm_is_ctrl_c=False,
+)

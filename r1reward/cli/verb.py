@@ -1,0 +1,81 @@
+"""What the file of a verb holds: a dataclass of its arguments, and the function that gets them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
+
+from r1reward.recipe.files import load_recipe
+from r1reward.recipe.recipe import Recipe
+
+OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
+GOES_ON = "goes on where it was"
+
+Arguments = TypeVar("Arguments")
+
+
+def argument(**settings: Any) -> Any:
+    """A positional argument, as a field of a dataclass. ``settings``: those of ``add_argument``."""
+    return field(metadata={"prefix": "", "settings": settings})
+
+
+def option(**settings: Any) -> Any:
+    """An option with the name of its field: ``gpu_gb`` is given as ``--gpu-gb``."""
+    return field(metadata={"prefix": "--", "settings": settings})
+
+
+@dataclass(frozen=True)
+class Verb(Generic[Arguments]):
+    """One verb. ``arguments`` is a dataclass whose fields are made by ``argument`` and ``option``.
+
+    ``run`` imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
+    None for 0. ``after_ctrl_c`` says what the same command does when it is given again.
+    """
+
+    name: str
+    help: str
+    arguments: type[Arguments]
+    run: Callable[[Arguments], int | None]
+    usage: str | None = None
+    after_ctrl_c: str = GOES_ON
+    sigterm_is_ctrl_c: bool = True
+
+
+@dataclass(frozen=True)
+class VerbGroup:
+    """A verb that is followed by one of several actions, each a verb of its own."""
+
+    name: str
+    help: str
+    actions: Sequence[Verb[Any]]
+
+
+@dataclass(frozen=True)
+class RecipeArguments:
+    """A recipe file and the settings of it to change."""
+
+    recipe: str = argument(help="a YAML file")
+    overrides: list[str] = argument(nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+
+    def load(self) -> Recipe:
+        """Returns the recipe with its overrides. Raises ``RecipeError``."""
+        return load_recipe(self.recipe, self.overrides)
+
+
+def add_verbs(
+    parser: argparse.ArgumentParser, metavar: str, verbs: Sequence[Verb[Any] | VerbGroup]
+) -> None:
+    """Adds a parser for every verb, which leaves its ``Verb`` in the namespace as ``chosen_verb``."""
+    subparsers = parser.add_subparsers(required=True, metavar=metavar)
+    for verb in verbs:
+        below = subparsers.add_parser(verb.name, help=verb.help, description=verb.help)
+        if isinstance(verb, VerbGroup):
+            add_verbs(below, "ACTION", verb.actions)
+            continue
+        below.usage = verb.usage
+        below.set_defaults(chosen_verb=verb)
+        for item in fields(verb.arguments):
+            name = item.name.replace("_", "-") if item.metadata["prefix"] else item.name
+            below.add_argument(item.metadata["prefix"] + name, **item.metadata["settings"])

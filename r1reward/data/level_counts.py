@@ -1,0 +1,30 @@
+"""What a selection had to choose from and what it chose: ``counts.json`` beside the chosen pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from r1reward.errors import InputError
+
+
+@dataclass(frozen=True)
+class LevelCount:
+    """How many pairs one level of difficulty and one source have, and how many were selected."""
+
+    level: str
+    source: str
+    pairs: int
+    selected: int
+
+
+def read_level_counts(path: Path) -> list[LevelCount]:
+    """Returns the counts in the order they were written. Raises ``InputError`` for another file."""
+    try:
+        counts: list[LevelCount] = TypeAdapter(list[LevelCount]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InputError(f"{path}: not the counts of a selection: {reason}") from error
+    return counts

@@ -1,0 +1,45 @@
+"""The rows of a benchmark as pairs that training data is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from r1reward.data.importers.formats import open_source
+from r1reward.data.importers.raw_pair import Broken
+from r1reward.errors import InputError
+from r1reward.evaluation.benchmarks.load import load_benchmark
+from r1reward.evaluation.benchmarks.rows import MediaOptions
+from r1reward.types import PreferencePair
+
+
+def comparable_rows(
+    name: str, file: Path, images: Path | None, text_only: bool
+) -> Iterator[PreferencePair]:
+    """Yields every row of the benchmark ``name``, with the benchmark as its source.
+
+    ``images`` is the folder that its paths are relative to, by default the file's own. With
+    ``text_only`` the images of a published benchmark need not be there and are not read. Raises
+    ``InputError`` for a benchmark that is not known or a row that cannot be read.
+    """
+    if text_only and name != "pairs":
+        yield from text_rows(name, file)
+        return
+    for item in load_benchmark(name, file, MediaOptions(root=images)).items:
+        yield replace(item.pair, source=item.pair.source or name)
+
+
+def text_rows(name: str, file: Path) -> Iterator[PreferencePair]:
+    for row in open_source(name, file, None):
+        if isinstance(row, Broken):
+            raise InputError(f"{row.origin}: {row.reason}")
+        yield PreferencePair(
+            question=row.question,
+            images=(),
+            response_1=row.response_1,
+            response_2=row.response_2,
+            preferred=row.preferred or 1,
+            source=name,
+            origin=row.origin,
+        )

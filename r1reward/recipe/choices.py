@@ -1,0 +1,26 @@
+"""The names that settings choose between: each list is declared here, and only here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+TemplateName = Literal["standard", "authors", "short"]
+JudgeTemplateName = Literal["standard", "short"]
+FormatMode = Literal["strict", "tolerant"]
+
+OrderMode = Literal["both", "single", "stored", "authors", "random"]
+BenchmarkName = Literal[
+    "vl-rewardbench",
+    "mm-rlhf-rewardbench",
+    "multimodal-rewardbench",
+    "pairs",
+    "shapes",
+    "shapes-hard",
+]
+MissingMedia = Literal["refuse", "drop"]
+
+FilterRule = Literal["sigma", "authors", "keep_both_signs"]
+
+SceneSplit = Literal["train", "heldout"]
+HardSplit = Literal["hard_train", "hard_heldout"]
+ShapesSplit = Literal[SceneSplit, HardSplit]

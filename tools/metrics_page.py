@@ -1,0 +1,59 @@
+"""Writes docs/metrics.md: every metric of a run, from ``r1reward/metrics.py``.
+
+Run by ``make docs``; a test fails when the page is not what this prints.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1reward.metrics import Name
+
+PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+INTRODUCTION = """\
+# Metrics
+
+`metrics.jsonl` in a run folder has one line a step; Weights & Biases and TensorBoard show the same
+numbers. Several values of a step (micro-batches, ranks, updates, engines) become one by the rule in the
+second column: a mean weighs by what it is a mean over, and a mean over nothing is left out.
+
+`make docs` makes this page from `r1reward/metrics.py`, where every name is declared once; a value that is
+logged under another rule than its name declares is an error.
+"""
+AREAS = {
+    "reward": "Reward",
+    "judge": "Judge",
+    "rollout": "Rollouts",
+    "advantage": "Advantages",
+    "policy": "Policy",
+    "learner": "Learner",
+    "supervised": "Supervised fine-tuning",
+    "sync": "Weights",
+    "time": "Seconds",
+    "eval": "Held-out evaluation (trackers only; the run folder has the whole result)",
+}
+ALERTS = """\
+## Alerts
+
+`alert/NAME` is 1 in the steps in which the alert is on, else 0; `alerts` in [settings.md](settings.md)
+has their names and bounds.
+"""
+
+
+def metrics_page() -> str:
+    """The whole page."""
+    sections = []
+    for area, title in AREAS.items():
+        rows = [
+            f"| `{name}` | {name.reduction} | {name.unit or 'number'} | {name.meaning} |"
+            for name in Name
+            if name.startswith(f"{area}/")
+        ]
+        sections.append(
+            "\n".join([f"## {title}\n", "| metric | rule | unit | |", "|---|---|---|---|", *rows])
+        )
+    return "\n\n".join([INTRODUCTION.rstrip(), *sections, ALERTS])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(metrics_page())
