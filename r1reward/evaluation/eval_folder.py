@@ -12,7 +12,7 @@ from r1reward.evaluation.evaluation import Evaluation
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import EvalRecipe
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 
 

@@ -19,7 +19,7 @@ from r1reward.interfaces import Learner
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.rollouts import LiveSource
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.trackers import Tracker
 from r1reward.types import StepReport, WeightsHandle

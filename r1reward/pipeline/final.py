@@ -18,7 +18,7 @@ from r1reward.pipeline.evaluate import evaluate_model, load_bench
 from r1reward.pipeline.sft import model_hash
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.recipe import Recipe
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
 
 logger = logging.getLogger(__name__)

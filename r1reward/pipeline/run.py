@@ -19,7 +19,7 @@ from r1reward.recipe.derive import StageName, is_pipeline, planned_stages
 from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)

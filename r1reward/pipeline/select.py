@@ -39,7 +39,7 @@ from r1reward.recipe.pipeline_sections import (
 )
 from r1reward.recipe.recipe import EngineRecipe, Recipe
 from r1reward.recipe.sections import EvaluateSection
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.types import PreferencePair
 

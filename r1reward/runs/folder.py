@@ -16,7 +16,7 @@ from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.runs.storage import RemoteFolder
 from r1reward.runs.trackers import Tracker
 from r1reward.types import StepReport
@@ -113,13 +113,9 @@ class RunFolder:
         return [json.loads(line) for line in self.metrics.read_text().splitlines()]
 
 
-
-
 def is_step_up_to(line: str, num_steps_done: int) -> bool:
     """False also for a line that a kill cut short."""
     try:
         return int(json.loads(line)["step"]) <= num_steps_done
     except (ValueError, KeyError, TypeError):
         return False
-
-

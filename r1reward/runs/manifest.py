@@ -16,7 +16,7 @@ from typing import Any
 from r1reward.errors import InputError
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.diff import flat, may_change, shown
-from r1reward.runs.atomic import write_whole
+from r1reward.data.atomic import write_whole
 from r1reward.recipe.derive import StageName, stage_folder
 
 FILE_NAME = "stage.json"
