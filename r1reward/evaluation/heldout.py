@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1reward.data.atomic import write_whole
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
@@ -19,7 +20,6 @@ from r1reward.interfaces import Learner
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.rollouts import LiveSource
-from r1reward.data.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.trackers import Tracker
 from r1reward.types import StepReport, WeightsHandle

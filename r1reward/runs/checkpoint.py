@@ -20,8 +20,8 @@ from pathlib import Path
 
 from r1reward.errors import InputError
 from r1reward.interfaces import Learner
-from r1reward.types import Location
 from r1reward.runs.storage import RemoteFolder
+from r1reward.types import Location
 
 COMPLETE = re.compile(r"step-(\d{6})")
 

@@ -21,8 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from r1reward.recipe.recipe import Recipe
 from r1reward.data.images import decode_image
+from r1reward.recipe.recipe import Recipe
 from r1reward.types import ScoredRollout, StepReport
 
 logger = logging.getLogger(__name__)
