@@ -75,11 +75,13 @@ class StageRecord:
             )
         changes = {} if before is None else differences(before, wanted)
         lasting = [line for name, line in changes.items() if name not in self.may_grow]
-        if before is not None and before.outputs and not changes:
-            if all((self.folder / name).exists() for name in before.outputs):
-                return True
+        if before is not None and before.outputs and not changes and self.has(before.outputs):
+            return True
         claim_folder(self.folder, "a stage", lasting, {STAGE: manifest_text(wanted)})
         return False
+
+    def has(self, outputs: Iterable[str]) -> bool:
+        return all((self.folder / name).exists() for name in outputs)
 
     def finish(self, outputs: Iterable[str]) -> None:
         """Every output is whole: remember their content."""

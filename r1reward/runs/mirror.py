@@ -7,10 +7,10 @@ every moment a run folder as a kill could have left it; other objects do not cou
 
 That holds because nothing that ``LATEST`` names is ever overwritten. A file goes to an object of its own
 name, or, while ``LATEST`` names that, to a new one below ``.versions/``; the old object is removed after
-a ``LATEST`` that no longer names it. (To carry files inside ``LATEST`` would need no versions, but a model
-does not fit.) Only ledgers (``*.jsonl``) are uploaded again to one object: they grow, and a reader takes
-the bytes that ``LATEST`` counts. When a run has ended well, every file is under its own name, so that
-people can browse the bucket and load a model from it.
+a ``LATEST`` that no longer names it. (To carry files inside ``LATEST`` would need no versions, but a
+model does not fit.) Only ledgers (``*.jsonl``) are uploaded again to one object: they grow, and a reader
+takes the bytes that ``LATEST`` counts. When a run has ended well, every file is under its own name, so
+that people can browse the bucket and load a model from it.
 
 ``WRITER`` says whose turn it is: a run writes its id there before it reads anything. An earlier run that
 finds another id stops before it writes ``LATEST`` or removes an object.
@@ -73,19 +73,17 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Latest:
-    """Which files the mirror has, after which push of which run, and from which push that run went on."""
+    """Which files the mirror has, by which run, and whose ``LATEST`` that run went on from."""
 
     url: str
     writer: str = ""
+    follows: str = ""
     num_pushes: int = 0
-    begun_from: tuple[str, int] | None = None
     files: dict[str, File] = field(default_factory=dict)
 
     def includes(self, other: Latest) -> bool:
-        """Everything that the mirror had after the other push has been in this run's folder."""
-        if other.writer == self.writer:
-            return other.num_pushes <= self.num_pushes
-        return self.begun_from == (other.writer, other.num_pushes)
+        """All that the mirror had then has been in this folder: a run works in one folder alone."""
+        return other.writer in (self.writer, self.follows)
 
     @property
     def objects(self) -> set[str]:
@@ -99,7 +97,7 @@ class Mirror:
     folder: Path
     remote: RemoteFolder
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
-    begun_from: tuple[str, int] | None = None
+    follows: str = ""
     num_pushes: int = 0
     # The newest upload of every file; what LATEST names, once this run has written it.
     files: dict[str, File] = field(default_factory=dict)
@@ -124,8 +122,7 @@ class Mirror:
         self.remote.write(WRITER, self.writer.encode())
         latest = parsed(self.remote.read(LATEST))
         if latest is not None:
-            self.begun_from = (latest.writer, latest.num_pushes)
-            self.in_use = latest.objects
+            self.follows, self.in_use = latest.writer, latest.objects
         if latest is not None and not ours.includes(latest):
             self.replace_folder(latest)
         else:
@@ -231,11 +228,11 @@ class Mirror:
     def publish(self, files: dict[str, File]) -> None:
         """Write ``LATEST``, then remove what it no longer names.
 
-        The folder says first that it includes this: should a kill come between, it is the newer one.
+        The folder says first whose it is: should a kill come between, it is the newer one.
         """
         self.stop_if_taken_over()
         self.num_pushes += 1
-        latest = Latest(self.remote.url, self.writer, self.num_pushes, self.begun_from, files)
+        latest = Latest(self.remote.url, self.writer, self.follows, self.num_pushes, files)
         self.write_local_latest(latest)
         self.in_use |= latest.objects
         self.remote.write(LATEST, json.dumps(vars(latest)).encode())
@@ -281,9 +278,8 @@ def parsed(text: bytes | None) -> Latest | None:
     """None for what is no ``LATEST``."""
     try:
         fields = json.loads(text or b"")
-        begun_from = fields["begun_from"] and tuple(fields["begun_from"])
         files = {name: File(*file) for name, file in fields["files"].items()}
-        return Latest(**fields | {"begun_from": begun_from, "files": files})
+        return Latest(**fields | {"files": files})
     except (ValueError, TypeError, LookupError):
         return None
 

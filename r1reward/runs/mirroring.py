@@ -20,8 +20,8 @@ from r1reward.runs.storage import RemoteFolder
 logger = logging.getLogger(__name__)
 
 PUSH_EVERY_S = 5.0
-# Ledgers are uploaded whole as they grow: of the time, this share may go into uploading.
-BUSY_SHARE = 0.1
+# Ledgers are uploaded whole as they grow: after a push the thread rests so many times as long as it took.
+REST = 9
 
 
 @contextmanager
@@ -120,18 +120,13 @@ def push_last(mirror: Mirror, failed: bool) -> None:
         logger.warning(message)
 
 
-def pause(every_s: float, took_s: float) -> float:
-    """Seconds until the next push, after one that took ``took_s``."""
-    return max(every_s, took_s * (1 / BUSY_SHARE - 1))
-
-
 def keep_pushing(
     mirror: Mirror, every_s: float, ended: threading.Event, taken_over: list[TakenOverError]
 ) -> None:
     """The thread beside the run. A storage that fails for a while is only said once."""
     is_failing = False
     took_s = 0.0
-    while not ended.wait(pause(every_s, took_s)):
+    while not ended.wait(max(every_s, REST * took_s)):
         started = time.monotonic()
         try:
             mirror.push()

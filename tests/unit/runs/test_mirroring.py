@@ -13,7 +13,7 @@ import pytest
 from r1reward.errors import InputError, RecipeError, ServiceError
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.mirror import Mirror, TakenOverError
-from r1reward.runs.mirroring import kept_copied, pause
+from r1reward.runs.mirroring import kept_copied
 from r1reward.runs.storage import RemoteFolder
 from tests.fakes import make_recipe
 
@@ -127,9 +127,21 @@ def test_a_run_whose_mirror_was_taken_over_stops(tmp_path: Path) -> None:
         run()
 
 
-def test_uploading_what_takes_long_is_done_less_often() -> None:
-    assert pause(5, 0.01) == 5
-    assert pause(5, 10) == pytest.approx(90)  # a tenth of the time goes into uploading
+def test_pushing_what_takes_long_is_done_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushes: list[float] = []
+
+    def slow_push(mirror: Mirror) -> None:
+        pushes.append(time.monotonic())
+        time.sleep(0.05)
+
+    with kept_copied(recipe_at(tmp_path), every_s=0.01):
+        monkeypatch.setattr(Mirror, "push", slow_push)
+        while len(pushes) < 3:
+            time.sleep(0.01)
+        monkeypatch.undo()
+    assert pushes[2] - pushes[1] > 0.45  # a tenth of the time goes into uploading
 
 
 def test_without_a_url_nothing_is_mirrored(tmp_path: Path) -> None:
