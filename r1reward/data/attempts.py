@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from r1reward.data.atomic import written_whole
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
 from r1reward.errors import InputError
 from r1reward.types import Order, Slot
@@ -87,10 +88,9 @@ def put_in_order(path: Path, pair_ids: Iterable[str]) -> None:
     by_pair = read_attempts(path)
     order = [*(pair_id for pair_id in dict.fromkeys(pair_ids) if pair_id in by_pair)]
     order += sorted(by_pair.keys() - set(order))
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.unlink(missing_ok=True)
-    append_json_lines(temporary, (asdict(one) for pair_id in order for one in by_pair[pair_id]))
-    temporary.replace(path)
+    with written_whole(path) as partial:
+        partial.unlink(missing_ok=True)
+        append_json_lines(partial, (asdict(one) for pair_id in order for one in by_pair[pair_id]))
 
 
 def difficulty_of(attempts: Sequence[Attempt], max_attempts: int) -> int | None:

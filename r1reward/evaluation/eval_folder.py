@@ -6,14 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1reward.errors import RecipeError
+from r1reward.data.atomic import write_whole
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.recipe.diff import recipe_changes
-from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import EvalRecipe
-from r1reward.runs.atomic import write_whole
-from r1reward.runs.folder import RunFolder
+from r1reward.runs import names
+from r1reward.runs.claim import claim_by_recipe
 
 
 @dataclass(frozen=True)
@@ -24,23 +22,23 @@ class EvalFolder:
 
     @property
     def recipe(self) -> Path:
-        return self.root / "recipe.yaml"
+        return self.root / names.RECIPE
 
     @property
     def rows(self) -> Path:
-        return self.root / "pairs.parquet"
+        return self.root / names.SHOWN_PAIRS
 
     @property
     def answers(self) -> Path:
-        return self.root / "answers.jsonl"
+        return self.root / names.ANSWERS
 
     @property
     def blind_answers(self) -> Path:
-        return self.root / "answers_image_off.jsonl"
+        return self.root / names.BLIND_ANSWERS
 
     @property
     def result(self) -> Path:
-        return self.root / "result.json"
+        return self.root / names.RESULT
 
     def prepare(self, recipe: EvalRecipe) -> None:
         """Create the folder, or make sure that its answers were asked for in the same way.
@@ -48,30 +46,9 @@ class EvalFolder:
         Raises ``RecipeError`` when they were not, or when the folder is something else: nothing is
         overwritten. Raises ``InputError`` for a line that is no answer.
         """
-        if RunFolder(self.root).holds_work:
-            raise RecipeError(f"{self.root} holds a training run: choose another --out")
-        resolved = dump_recipe(recipe)
-        if self.answers.exists():
-            if not self.recipe.is_file():
-                raise RecipeError(
-                    f"{self.answers} is there without a recipe.yaml that says how it was asked for: "
-                    "choose another --out"
-                )
-            changes = recipe_changes(self.recipe.read_text(), recipe)
-            if changes:
-                raise RecipeError(
-                    f"{self.root} holds an evaluation with other settings ({'; '.join(changes)}): choose "
-                    "another --out, or remove it"
-                )
         for path in (self.answers, self.blind_answers):
             read_answers(path)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_whole(self.recipe, resolved)
-        except OSError as error:
-            raise RecipeError(
-                f"{self.root} cannot be written ({error.strerror}): choose another --out"
-            ) from error
+        claim_by_recipe(self.root, "an evaluation", recipe, "--out")
 
     def write_result(self, evaluation: Evaluation) -> None:
         write_whole(self.result, json.dumps(evaluation.to_json(), indent=1))

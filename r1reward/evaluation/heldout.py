@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1reward.data.atomic import write_whole
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.conditions import build_conditions
 from r1reward.evaluation.counting import count_answers
@@ -22,7 +23,6 @@ from r1reward.metrics import Name
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.sections import TrainingEvaluation
 from r1reward.rollouts import LiveSource
-from r1reward.runs.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.trackers import Tracker
 from r1reward.types import StepReport, WeightsHandle

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from r1reward.data.atomic import written_whole
 from r1reward.data.images import decode_image
 from r1reward.errors import InputError
 from r1reward.evaluation.items import Item
@@ -56,12 +57,11 @@ class ShownPair:
 
 
 def write_shown_pairs(path: Path, items: Sequence[Item]) -> None:
-    """Whole file or none: written beside its place and renamed."""
+    """Write the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
     rows = [asdict(shown_pair(item)) for item in items]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
-    temporary.replace(path)
+    with written_whole(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
 
 
 def read_shown_pairs(path: Path) -> list[ShownPair]:

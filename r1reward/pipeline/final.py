@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r1reward.actors.placement import ray_session
+from r1reward.data.atomic import write_whole
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
@@ -19,7 +20,6 @@ from r1reward.pipeline.models import model_hashes
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.pipeline_sections import FinalSection
 from r1reward.recipe.recipe import Recipe
-from r1reward.runs.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,9 @@ from r1reward.pipeline.select import select_stage
 from r1reward.pipeline.sft import sft_stage
 from r1reward.pipeline.train import train, train_stage
 from r1reward.recipe.derive import StageName, is_pipeline, planned_stages
-from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
-from r1reward.runs.atomic import write_whole
-from r1reward.runs.folder import RunFolder
+from r1reward.runs.claim import claim_by_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
         return
     if stage not in planned_stages(recipe):
         raise InputError(f"the recipe has no section {MISSING[stage]}")
-    claim_folder(recipe)
+    claim_by_recipe(recipe.run_dir, "a pipeline", recipe)
     match stage:
         case "annotate" if recipe.annotate is not None:
             await annotate_stage(recipe, recipe.annotate, console)
@@ -56,20 +54,6 @@ async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
             await final_stage(recipe, recipe.final, console)
     if stage == planned_stages(recipe)[-1]:
         console.print(f"report   {build_report(recipe.run_dir, None)}", highlight=False)
-
-
-def claim_folder(recipe: Recipe) -> None:
-    """The pipeline's run folder with the newest recipe; what each stage was made from it says itself."""
-    folder = RunFolder(recipe.run_dir)
-    if folder.metrics.exists() or folder.checkpoints.exists():
-        raise InputError(f"{folder.root} holds a training run: choose another run_dir")
-    if (folder.root / "answers.jsonl").exists():
-        raise InputError(f"{folder.root} holds an evaluation: choose another run_dir")
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        write_whole(folder.recipe, dump_recipe(recipe))
-    except OSError as error:
-        raise InputError(f"{folder.root} cannot be written: {error.strerror}") from error
 
 
 async def run_all(recipe: Recipe, console: Console) -> None:

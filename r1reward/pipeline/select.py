@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from r1reward.data.atomic import write_whole
 from r1reward.data.attempts import read_annotations
 from r1reward.data.level_counts import LevelCount
 from r1reward.data.order import derive_seed
@@ -47,7 +48,6 @@ from r1reward.recipe.pipeline_sections import (
 )
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import EvaluateSection, ModelSection, RewardSection
-from r1reward.runs.atomic import write_whole
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.types import PreferencePair
 

@@ -24,10 +24,10 @@ def working_folder(url: str) -> Path:
 
 
 def checked_url(url: str) -> str:
-    """Without a slash at its end. Raises ``ValueError`` for one that a run cannot be kept at."""
-    scheme, found, path = url.partition("://")
+    """The URL without a slash at its end. Raises ``ValueError`` for one that no run can be kept at."""
+    scheme, separator, path = url.partition("://")
     on_a_disk = scheme in ON_A_DISK
-    if not (scheme and found and path.strip("/")):
+    if not (scheme and separator and path.strip("/")):
         raise ValueError(
             f"run_url is {url!r}, which is no URL such as s3://bucket/runs/NAME: mend it, or leave it "
             "out and give a path as run_dir"

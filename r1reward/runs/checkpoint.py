@@ -4,7 +4,7 @@ A checkpoint is written under a temporary name and renamed when every byte is do
 ``step-000050`` is always whole. The loop's own state is one number, the steps done: data order and
 seeds are functions of it.
 
-Of a run with a copy in object storage (``runs/mirror.py``) the learner's state lies in the copy alone: the
+Of a run with a copy in object storage (``runs/mirror.py``) the learner's state lies there alone: the
 ranks may be on nodes that share no folder. Here is then only the ``loop.json`` that names the state,
 written and copied when the state is whole.
 """
@@ -18,10 +18,11 @@ import shutil
 import uuid
 from pathlib import Path
 
+from r1reward.data.atomic import partial_path
 from r1reward.errors import InputError
 from r1reward.interfaces import Learner
+from r1reward.runs.names import LOOP_STATE, step_folder
 from r1reward.runs.storage import RemoteFolder
-from r1reward.types import Location
 
 COMPLETE = re.compile(r"step-(\d{6})")
 
@@ -34,24 +35,24 @@ async def save_checkpoint(
     remote: RemoteFolder | None = None,
 ) -> Path:
     """Write, flush, rename, then drop all but the newest ``keep``. ``remote`` is the folder's copy."""
-    final = folder / f"step-{num_steps_done:06d}"
-    temporary = folder / f".{final.name}.partial"
+    final = folder / step_folder(num_steps_done)
+    partial = partial_path(final)
     for stale in folder.glob(".*.partial"):
         shutil.rmtree(stale)
-    temporary.mkdir(parents=True)
+    partial.mkdir(parents=True)
     state: dict[str, object] = {"num_steps_done": num_steps_done}
     if remote is None:
-        await learner.save(str(temporary))
+        await learner.save(str(partial))
     else:
         # A name of its own: a kill while a step is saved again leaves the first save.
         state["learner"] = f"learner-{uuid.uuid4().hex[:8]}"
         await learner.save((remote / final.name / str(state["learner"])).url)
-    (temporary / "loop.json").write_text(json.dumps(state))
-    for path in [*temporary.rglob("*"), temporary]:
+    (partial / LOOP_STATE).write_text(json.dumps(state))
+    for path in [*partial.rglob("*"), partial]:
         flush_to_disk(path)
     if final.exists():
         shutil.rmtree(final)
-    temporary.replace(final)
+    partial.replace(final)
     flush_to_disk(folder)
     for old in complete_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
@@ -70,8 +71,8 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     """Oldest first. What a killed run left half-written has another name and is not listed."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if COMPLETE.fullmatch(path.name)]
-    return sorted(path for path in found if (path / "loop.json").is_file())
+    complete = (path for path in folder.iterdir() if COMPLETE.fullmatch(path.name))
+    return sorted(path for path in complete if (path / LOOP_STATE).is_file())
 
 
 def num_steps_done(folder: Path) -> int:
@@ -89,20 +90,22 @@ async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = N
     if not checkpoints:
         return 0
     newest = checkpoints[-1]
-    state = json.loads((newest / "loop.json").read_text())
-    if remote is None and "learner" in state:
-        raise InputError(
-            f"{newest} has its learner state in the run's copy in object storage: set run_url as before"
-        )
-    where: Location = str(newest)
-    if remote is not None:
-        kept = remote / newest.name
-        kept = kept / state["learner"] if "learner" in state else kept
-        where = kept.url
-        if not kept.files():
+    state = json.loads((newest / LOOP_STATE).read_text())
+    if remote is None:
+        if "learner" in state:
             raise InputError(
-                f"{newest} has its learner state in {kept.url}, where nothing is: remove the "
+                f"{newest} has its learner state in the run's copy in object storage: set run_url as "
+                "before"
+            )
+        await learner.load(str(newest))
+    else:
+        # A checkpoint that was made before the run had a copy has its state beside loop.json.
+        saved = remote / newest.name
+        saved = saved / state["learner"] if "learner" in state else saved
+        if not saved.files():
+            raise InputError(
+                f"{newest} has its learner state in {saved.url}, where nothing is: remove the "
                 "checkpoint to go on from the one before"
             )
-    await learner.load(where)
+        await learner.load(saved.url)
     return int(state["num_steps_done"])

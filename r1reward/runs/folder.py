@@ -1,4 +1,4 @@
-"""Where a run keeps things, and what it writes there while it trains."""
+"""Where a run keeps things."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from r1reward.data.atomic import write_whole
 from r1reward.data.stores.json_lines import read_json_lines
-from r1reward.errors import RecipeError
-from r1reward.recipe.diff import recipe_changes
-from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import RunRecipe
-from r1reward.runs.atomic import write_whole
+from r1reward.runs import names
+from r1reward.runs.claim import claim_by_recipe
 from r1reward.runs.storage import RemoteFolder
 
 
@@ -31,63 +30,47 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        return self.root / "recipe.yaml"
+        return self.root / names.RECIPE
 
     @property
     def metrics(self) -> Path:
-        return self.root / "metrics.jsonl"
+        return self.root / names.METRICS
 
     @property
     def rollouts(self) -> Path:
-        return self.root / "rollouts"
+        return self.root / names.ROLLOUTS
 
     @property
     def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
+        return self.root / names.CHECKPOINTS
 
     @property
     def remote_checkpoints(self) -> RemoteFolder | None:
-        return None if self.remote is None else self.remote / self.checkpoints.name
+        return None if self.remote is None else self.remote / names.CHECKPOINTS
 
     @property
     def model(self) -> Path:
-        return self.root / "model"
+        return self.root / names.MODEL
 
     @property
     def evaluations(self) -> Path:
-        return self.root / "eval"
+        return self.root / names.EVALUATIONS
 
     @property
     def best(self) -> Path:
         """The model of the best evaluation, where the recipe keeps it."""
-        return self.root / "best"
+        return self.root / names.BEST
 
     def evaluation(self, num_steps_done: int) -> Path:
         """An evaluation folder, by the number of steps that are behind the weights."""
-        return self.evaluations / f"step-{num_steps_done:06d}"
-
-    @property
-    def holds_work(self) -> bool:
-        results = (self.metrics, self.checkpoints, self.rollouts, self.evaluations)
-        return any(path.exists() for path in results)
+        return self.evaluations / names.step_folder(num_steps_done)
 
     def prepare(self, recipe: RunRecipe) -> None:
         """Create the folder, or make sure that it is this recipe's, wherever it lies now.
 
-        Raises ``RecipeError`` when it holds work of another recipe: nothing is overwritten.
+        Raises ``RecipeError`` when it holds other work: nothing is overwritten.
         """
-        resolved = dump_recipe(recipe)
-        if (self.root / "answers.jsonl").exists():
-            raise RecipeError(f"{self.root} holds an evaluation: choose another run_dir")
-        if self.holds_work and self.recipe.is_file():
-            changes = recipe_changes(self.recipe.read_text(), recipe)
-            if changes:
-                raise RecipeError(
-                    f"{self.root} holds a run of another recipe ({'; '.join(changes)}): choose another "
-                    "run_dir, or remove it"
-                )
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_whole(self.recipe, resolved)
+        claim_by_recipe(self.root, "a training run", recipe)
 
     def forget_after(self, num_steps_done: int) -> None:
         """Drop metrics and evaluations of steps that a resumed run will do again."""

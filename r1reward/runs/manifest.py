@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r1reward.data.atomic import write_whole
 from r1reward.errors import InputError
 from r1reward.recipe.derive import StageName, stage_folder
 from r1reward.recipe.diff import flat, may_change, shown
 from r1reward.recipe.recipe import Recipe
-from r1reward.runs.atomic import write_whole
+from r1reward.runs.claim import claim_folder
+from r1reward.runs.names import STAGE
 
-FILE_NAME = "stage.json"
 Flat = dict[str, object]
 
 
@@ -48,7 +49,7 @@ class StageRecord:
 
     @property
     def path(self) -> Path:
-        return self.folder / FILE_NAME
+        return self.folder / STAGE
 
     def read(self) -> Manifest | None:
         if not self.path.is_file():
@@ -66,37 +67,28 @@ class StageRecord:
         Raises ``InputError`` when the folder holds work that was made from other things.
         """
         wanted = Manifest(json.loads(json.dumps(flat(settings))), dict(inputs))
-        found = self.read()
-        if found is not None:
-            changes = differences(found, wanted)
-            lasting = [line for name, line in changes.items() if name not in self.may_grow]
-            if lasting:
-                raise InputError(
-                    f"{self.folder} was made otherwise: {'; '.join(lasting)}. Choose another run_dir, "
-                    "or remove the folder to make it again"
-                )
-            if found.outputs and not changes:
-                missing = [name for name in found.outputs if not (self.folder / name).exists()]
-                if not missing:
-                    return True
-        if found is None and self.folder.is_dir() and any(self.folder.iterdir()):
+        before = self.read()
+        if before is None and self.folder.is_dir() and any(self.folder.iterdir()):
             raise InputError(
-                f"{self.folder} holds files, but no {FILE_NAME} that says what they were made from: "
+                f"{self.folder} holds files, but no {STAGE} that says what they were made from: "
                 "remove it, or choose another run_dir"
             )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.write(wanted)
-        except OSError as error:
-            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        changes = {} if before is None else differences(before, wanted)
+        lasting = [line for name, line in changes.items() if name not in self.may_grow]
+        if before is not None and before.outputs and not changes and self.has(before.outputs):
+            return True
+        claim_folder(self.folder, "a stage", lasting, {STAGE: manifest_text(wanted)})
         return False
+
+    def has(self, outputs: Iterable[str]) -> bool:
+        return all((self.folder / name).exists() for name in outputs)
 
     def finish(self, outputs: Iterable[str]) -> None:
         """Every output is whole: remember their content."""
         found = self.read()
         assert found is not None, "begin was called"
         hashes = {name: content_hash(self.folder / name) for name in outputs}
-        self.write(Manifest(found.settings, found.inputs, hashes))
+        write_whole(self.path, manifest_text(Manifest(found.settings, found.inputs, hashes)))
 
     def output(self, name: str) -> str:
         """The content hash of an output. Raises ``InputError`` if the stage is not complete."""
@@ -108,8 +100,9 @@ class StageRecord:
             )
         return found.outputs[name]
 
-    def write(self, manifest: Manifest) -> None:
-        write_whole(self.path, json.dumps(asdict(manifest), indent=1) + "\n")
+
+def manifest_text(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=1) + "\n"
 
 
 # More pairs or attempts leave what the teacher answered as it is.

@@ -1,292 +1,382 @@
-"""The copy of a run folder in object storage (``run_url``), which outlives the machine it runs on.
+"""The mirror of a run folder in object storage (``run_url``), which outlives the machine it runs on.
 
 A run appends to its files and renames its folders, so it works in ``run_dir`` on a disk, and what changes
-there is copied every few seconds. Files are copied in the order in which they were last written, but
-for those that declare others complete: they are copied last and removed first. Whenever the copying
-stops, the copy is a run folder as a kill could have left it, which a resumed run goes on from.
+there is uploaded every few seconds. The mirror is what the object ``LATEST`` names: every file, with the
+object that holds it and its number of bytes. ``LATEST`` is written last, in one call, so the mirror is at
+every moment a run folder as a kill could have left it; other objects do not count, and go later.
 
-Learner ranks write their checkpoints to the copy themselves, each from its own node; here goes only the
-``loop.json`` that completes one. Of two runs of one copy the one that began later has it.
+That holds because nothing that ``LATEST`` names is ever overwritten. A file goes to an object of its own
+name, or, while ``LATEST`` names that, to a new one below ``.versions/``; the old object is removed after
+a ``LATEST`` that no longer names it. (To carry files inside ``LATEST`` would need no versions, but a
+model does not fit.) Only ledgers (``*.jsonl``) are uploaded again to one object: they grow, and a reader
+takes the bytes that ``LATEST`` counts. When a run has ended well, every file is under its own name, so
+that people can browse the bucket and load a model from it.
+
+``WRITER`` says whose turn it is: a run writes its id there before it reads anything. An earlier run that
+finds another id stops before it writes ``LATEST`` or removes an object.
+
+Learner ranks write their states to the URL themselves, each from its own node; here goes only the
+``loop.json`` that names the state.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import shutil
+import stat
 import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from r1reward.data.atomic import write_whole
 from r1reward.errors import InputError, ServiceError
 from r1reward.recipe.location import working_folders
-from r1reward.runs.atomic import write_whole
-from r1reward.runs.mirrored_files import (
-    COMPLETES,
-    RECORD,
-    REWRITTEN,
-    Stamp,
-    content,
-    is_learner_state,
-    is_marker,
-    orphans,
-    stamp_of,
-    stamps,
-)
+from r1reward.runs.names import BEST_RECORD, CHECKPOINTS, LOOP_STATE, RESULT
 from r1reward.runs.storage import RemoteFolder, claim_working_folders, local_copy
 
 logger = logging.getLogger(__name__)
 
-# A push begins again when a file is replaced while it copies; so often at most.
+LATEST = "LATEST"
+WRITER = "WRITER"
+VERSIONS = ".versions/"
+# In the folder on disk: the newest LATEST that it includes.
+LOCAL_LATEST = ".r1reward-latest.json"
+# Of r1reward 0.1, on both sides.
+OLD_RECORD = ".r1reward-copy.json"
+NOT_MIRRORED = {LATEST, WRITER, LOCAL_LATEST, OLD_RECORD}
+LEARNER_STATE = re.compile(rf"((?:.*/)?{CHECKPOINTS}/step-\d{{6}}/)(?!{LOOP_STATE}$).+")
+# A push begins again when files come, go or are replaced meanwhile; so often at most.
 MOST_ROUNDS = 10
 
 
+class TakenOverError(ServiceError):
+    """Another run writes to this run's mirror."""
+
+
+class File(NamedTuple):
+    """The object that has a file's content, and what the file was when it was uploaded."""
+
+    object: str
+    size: int
+    mtime_ns: int
+    inode: int  # a file that replaces it has another
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        return self.size, self.mtime_ns, self.inode
+
+
 @dataclass(frozen=True)
-class Record:
-    """Who wrote the copy last, and how often."""
-
-    writer: str
-    num_pushes: int
-
-
-@dataclass(frozen=True)
-class LocalRecord:
-    """What the folder on disk says of itself. ``begun_from`` is the copy's record when its run began.
-
-    ``writer`` is empty while the folder is being replaced by the copy.
-    """
+class Latest:
+    """Which files the mirror has, by which run, and whose ``LATEST`` that run went on from."""
 
     url: str
-    writer: str
-    num_pushes: int
-    begun_from: Record | None
-    copied: dict[str, Stamp]
+    writer: str = ""
+    follows: str = ""
+    num_pushes: int = 0
+    files: dict[str, File] = field(default_factory=dict)
 
-    def is_as_new_as(self, theirs: Record) -> bool:
-        """Everything that the copy had when it was signed like this has been in the folder."""
-        if theirs.writer == self.writer:
-            return theirs.num_pushes <= self.num_pushes
-        return bool(self.writer) and theirs == self.begun_from
+    def includes(self, other: Latest) -> bool:
+        """All that the mirror had then has been in this folder: a run works in one folder alone."""
+        return other.writer in (self.writer, self.follows)
+
+    @property
+    def objects(self) -> set[str]:
+        return {file.object for file in self.files.values()}
 
 
 @dataclass
-class RunCopy:
-    local: Path
+class Mirror:
+    """The mirror of ``folder`` at ``remote``, while one run works there."""
+
+    folder: Path
     remote: RemoteFolder
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+    follows: str = ""
     num_pushes: int = 0
-    copied: dict[str, Stamp] = field(default_factory=dict)
-    begun_from: Record | None = None
+    # The newest upload of every file; what LATEST names, once this run has written it.
+    files: dict[str, File] = field(default_factory=dict)
+    published: dict[str, File] | None = None
+    # Objects that LATEST may name; objects that this run has made, and how many versions are among them.
+    in_use: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    num_versions: int = 0
 
     def open(self) -> None:
-        """Make the folder on disk and the copy one; the newer of them is right.
+        """Make the folder on disk and the mirror one; the newer of them is right.
 
         Raises ``InputError`` if either holds something that is not this run's.
         """
-        if working_folders() in self.local.parents:
+        if working_folders() in self.folder.parents:
             claim_working_folders()
-        ours, theirs = self.read_local_record(), self.remote_record()
-        self.refuse_foreign(ours, theirs)
-        self.begun_from = theirs
-        brings = theirs is not None and not (ours is not None and ours.is_as_new_as(theirs))
-        if ours is not None and theirs is not None and not brings:
-            self.copied = ours.copied  # as new as the copy or newer: of a run that was killed here
-        self.local.mkdir(parents=True, exist_ok=True)
-        # Before anything is listed: an earlier run that still goes on copies nothing from here on.
-        self.sign("" if brings else self.writer)
-        names = self.remote.files()
-        if brings:
-            self.bring(names)
-            self.write_local_record(self.writer)
+        objects, ours = self.remote.files(), read_local_latest(self.folder)
+        refuse_foreign(self.folder, self.remote.url, ours, objects)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ours = ours or Latest(self.remote.url)
+        self.write_local_latest(ours)  # a kill from here on leaves a folder of this URL
+        self.remote.write(WRITER, self.writer.encode())
+        latest = parsed(self.remote.read(LATEST))
+        if latest is not None:
+            self.follows, self.in_use = latest.writer, latest.objects
+        if latest is not None and not ours.includes(latest):
+            self.replace_folder(latest)
         else:
-            self.bring_back(names)
-        for left in self.local.rglob(".*.partial"):
+            self.files = {name: file for name, file in ours.files.items() if file.object in objects}
+            self.in_use |= ours.objects
+            self.refill_folder()
+        for left in self.folder.rglob(".*.partial"):
             # A learner's state, half way between here and there.
             shutil.rmtree(left, ignore_errors=True)
         self.push()
-        # Now that the copy names the same states as the folder.
-        self.remote.remove(orphans(names, self.local))
+        self.remote.remove(self.leftovers())
 
-    def refuse_foreign(self, ours: LocalRecord | None, theirs: Record | None) -> None:
-        """Before anything is changed on either side."""
-        names = self.remote.files()
-        if theirs is None and names:
-            raise InputError(
-                f"{self.remote.url} holds files that are not a run's (there is no {RECORD}): choose "
-                "another run_url"
-            )
-        if theirs is not None and RECORD not in names:
-            raise ServiceError(f"{self.remote.url} does not list its files ({RECORD} is there)")
-        if ours is not None and ours.url != self.remote.url:
-            raise InputError(
-                f"{self.local} is a copy of {ours.url}, not of {self.remote.url}: choose another "
-                "run_dir, or remove it"
-            )
-        if ours is None and theirs is not None and content(self.local):
-            raise InputError(
-                f"{self.local} holds files that are not a copy of {self.remote.url}: choose another "
-                "run_dir, or remove it"
-            )
-
-    def bring(self, names: Iterable[str]) -> None:
-        """Replace the folder on disk by the copy, which another machine went on with."""
-        for path in content(self.local):
+    def replace_folder(self, latest: Latest) -> None:
+        """Bring the folder that another machine went on with."""
+        self.write_local_latest(Latest(self.remote.url))  # until all has come it includes nothing
+        for path in run_files(self.folder):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        kept = [name for name in names if name != RECORD and not is_learner_state(name)]
-        logger.info("%d files come from %s", len(kept), self.remote.url)
-        for name in kept:
-            self.remote.download(name, self.local / name)
-        self.copied = stamps(self.local)
+        self.files = dict(latest.files)
+        names = [name for name in latest.files if not is_learner_state(name)]
+        logger.info("%d files come from %s", len(names), self.remote.url)
+        self.bring(names)
 
-    def bring_back(self, names: Collection[str]) -> None:
-        """What was copied and is gone here.
+    def refill_folder(self) -> None:
+        """Bring what was uploaded and is gone here, for temporary folders are cleaned of what is old.
 
-        A checkpoint that the run had removed itself just before a kill does no harm, but temporary
-        folders are cleaned of what is old, and that must not clean the copy as well.
+        A checkpoint that the run had removed itself just before a kill does no harm. The record of an
+        evaluation or of the best model would, beside files that are being made again.
         """
-        found = stamps(self.local)
-        changed = {Path(name).parent for name in found if self.copied.get(name) != found[name]}
-        gone = [
+        here = scan(self.folder)
+        remade = {
+            Path(name).parent
+            for name, file in here.items()
+            if name not in self.files or self.files[name].stamp != file.stamp
+        }
+        names = [
             name
-            for name in names
-            if name in self.copied
-            and name not in found
-            and not is_learner_state(name)
-            # A result of files that are being made again.
-            and not (Path(name).name in REWRITTEN and Path(name).parent in changed)
+            for name in self.files.keys() - here.keys()
+            if not is_learner_state(name)
+            and not (Path(name).name in (RESULT, BEST_RECORD) and Path(name).parent in remade)
         ]
-        if gone:
-            logger.info("%d files that are gone here come from %s", len(gone), self.remote.url)
-        for name in gone:
-            self.remote.download(name, self.local / name)
-            self.copied |= {name: stamp} if (stamp := stamp_of(self.local / name)) else {}
+        if names:
+            logger.info("%d files that are gone here come from %s", len(names), self.remote.url)
+        self.bring(names)
 
-    def sign(self, writer_here: str) -> None:
-        """From now on the copy is this run's, as it is.
-
-        The folder says so first: should the copy not come to say it, the folder is the newer one.
-        """
-        self.write_local_record(writer_here)
-        record = asdict(Record(self.writer, self.num_pushes))
-        self.remote.write(RECORD, json.dumps(record).encode())
-
-    def write_local_record(self, writer: str) -> None:
-        record = LocalRecord(self.remote.url, writer, self.num_pushes, self.begun_from, self.copied)
-        write_whole(self.local / RECORD, json.dumps(asdict(record)))
+    def bring(self, names: Iterable[str]) -> None:
+        for name in names:
+            source = self.files[name].object
+            self.remote.download(source, self.folder / name, self.files[name].size)
+            file = file_at(self.folder, name)
+            assert file is not None
+            self.files[name] = file._replace(object=source)
 
     def push(self) -> None:
-        """Copy what changed since the last time, remove what is gone.
+        """Upload what changed since the last time, and name it all in ``LATEST``.
 
-        Raises ``CopyTakenError`` when another run has taken the copy over, ``ServiceError`` if the
+        Raises ``TakenOverError`` when another run writes to the mirror, and ``ServiceError`` if the
         storage fails: the next call then does what is left.
         """
         for _ in range(MOST_ROUNDS):
-            found = stamps(self.local)
-            changed = [name for name, stamp in found.items() if self.copied.get(name) != stamp]
-            # Learner states go with their checkpoint's loop.json, wherever they were written first.
-            gone = [
-                name for name in self.copied if name not in found and not is_learner_state(name)
-            ]
-            if not changed and not gone:
+            here = scan(self.folder)
+            self.files = {name: file for name, file in self.files.items() if is_there(name, here)}
+            # Ledgers last: lines are written before the files that build on them.
+            for name in sorted(here, key=is_ledger):
+                self.upload_if_changed(name)
+            if self.files == self.published:
                 return
-            if self.push_found(found, changed, gone):
+            # Nothing came, went or was replaced between two looks: it was all there at one moment.
+            if inodes(scan(self.folder)) == inodes(here):
+                self.publish(dict(self.files))
                 return
-        raise ServiceError(f"files in {self.local} are replaced faster than they can be copied")
+        raise ServiceError(f"files in {self.folder} are replaced faster than they can be uploaded")
 
-    def push_found(self, found: dict[str, Stamp], changed: list[str], gone: list[str]) -> bool:
-        """False if a file was replaced meanwhile: what completes it is not copied then."""
-        self.stop_if_taken()
-        # Their neighbours change: until those are copied, nothing is complete.
-        for name in [*changed, *gone]:
-            if Path(name).name in REWRITTEN and name in self.copied:
-                self.forget(name)
-        markers = {name for name in changed if is_marker(self.local / name)}
-        # A stage's folder is nobody's without its manifest, which may be of its next file's tick.
-        by_time = sorted(
-            changed, key=lambda name: (Path(name).name != "stage.json", found[name], name)
-        )
-        is_whole = True
-        for name in by_time:
-            if name not in markers:
-                is_whole &= self.upload(name, found[name])
-        if not is_whole:
-            return False
-        if markers or gone:
-            self.stop_if_taken()  # the files may have taken long
-        for name in by_time:
-            # One that was written again meanwhile speaks of files that are not copied yet.
-            if name in markers and stamp_of(self.local / name) == found[name]:
-                self.upload(name, found[name])
-        # Last: the newest checkpoint is there before an older one goes.
-        for name in sorted(gone, key=lambda name: (Path(name).name not in COMPLETES, name)):
-            if name in self.copied:
-                self.forget(name)
-        self.stop_if_taken()  # or the copy would be this run's again
+    def use_own_names(self) -> None:
+        """Upload files whose content is in a version again, under their own names."""
+        self.files = {
+            name: file
+            for name, file in self.files.items()
+            if file.object == name or name in self.in_use
+        }
+        self.push()
+
+    def upload_if_changed(self, name: str) -> None:
+        """A file that is gone meanwhile is left to the next look at the folder."""
+        file, before = file_at(self.folder, name), self.files.get(name)
+        if file is None or (before is not None and before.stamp == file.stamp):
+            return
+        target = name
+        if before is not None and before.object in self.own and is_growth(name, before, file):
+            target = before.object
+        elif name in self.in_use:
+            self.num_versions += 1
+            target = f"{VERSIONS}{self.writer[:8]}-{self.num_versions}/{name}"
+        try:
+            self.remote.upload(self.folder / name, target)
+        except FileNotFoundError:
+            return
+        self.own.add(target)
+        self.files[name] = file._replace(object=target)
+
+    def publish(self, files: dict[str, File]) -> None:
+        """Write ``LATEST``, then remove what it no longer names.
+
+        The folder says first whose it is: should a kill come between, it is the newer one.
+        """
+        self.stop_if_taken_over()
         self.num_pushes += 1
-        self.sign(self.writer)
-        return True
+        latest = Latest(self.remote.url, self.writer, self.follows, self.num_pushes, files)
+        self.write_local_latest(latest)
+        self.in_use |= latest.objects
+        self.remote.write(LATEST, json.dumps(vars(latest)).encode())
+        self.stop_if_taken_over()  # the other run may have read the LATEST before this one
+        gone = (self.published or {}).keys() - files.keys()
+        self.published = files
+        self.remote.remove(sorted((self.in_use | self.own) - latest.objects))
+        self.in_use, self.own = latest.objects, self.own & latest.objects
+        for name in gone:  # with a checkpoint goes what the learner ranks wrote
+            if Path(name).name == LOOP_STATE:
+                checkpoint = self.remote / Path(name).parent.as_posix()
+                checkpoint.remove(checkpoint.files())
 
-    def stop_if_taken(self) -> None:
-        theirs = self.remote_record()
-        if theirs is None or theirs.writer != self.writer:
-            raise CopyTakenError(
+    def leftovers(self) -> list[str]:
+        """What a kill left: versions that LATEST does not name, states that no checkpoint names."""
+        states = tuple(
+            f"{Path(name).parent.as_posix()}/{learner_folder(self.folder / name)}"
+            for name in self.files
+            if Path(name).name == LOOP_STATE
+        )
+        return [
+            name
+            for name in self.remote.files()
+            if name not in self.in_use
+            and (
+                name.startswith(VERSIONS)
+                or (is_learner_state(name) and not name.startswith(states))
+            )
+        ]
+
+    def stop_if_taken_over(self) -> None:
+        if self.remote.read(WRITER) != self.writer.encode():
+            raise TakenOverError(
                 f"{self.remote.url} is written by another run by now: this one stops, its folder is "
-                f"{self.local}"
+                f"{self.folder}"
             )
 
-    def upload(self, name: str, found: Stamp) -> bool:
-        """Whether it is still the file that was found; more lines in it do no harm.
-
-        One that is gone is left to the next push.
-        """
-        now = stamp_of(self.local / name)
-        if now is None:
-            return True
-        (_, size, inode), (_, found_size, found_inode) = now, found
-        if inode != found_inode or size < found_size:
-            return False
-        try:
-            self.remote.upload(self.local / name, name)
-        except FileNotFoundError:
-            return True
-        self.copied[name] = now
-        return True
-
-    def forget(self, name: str) -> None:
-        """Remove a file from the copy, and with a checkpoint's ``loop.json`` what it completed."""
-        self.remote.remove([name])
-        if Path(name).name == "loop.json":
-            folder = Path(name).parent.as_posix()
-            states = [f"{folder}/{other}" for other in (self.remote / folder).files()]
-            self.remote.remove(states)
-            for state in states:
-                self.copied.pop(state, None)
-        self.copied.pop(name, None)
-
-    def read_local_record(self) -> LocalRecord | None:
-        """With what had been copied by then."""
-        try:
-            kept = json.loads((self.local / RECORD).read_text())
-            begun_from = kept["begun_from"] and Record(**kept["begun_from"])
-            copied = {name: tuple(stamp) for name, stamp in kept["copied"].items()}
-            return LocalRecord(**kept | {"begun_from": begun_from, "copied": copied})
-        except (OSError, ValueError, TypeError, LookupError):
-            return None
-
-    def remote_record(self) -> Record | None:
-        content = self.remote.read(RECORD)
-        try:
-            return None if content is None else Record(**json.loads(content))
-        except (ValueError, TypeError):
-            return None
+    def write_local_latest(self, latest: Latest) -> None:
+        write_whole(self.folder / LOCAL_LATEST, json.dumps(vars(latest)))
 
 
-class CopyTakenError(ServiceError):
-    """Another run writes to this run's copy."""
+def parsed(text: bytes | None) -> Latest | None:
+    """None for what is no ``LATEST``."""
+    try:
+        fields = json.loads(text or b"")
+        files = {name: File(*file) for name, file in fields["files"].items()}
+        return Latest(**fields | {"files": files})
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def read_local_latest(folder: Path) -> Latest | None:
+    path = folder / LOCAL_LATEST
+    return parsed(path.read_bytes()) if path.is_file() else None
+
+
+def refuse_foreign(folder: Path, url: str, ours: Latest | None, objects: Collection[str]) -> None:
+    """Raises ``InputError`` before anything is changed on either side."""
+    if OLD_RECORD in objects and WRITER not in objects:
+        raise InputError(
+            f"{url} was written by r1reward 0.1: download all of it to a folder PATH, and go on with "
+            "run_dir=PATH and another run_url"
+        )
+    if objects and WRITER not in objects:
+        raise InputError(
+            f"{url} holds files that are not a run's (there is no {WRITER}): choose another run_url"
+        )
+    what = "choose another run_dir, or remove it"
+    if ours is not None and ours.url != url:
+        raise InputError(f"{folder} is a copy of {ours.url}, not of {url}: {what}")
+    if ours is None and objects and run_files(folder):
+        raise InputError(f"{folder} holds files that are not a copy of {url}: {what}")
+
+
+def run_files(folder: Path) -> list[Path]:
+    """What lies in the folder of a run, or in one that is to be."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in paths if path.name not in NOT_MIRRORED]
+
+
+def scan(root: Path) -> dict[str, File]:
+    """Every file of the run by its name; what is half-written has no name yet.
+
+    Raises ``OSError`` for a folder that cannot be listed, for its files are not gone. A folder may go
+    meanwhile.
+    """
+    files = {}
+    for folder, below, names in os.walk(root, onerror=raise_unless_gone):
+        below[:] = [name for name in below if not is_temporary(name)]
+        for path in (Path(folder, name) for name in names if not is_temporary(name)):
+            name = path.relative_to(root).as_posix()
+            if name not in NOT_MIRRORED and (file := file_at(root, name)):
+                files[name] = file
+    return files
+
+
+def raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith((".partial", ".old"))
+
+
+def file_at(root: Path, name: str) -> File | None:
+    """None for what is no plain file (W&B links its newest run) or is gone."""
+    try:
+        status = (root / name).lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return File(name, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def inodes(files: dict[str, File]) -> dict[str, int]:
+    return {name: file.inode for name, file in files.items()}
+
+
+def is_ledger(name: str) -> bool:
+    """Whether lines are appended to a file, so that its beginning stays unless it is replaced."""
+    return name.endswith(".jsonl")
+
+
+def is_growth(name: str, before: File, now: File) -> bool:
+    return is_ledger(name) and now.inode == before.inode and now.size >= before.size
+
+
+def is_learner_state(name: str) -> bool:
+    """A part of a checkpoint that learner ranks read from the URL themselves."""
+    return LEARNER_STATE.fullmatch(name) is not None
+
+
+def is_there(name: str, files: Collection[str]) -> bool:
+    """A learner's state is there with its checkpoint, though it may not lie on this disk."""
+    state = LEARNER_STATE.fullmatch(name)
+    return name in files or (state is not None and f"{state[1]}{LOOP_STATE}" in files)
+
+
+def learner_folder(loop_state: Path) -> str:
+    """Where the learner's state is in a checkpoint; beside, if it was made before the run had a URL."""
+    folder: str = json.loads(loop_state.read_text()).get("learner", "")
+    return folder
 
 
 def look_at(folder: str) -> Path:
@@ -296,10 +386,13 @@ def look_at(folder: str) -> Path:
     """
     if "://" not in folder:
         return Path(folder)
-    found = local_copy(
-        RemoteFolder(folder),
+    remote = RemoteFolder(folder)
+    latest = parsed(remote.read(LATEST))
+    copy = local_copy(
+        remote,
         lambda name: not is_learner_state(name) and not name.endswith(".safetensors"),
+        None if latest is None else latest.files,
     )
-    if not found.is_dir():
+    if not copy.is_dir():
         raise InputError(f"{folder}: nothing is there")
-    return found
+    return copy

@@ -1,4 +1,4 @@
-"""While a verb works in its run folder, a thread beside it keeps the folder's copy (``runs/mirror.py``)."""
+"""While a verb works in its run folder: a lock keeps others out, a thread mirrors the folder."""
 
 from __future__ import annotations
 
@@ -14,61 +14,65 @@ from pathlib import Path
 
 from r1reward.errors import InputError, ServiceError
 from r1reward.recipe.recipe import RunRecipe
-from r1reward.runs.mirror import CopyTakenError, RunCopy
+from r1reward.runs.mirror import Mirror, TakenOverError
 from r1reward.runs.storage import RemoteFolder
 
 logger = logging.getLogger(__name__)
 
-COPY_EVERY_S = 5.0
-# Logs that grow are copied whole: as a share of the time, this much of it may go into copying.
-BUSY_SHARE = 0.1
+PUSH_EVERY_S = 5.0
+# Ledgers are uploaded whole as they grow: after a push the thread rests so many times as long as it took.
+REST = 9
 
 
 @contextmanager
-def kept_copied(recipe: RunRecipe | None, every_s: float = COPY_EVERY_S) -> Iterator[None]:
-    """While a verb works in its run folder, keep others out, and the copy that the recipe asks for.
+def kept_copied(recipe: RunRecipe | None, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
+    """While a verb works in its run folder, keep others out, and mirror it where the recipe asks for it.
 
-    Raises ``InputError`` if another process works there, and ``ServiceError`` at the end if something
-    could not be copied: it is still on this machine.
+    Raises ``InputError`` if the folder cannot be worked in, and ``ServiceError`` at the end if something
+    could not be uploaded: it is still on this machine.
     """
     if recipe is None:
         yield
         return
-    with worked_in(recipe.run_dir):
+    with locked(recipe.run_dir):
         if recipe.run_url is None:
             yield
             return
-        copy = RunCopy(recipe.run_dir, RemoteFolder(recipe.run_url))
-        copy.open()
-        yield from copying(copy, every_s)
+        mirror = Mirror(recipe.run_dir, RemoteFolder(recipe.run_url))
+        mirror.open()
+        with mirrored(mirror, every_s):
+            yield
 
 
 @contextmanager
-def worked_in(folder: Path) -> Iterator[None]:
-    """Raises ``InputError`` while another process works there: both would write the same files.
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and lock it until the end or a kill.
 
-    A process that is killed has it no more. A folder that is locked so is also left alone by systemd's
-    cleaning of temporary files (tmpfiles.d(5)).
+    Systemd's cleaning of temporary files (tmpfiles.d(5)) leaves a locked folder alone. Raises
+    ``InputError`` if the folder cannot be made or written to, or another process works in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        opened = os.open(folder, os.O_RDONLY)
-    except OSError:
-        opened = None  # whoever writes there says what is wrong
+        descriptor = os.open(folder, os.O_RDONLY)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "no permission to write")
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be worked in ({error.strerror}): choose another run_dir, or --out of an "
+            "evaluation"
+        ) from error
     try:
-        if opened is not None:
-            lock(opened, folder)
+        lock(descriptor, folder)
         yield
     finally:
-        if opened is not None:
-            os.close(opened)
+        os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()  # if nothing came into it
 
 
-def lock(opened: int, folder: Path) -> None:
+def lock(descriptor: int, folder: Path) -> None:
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
             f"another process works in {folder}: end it first, or choose another run_dir"
@@ -77,11 +81,14 @@ def lock(opened: int, folder: Path) -> None:
         logger.info("%s cannot be locked (%s)", folder, error.strerror)
 
 
-def copying(copy: RunCopy, every_s: float) -> Iterator[None]:
-    """The body of ``kept_copied``."""
+@contextmanager
+def mirrored(mirror: Mirror, every_s: float) -> Iterator[None]:
+    """Push in a thread beside the body, and once more at its end."""
     ended = threading.Event()
-    taken: list[CopyTakenError] = []
-    thread = threading.Thread(target=keep_copying, args=(copy, every_s, ended, taken), daemon=True)
+    taken_over: list[TakenOverError] = []
+    thread = threading.Thread(
+        target=keep_pushing, args=(mirror, every_s, ended, taken_over), daemon=True
+    )
     thread.start()
     failed = True
     try:
@@ -90,48 +97,49 @@ def copying(copy: RunCopy, every_s: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if taken:
-            raise taken[0]
-        try:
-            copy.push()
-        except CopyTakenError:
-            raise
-        except (ServiceError, OSError) as error:
-            said = (
-                f"what the run wrote last is in {copy.local} alone ({error}): the same command on this "
-                "machine copies it and goes on"
-            )
-            if not failed:
-                raise ServiceError(said) from error
-            logger.warning(said)
+        if taken_over:
+            raise taken_over[0]
+        push_last(mirror, failed)
 
 
-def pause(every_s: float, took_s: float) -> float:
-    """Seconds until the next push, after one that took ``took_s``."""
-    return max(every_s, took_s * (1 / BUSY_SHARE - 1))
+def push_last(mirror: Mirror, failed: bool) -> None:
+    """What a failed run raises is not hidden by a storage that fails, too."""
+    try:
+        mirror.push()
+        if not failed:
+            mirror.use_own_names()
+    except TakenOverError:
+        raise
+    except (ServiceError, OSError) as error:
+        message = (
+            f"what the run wrote last is in {mirror.folder} alone ({error}): the same command on this "
+            "machine copies it and goes on"
+        )
+        if not failed:
+            raise ServiceError(message) from error
+        logger.warning(message)
 
 
-def keep_copying(
-    copy: RunCopy, every_s: float, ended: threading.Event, taken: list[CopyTakenError]
+def keep_pushing(
+    mirror: Mirror, every_s: float, ended: threading.Event, taken_over: list[TakenOverError]
 ) -> None:
     """The thread beside the run. A storage that fails for a while is only said once."""
     is_failing = False
     took_s = 0.0
-    while not ended.wait(pause(every_s, took_s)):
+    while not ended.wait(max(every_s, REST * took_s)):
         started = time.monotonic()
         try:
-            copy.push()
-        except CopyTakenError as error:
-            taken.append(error)
+            mirror.push()
+        except TakenOverError as error:
+            taken_over.append(error)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # as Ctrl-C
             return
         except (ServiceError, OSError) as error:
             if not is_failing:
                 logger.warning("the run's copy waits: %s", error)
             is_failing = True
-            continue
-        finally:
-            took_s = time.monotonic() - started
-        if is_failing:
-            logger.info("the run's copy is up to date again")
-        is_failing = False
+        else:
+            if is_failing:
+                logger.info("the run's copy is up to date again")
+            is_failing = False
+        took_s = time.monotonic() - started

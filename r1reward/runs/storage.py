@@ -11,8 +11,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
+from r1reward.data.atomic import partial_path, written_whole
 from r1reward.errors import InputError, ServiceError
 from r1reward.recipe.location import ON_A_DISK, working_folder, working_folders
 from r1reward.types import Location
@@ -38,13 +39,12 @@ class RemoteFolder:
     def __truediv__(self, name: str) -> RemoteFolder:
         return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
 
-    @property
-    def name(self) -> str:
-        return self.url.rstrip("/").rpartition("/")[2]
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # an open file system stays in its process
 
     @cached_property
     def opened(self) -> tuple[Any, str]:
-        """The file system and this folder's path in it. Raises ``InputError`` for one nobody knows."""
+        """The file system and this folder's path in it. Raises ``InputError`` for an unknown scheme."""
         try:
             # Listings that another process has changed meanwhile must not come from memory.
             fs, path = fsspec.url_to_fs(self.url, use_listings_cache=False)
@@ -56,8 +56,8 @@ class RemoteFolder:
         return fs, str(path).rstrip("/")
 
     @contextmanager
-    def told(self, what: str, name: str = "") -> Iterator[tuple[Any, str]]:
-        """The file system and the path of ``name``; errors say what could not be done."""
+    def errors_named(self, what: str, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The file system and the path of ``name``; errors say what could not be done, and where."""
         fs, root = self.opened
         try:
             yield fs, f"{root}/{name}" if name else root
@@ -67,29 +67,26 @@ class RemoteFolder:
                 f"{where} cannot be {what}: {error or type(error).__name__}"
             ) from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url}  # an open file system stays in its process
-
     def files(self) -> dict[str, int]:
         """Bytes of every file, by its name in this folder; empty for a folder that is not there."""
-        with self.told("listed") as (fs, root):
+        with self.errors_named("listed") as (fs, root):
             fs.invalidate_cache()
             try:
-                found = fs.find(root, detail=True)
+                infos = fs.find(root, detail=True)
             except FileNotFoundError:
                 return {}
             cut = len(root) + 1
-            sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(found.items())}
+            sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(infos.items())}
             return {name: size for name, size in sizes.items() if is_file_name(name)}
 
-    def versions(self) -> dict[str, str]:
-        """What changes with the content of each file, by its name."""
-        with self.told("listed") as (fs, root):
-            return {name: str(fs.ukey(f"{root}/{name}")) for name in self.files()}
+    def version(self, name: str) -> str:
+        """A text that changes with the content of a file."""
+        with self.errors_named("read", name) as (fs, path):
+            return str(fs.ukey(path))
 
     def read(self, name: str) -> bytes | None:
         """None if there is no such file."""
-        with self.told("read", name) as (fs, path):
+        with self.errors_named("read", name) as (fs, path):
             try:
                 content: bytes = fs.cat_file(path)
             except FileNotFoundError:
@@ -97,28 +94,33 @@ class RemoteFolder:
             return content
 
     def write(self, name: str, content: bytes) -> None:
-        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+        with self.errors_named("written", name) as (fs, path), place_for(fs, path) as place:
             fs.pipe_file(place, content)
 
     def upload(self, source: Path, name: str) -> None:
         """Raises ``FileNotFoundError`` if the source is gone, ``ServiceError`` for everything else."""
         if not source.is_file():
             raise FileNotFoundError(source)
-        with self.told("written", name) as (fs, path), landing(fs, path) as place:
+        with self.errors_named("written", name) as (fs, path), place_for(fs, path) as place:
             fs.put_file(str(source), place)
 
-    def download(self, name: str, target: Path) -> None:
-        """The whole file or none of it."""
+    def download(self, name: str, target: Path, size: int | None = None) -> None:
+        """The whole file, or its first ``size`` bytes; never a part of that."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        with self.told("read", name) as (fs, path):
-            fs.get_file(path, str(partial))
-        partial.replace(target)
+        with written_whole(target) as partial:
+            with self.errors_named("read", name) as (fs, path):
+                fs.get_file(path, str(partial))
+            if size is not None and partial.stat().st_size < size:
+                raise ServiceError(
+                    f"{self.url}/{name} has less than the {size} bytes of its record"
+                )
+            if size is not None:
+                os.truncate(partial, size)
 
     def remove(self, names: Iterable[str]) -> None:
         """Files that are not there are none to remove."""
         for name in names:
-            with self.told("removed", name) as (fs, path):
+            with self.errors_named("removed", name) as (fs, path):
                 try:
                     fs.rm_file(path)
                 except FileNotFoundError:
@@ -137,21 +139,17 @@ def is_file_name(name: str) -> bool:
 
 
 @contextmanager
-def landing(fs: Any, path: str) -> Iterator[str]:
-    """Where to write what is to be at ``path``, so that a kill leaves the old content or the new.
+def place_for(fs: Any, path: str) -> Iterator[str]:
+    """The path to write a file to, so that readers see the old content or the new.
 
-    Object stores see to that themselves.
+    Object stores see to that themselves; on a disk the file is written beside its place and renamed.
     """
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    folder, _, name = path.rpartition("/")
     if protocols & WITH_FOLDERS:
-        fs.makedirs(folder, exist_ok=True)
-    if not protocols & ON_A_DISK:
-        yield path
-        return
-    partial = f"{folder}/.{name}.partial"
-    yield partial
-    fs.mv(partial, path)
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    on_a_disk = protocols & ON_A_DISK
+    with written_whole(Path(path)) if on_a_disk else nullcontext(path) as place:
+        yield str(place)
 
 
 def claim_working_folders() -> None:
@@ -164,8 +162,8 @@ def claim_working_folders() -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise InputError(
-            f"{folder} is somebody else's: set TMPDIR to a folder of your own, or run_dir to a path and "
-            "run_url to the URL"
+            f"{folder} belongs to another user: set TMPDIR to a folder of your own, or run_dir to a "
+            "path and run_url to the URL"
         )
 
 
@@ -190,12 +188,11 @@ def written_to(location: Location, scratch: Path) -> Iterator[Path]:
             remote.upload(file, file.relative_to(folder).as_posix())
 
 
-def everything(name: str) -> bool:
-    """Every file is wanted."""
+def every_file(name: str) -> bool:
     return True
 
 
-def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = everything) -> Path:
+def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = every_file) -> Path:
     """A folder to read from: ``location``, or one with those of its files whose names are wanted.
 
     For a remote one it lies below ``scratch``, and the processes of a node fill it together: what
@@ -204,7 +201,7 @@ def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = e
     if not is_url(location):
         return Path(location)
     remote = RemoteFolder(location)
-    folder = fetched_folder(remote, scratch)
+    folder = fetched_folder(location, scratch)
     for name in filter(wanted, remote.files()):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,17 +214,22 @@ def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = e
 def forget(location: Location, scratch: Path) -> None:
     """Remove what ``fetched`` made."""
     if is_url(location):
-        shutil.rmtree(fetched_folder(RemoteFolder(location), scratch), ignore_errors=True)
+        shutil.rmtree(fetched_folder(location, scratch), ignore_errors=True)
 
 
-def fetched_folder(location: RemoteFolder, scratch: Path) -> Path:
-    return scratch / f".{working_folder(location.url).name}.partial"
+def fetched_folder(url: str, scratch: Path) -> Path:
+    return partial_path(scratch / working_folder(url).name)
 
 
-def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = everything) -> Path:
-    """A folder of this machine with the wanted files as they are now: the processes of a node share it.
+def local_copy(
+    remote: RemoteFolder,
+    wanted: Callable[[str], bool] = every_file,
+    objects: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Path:
+    """A folder of this machine with the wanted files as they are now; its processes share it.
 
-    What it has already is not fetched again.
+    ``objects``: the name and the number of bytes that each file has there, if not its own. What the
+    folder has already is not fetched again.
     """
     # Beside the folders that runs work in, one of which may be of this very URL.
     claim_working_folders()
@@ -236,20 +238,23 @@ def local_copy(remote: RemoteFolder, wanted: Callable[[str], bool] = everything)
     record = folder.with_name(f"{folder.name}.json")
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         had = json.loads(record.read_text()) if record.is_file() else {}
-        now = remote.versions()
+        now = objects or {name: (name, size) for name, size in remote.files().items()}
         for name in had.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
-        had = {name: version for name, version in had.items() if now.get(name) == version}
+        had = {name: version for name, version in had.items() if name in now}
         for name in filter(wanted, now):
-            if name not in had or not (folder / name).is_file():
-                remote.download(name, folder / name)
-                had[name] = now[name]
+            source, size, *_ = now[name]
+            version = f"{remote.version(source)} {size}"
+            if had.get(name) != version or not (folder / name).is_file():
+                remote.download(source, folder / name, size)
+                had[name] = version
         record.write_text(json.dumps(had))
     return folder
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder of this process that is removed at the end, and after a kill when the run goes on."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=parent))
     try:

@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from r1reward.actors.launch import root_causes
+from r1reward.data.atomic import write_whole
 from r1reward.engines.deepspeed_engine import NonFiniteLossError
 from r1reward.pipeline.train import run_training
 from r1reward.recipe.recipe import Recipe
-from r1reward.runs.atomic import write_whole
 from r1reward.runs.folder import RunFolder
 from studies.stability.grid import Cell
 from studies.stability.stress import stressed

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.data.atomic import write_whole
 from r1reward.data.stores.store import (
     HEADER_KEY,
     REPORT,
@@ -175,10 +176,8 @@ class PairWriter:
         self.close_shard()
         for leftover in self.folder.glob(".pairs-*.partial"):
             leftover.unlink()
-        partial = self.folder / f".{REPORT}.partial"
         whole = {**report, "made_by": self.made_by}
-        partial.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.folder / REPORT)
+        write_whole(self.folder / REPORT, json.dumps(whole, indent=2) + "\n")
 
 
 def row_bytes(row: Row) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.data.atomic import written_whole
 from r1reward.errors import DataError
 from r1reward.types import (
     Order,
@@ -90,10 +91,9 @@ def rollout_path(folder: Path, step: int) -> Path:
 def write_rollouts(path: Path, rollouts: Sequence[ScoredRollout]) -> None:
     """Writes the file whole or not at all: it is written under a temporary name and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
     table = pa.Table.from_pylist([rollout_row(scored) for scored in rollouts], schema=SCHEMA)
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with written_whole(path) as partial:
+        pq.write_table(table, partial)
 
 
 def check_rollouts(folder: Path, steps: range) -> None:

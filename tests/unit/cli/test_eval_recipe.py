@@ -258,7 +258,7 @@ def test_an_evaluation_folder_is_of_one_recipe(tmp_path: Path) -> None:
     folder.prepare(other)
     folder.answers.write_text("")
     folder.prepare(other)
-    with pytest.raises(RecipeError, match="holds an evaluation with other settings"):
+    with pytest.raises(RecipeError, match="holds an evaluation that was made otherwise"):
         folder.prepare(recipe)
     assert yaml.safe_load(folder.recipe.read_text())["evaluate"]["samples"] == 3
 

@@ -74,7 +74,7 @@ def test_another_recipe_is_refused_and_nothing_is_overwritten(tiny_recipe: Recip
     folder = RunFolder(tiny_recipe.run_dir)
     folder.prepare(tiny_recipe)
     metrics_of(folder, '{"step": 1}\n')
-    with pytest.raises(RecipeError, match=r"another recipe \(seed was 0, now it is 1\): choose"):
+    with pytest.raises(RecipeError, match=r"made otherwise \(seed was 0, now it is 1\): choose"):
         folder.prepare(tiny_recipe.model_copy(update={"seed": 1}))
     assert load_recipe(folder.recipe) == tiny_recipe
 

@@ -16,7 +16,7 @@ from r1reward.models.model_folder import resolve_model_path
 from r1reward.models.model_shape import read_model_shape
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
-from r1reward.runs.storage import RemoteFolder, fetched, forget, landing, local_copy, written_to
+from r1reward.runs.storage import RemoteFolder, fetched, forget, local_copy, place_for, written_to
 from r1reward.shapes import MODEL_DIR
 from tests.s3_server import BUCKET, s3_server
 
@@ -62,6 +62,10 @@ def test_files_go_up_and_come_down_whole(folder: RemoteFolder, tmp_path: Path) -
     folder.download("deep/in/it", tmp_path / "came" / "down")
     assert (tmp_path / "came" / "down").read_bytes() == source.read_bytes()
     assert [path.name for path in (tmp_path / "came").iterdir()] == ["down"]
+    folder.download("deep/in/it", tmp_path / "came" / "down", 1000)
+    assert (tmp_path / "came" / "down").read_bytes() == source.read_bytes()[:1000]
+    with pytest.raises(ServiceError, match="has less than the 10000000 bytes"):
+        folder.download("deep/in/it", tmp_path / "came" / "down", 10_000_000)
     with pytest.raises(FileNotFoundError):
         folder.upload(tmp_path / "gone", "x")
     with pytest.raises(ServiceError, match="nowhere cannot be read"):
@@ -73,7 +77,7 @@ def test_a_file_on_a_disk_is_the_old_one_or_the_new(tmp_path: Path) -> None:
     folder = RemoteFolder(f"file://{tmp_path}/run")
     folder.write("a", b"old")
     fs, root = folder.opened
-    with pytest.raises(KeyboardInterrupt), landing(fs, f"{root}/a") as place:
+    with pytest.raises(KeyboardInterrupt), place_for(fs, f"{root}/a") as place:
         fs.pipe_file(place, b"ha")
         raise KeyboardInterrupt
     assert folder.read("a") == b"old"
@@ -184,6 +188,8 @@ def test_a_nodes_copy_follows_what_changes_and_fetches_nothing_twice(folder: Rem
     folder.remove(["more"])
     local_copy(folder)
     assert sorted(path.name for path in copy.iterdir()) == ["config.json", "weights"]
+    local_copy(folder, objects={"model": ("weights", 2)})
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {"model": b"tw"}
 
 
 @pytest.mark.usefixtures("own_scratch")
