@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says where and what to do."""
@@ -32,3 +35,14 @@ class DataError(InputError):
         super().__init__(message)
         self.reason = reason
         self.missing = missing
+
+
+@contextmanager
+def as_input_error(
+    where: str, *kinds: type[Exception], kind: type[InputError] = InputError
+) -> Iterator[None]:
+    """Whatever of these kinds is raised inside becomes an ``InputError``: where it was, and why."""
+    try:
+        yield
+    except kinds as error:
+        raise kind(f"{where}: {error}") from error
