@@ -5,8 +5,11 @@ Run by ``make docs``; a test fails when the page is not what this prints.
 
 from __future__ import annotations
 
+import ast
+from itertools import pairwise
 from pathlib import Path
 
+from r1reward import metrics
 from r1reward.metrics import Name
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -40,12 +43,27 @@ has their names and bounds.
 """
 
 
+def read_meanings() -> dict[str, str]:
+    """The string below every member of ``Name``, by the member's name."""
+    members = next(
+        node.body
+        for node in ast.parse(Path(metrics.__file__).read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == Name.__name__
+    )
+    return {
+        ast.unparse(member.targets[0]): ast.literal_eval(text.value)
+        for member, text in pairwise(members)
+        if isinstance(member, ast.Assign) and isinstance(text, ast.Expr)
+    }
+
+
 def metrics_page() -> str:
     """The whole page."""
+    meanings = read_meanings()
     sections = []
     for area, title in AREAS.items():
         rows = [
-            f"| `{name}` | {name.reduction} | {name.unit or 'number'} | {name.meaning} |"
+            f"| `{name}` | {name.reduction} | {name.unit or 'number'} | {meanings[name.name]} |"
             for name in Name
             if name.startswith(f"{area}/")
         ]

@@ -3,7 +3,7 @@
 import pytest
 
 from r1reward.metrics import Metric, Name, last, maximum, mean, merge, numbers, total
-from tools.metrics_page import PAGE, metrics_page
+from tools.metrics_page import PAGE, metrics_page, read_meanings
 
 LOSS, TOKENS, ASKED = Name.LEARNER_LOSS, Name.ROLLOUT_NUM_TOKENS, Name.JUDGE_NUM_ASKED
 
@@ -73,7 +73,7 @@ def test_a_value_that_reduces_otherwise_than_its_name_is_our_own_mistake() -> No
 
 def test_every_name_says_what_it_is_and_logs_as_it_is_called() -> None:
     for name in Name:
-        assert name.meaning and not name.meaning.endswith(".")
+        assert read_meanings()[name.name].endswith(".")
         assert str(name) == name.value == name.name.lower().replace("_", "/", 1)
         assert name.reduction in ("mean", "sum", "max", "last")
 
