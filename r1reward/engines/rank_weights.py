@@ -45,9 +45,9 @@ def gathered(
     """Whole tensors on every rank for a moment (ZeRO-3), or nothing to do."""
     if zero_stage < 3:
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    context: AbstractContextManager[object] = GatheredParameters(parameters)
+    context: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(parameters)
     return context
 
 
