@@ -31,6 +31,11 @@ from r1reward.types import ScoredRollout, StepReport, TrainingSample, WeightsHan
 
 logger = logging.getLogger(__name__)
 
+RELEASED_FILTER = (
+    "algorithm.filter_rule authors repeats a fault of the released code, for comparison: from about "
+    "68 % right on no wrong answer is learned from"
+)
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -76,12 +81,9 @@ async def run(
     An evaluation after s steps is made by the producer, once the weights of step s are there and before
     it samples with them: at any lag it sees exactly these weights, and nobody else uses the engines.
     """
-    if settings.algorithm.filter_rule == "authors":
-        logger.warning(
-            "algorithm.filter_rule authors repeats a fault of the released code, for comparison: from "
-            "about 68 % right on no wrong answer is learned from"
-        )
     train = settings.train
+    if settings.algorithm.filter_rule == "authors":
+        logger.warning(RELEASED_FILTER)
     newest = NewestWeights()
     await publish(start_step, learner, newest)
     buffer: asyncio.Queue[RolloutBatch] = asyncio.Queue(maxsize=train.max_policy_lag + 1)
