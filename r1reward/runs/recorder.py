@@ -1,4 +1,4 @@
-"""What a run writes down when a step ends."""
+"""What a run writes down: rollouts before the update, metrics after it, checkpoints."""
 
 from __future__ import annotations
 
