@@ -28,8 +28,8 @@ submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secre
 test-fast:      ## unit and loop tests, one worker a core: no engine, no Ray
 	$(BIN)/pytest tests/unit tests/loop --numprocesses auto
 
-test: test-fast ## the whole test suite, real engines included, one after the other
-	$(BIN)/pytest tests/browser tests/stack tests/gpu
+test: test-fast ## the whole test suite, real engines included
+	$(BIN)/pytest tests/browser tests/stack tests/gpu --numprocesses 2 --dist loadgroup
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
 	$(BIN)/pytest -m gpu

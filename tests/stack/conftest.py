@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,23 @@ LOCAL = Path(__file__).parents[2] / "recipes" / "local.yaml"
 LOGPROB_BOUND = 2e-5
 
 
+# Two workers share the cores: threads that wait must not spin, and Ray must not put its actors last.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives a test of the stack, which may wait for engines and whole runs, 15 minutes."""
+    """Gives a test of the stack 15 minutes, and keeps what shares engines in one worker.
+
+    Tests of the shared system are one group, other tests one a file. The shared system, which is the
+    longest group, comes first.
+    """
     for item in items:
         if item.path.parent == Path(__file__).parent:
+            shares = "stack" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.xdist_group("shared" if shares else item.path.stem))
+    items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
 
 
 def stack_recipe(*overrides: str) -> Recipe:
