@@ -26,13 +26,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from r1reward.data.cleaning.image_match import ImageIndex, ImageMatch
-from r1reward.data.cleaning.text_match import (
-    ShingleIndex,
-    jaccard,
-    normalise,
-    shingles,
-    words_of,
-)
+from r1reward.data.cleaning.text_match import ShingleIndex, jaccard, normalise, shingles, words_of
 from r1reward.recipe.choices import SimilarImages, SimilarTexts
 from r1reward.types import PreferencePair
 

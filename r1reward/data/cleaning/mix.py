@@ -19,11 +19,11 @@ from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.row_copy import (
     DerivedStore,
-    MediaFolder,
     common_media,
     copied_rows,
     keys_and_categories,
 )
+from r1reward.data.video import MediaFolder
 from r1reward.errors import InputError, RecipeError
 from r1reward.recipe.files import describe_error
 from r1reward.recipe.sections import PositiveInt, Section

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from r1reward.errors import DataError
 from r1reward.types import Slot
 
 
@@ -33,10 +34,5 @@ class RawPair:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A row that is no pair: where it is, what is wrong with it, and the name it is counted under."""
-
-    origin: str
-    reason: str
-    kind: str = "broken row"
+# What an importer yields. A row that is no pair is an error that names it.
+RawPairs = Iterator[RawPair | DataError]

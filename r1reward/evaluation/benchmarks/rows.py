@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.video import FrameRules, frame_files, load_media
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.video import FrameRules, MediaFolder, frame_files, load_media
 from r1reward.errors import DataError
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import MissingMedia
@@ -31,7 +31,7 @@ class MediaOptions:
 def build_benchmark(
     name: str,
     path: Path,
-    rows: Iterable[RawPair | Broken],
+    rows: RawPairs,
     categories: Callable[[RawPair], Mapping[str, str]],
     mappings: Mapping[str, str],
     media: MediaOptions,
@@ -54,7 +54,7 @@ def build_benchmark(
     for pair in kept:
         key = (pair.images, pair.video)
         if key not in loaded:
-            loaded[key] = load_media(*key, pair.origin, root, media.frames)
+            loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
     items = make_items(
         (
             with_media(pair, categories(pair)[default], loaded[pair.images, pair.video]),
@@ -66,13 +66,13 @@ def build_benchmark(
     return Benchmark(name, items, mappings, {MEDIA_MISSING: num_missing} if num_missing else {})
 
 
-def unbroken(rows: Iterable[RawPair | Broken]) -> Iterator[RawPair]:
+def unbroken(rows: RawPairs) -> Iterator[RawPair]:
     """Yields the rows. Raises ``DataError`` for a broken one: with it, the benchmark would be another
     one.
     """
     for row in rows:
-        if isinstance(row, Broken):
-            raise DataError(f"{row.origin}: {row.reason}")
+        if isinstance(row, DataError):
+            raise row
         yield row
 
 
