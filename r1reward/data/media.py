@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,8 +95,6 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
 
 def is_animated(encoded: bytes) -> bool:
     """Returns whether a readable image has further frames, which no engine shows."""
-    try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            return bool(getattr(image, "is_animated", False))
-    except READ_ERRORS:
-        return False  # it breaks off behind its first frame
+    with suppress(*READ_ERRORS), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        return bool(getattr(image, "is_animated", False))
+    return False  # it breaks off behind its first frame

@@ -21,7 +21,7 @@ The index holds the benchmarks; pairs are looked up one by one, in memory that d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
@@ -242,14 +242,6 @@ class BenchmarkIndex:
     def asks_the_same(self, row: Row, question: Text) -> bool:
         """Returns whether two questions are similar enough."""
         return question.similarity(row.question) >= self.settings.question_similarity
-
-
-def decontaminate(
-    pairs: Iterable[PreferencePair], index: BenchmarkIndex
-) -> Iterator[tuple[PreferencePair, list[Leak]]]:
-    """Yields every pair with what it leaks; the pairs to keep are those with an empty list."""
-    for pair in pairs:
-        yield pair, index.leaks(pair)
 
 
 @dataclass

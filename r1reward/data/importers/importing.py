@@ -26,7 +26,7 @@ from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
 from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError
-from r1reward.types import PreferencePair, Slot
+from r1reward.types import Slot
 
 # Controls but tab and line ends, and halves of surrogate pairs: they say nothing and break terminals,
 # files and tokenizers.
@@ -204,17 +204,7 @@ def finish(
     missing: str | None = None,
 ) -> Prepared:
     """Returns the row of a pair whose media have been read, and what is worth noting of it."""
-    assert raw.preferred is not None
-    pair = PreferencePair(
-        question=raw.question,
-        images=images,
-        response_1=raw.response_1,
-        response_2=raw.response_2,
-        preferred=raw.preferred,
-        source=raw.source,
-        category=raw.category,
-        group=raw.group,
-    )
+    pair = raw.pair(images)
     key = pair_key(pair)
     meta = CONTROLS.sub("", json.dumps(raw.meta, ensure_ascii=False, default=str))
     row = pair_row(replace(pair, images=())) | {"key": key, "meta": meta, "origin": raw.origin}

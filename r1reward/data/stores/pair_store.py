@@ -11,7 +11,7 @@ from typing import overload
 import pyarrow.parquet as pq
 
 from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
-from r1reward.errors import DataError
+from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
 CACHED_GROUPS = 8
@@ -67,11 +67,9 @@ class PairStore(Sequence[PreferencePair]):
         """Returns a row group's rows. The last few are kept: neighbours are often read together."""
         if number not in self.cached:
             file, group, _ = self.groups[number]
-            with open_parquet(file.path) as parquet:
-                try:
-                    self.cached[number] = parquet.read_row_group(group).to_pylist()
-                except (OSError, ValueError) as error:
-                    raise DataError(f"{file.path}: damaged: {error}") from error
+            damaged = as_input_error(f"{file.path}: damaged", OSError, ValueError, kind=DataError)
+            with open_parquet(file.path) as parquet, damaged:
+                self.cached[number] = parquet.read_row_group(group).to_pylist()
             if len(self.cached) > CACHED_GROUPS:
                 self.cached.popitem(last=False)
         self.cached.move_to_end(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
@@ -11,7 +11,6 @@ from r1reward.data.video import FrameRules, MediaFolder, frame_files, load_media
 from r1reward.errors import DataError
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import MissingMedia
-from r1reward.types import PreferencePair
 
 MEDIA_MISSING = "media missing"
 
@@ -57,7 +56,7 @@ def build_benchmark(
             loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
     items = make_items(
         (
-            with_media(pair, categories(pair)[default], loaded[pair.images, pair.video]),
+            replace(pair.pair(loaded[pair.images, pair.video]), category=categories(pair)[default]),
             pair.group,
             categories(pair),
         )
@@ -74,22 +73,6 @@ def unbroken(rows: RawPairs) -> Iterator[RawPair]:
         if isinstance(row, DataError):
             raise row
         yield row
-
-
-def with_media(pair: RawPair, category: str, images: tuple[bytes, ...]) -> PreferencePair:
-    """Returns a row as a pair with its images."""
-    assert pair.preferred is not None, "no benchmark has ties"
-    return PreferencePair(
-        question=pair.question,
-        images=images,
-        response_1=pair.response_1,
-        response_2=pair.response_2,
-        preferred=pair.preferred,
-        source=pair.source,
-        category=category,
-        group=pair.group,
-        origin=pair.origin,
-    )
 
 
 def first_absent(images: Iterable[object], video: object, root: Path) -> str | None:
