@@ -179,12 +179,8 @@ class BenchmarkIndex:
             matches = self.images.find(image)
             shows_images = shows_images or matches is not None
             for match in matches or ():
-                known = best.get(match.row)
-                if known is None or (match.exact, match.similarity) > (
-                    known.exact,
-                    known.similarity,
-                ):
-                    best[match.row] = match
+                known = best.get(match.row, match)
+                best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
         return shows_images, best
 
     def text_leaks(

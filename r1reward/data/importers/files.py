@@ -73,8 +73,8 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
             yield from jsonl_rows(path)
         case ".json":
             for number, element in enumerate(json_elements(path), start=1):
-                is_row = isinstance(element, dict)
-                yield number, element if is_row else DataError("not a JSON object")
+                not_row = DataError("not a JSON object")
+                yield number, element if isinstance(element, dict) else not_row
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:

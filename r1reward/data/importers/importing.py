@@ -165,11 +165,12 @@ def prepare(raw: RawPair | DataError, options: ImportOptions) -> Prepared | Data
 def clean(raw: RawPair) -> RawPair:
     """Returns the pair without control characters. Media paths stay as they are."""
     names = (*TEXTS, "source", "category", "group")
-    texts: dict[str, Any] = {name: getattr(raw, name) for name in names}
+    texts = {name: getattr(raw, name) for name in names}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise DataError(f"{raw.origin}: {name} is no text")
-    return replace(raw, **{name: CONTROLS.sub("", text) for name, text in texts.items()})
+    cleaned: dict[str, Any] = {name: CONTROLS.sub("", text) for name, text in texts.items()}
+    return replace(raw, **cleaned)
 
 
 def refuse_long(raw: RawPair, max_chars: int) -> None:

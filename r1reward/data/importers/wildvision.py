@@ -23,6 +23,7 @@ from r1reward.types import Slot
 NAME = "wildvision"
 SUFFIXES = (".parquet", ".jsonl")
 SPLITS = ("train", "validation", "test")
+WINNERS: dict[str, Slot | None] = {"model_a": 1, "model_b": 2, "tie": None, "tie (bothbad)": None}
 NEWEST_BATTLES = "battle_2024_08_21"
 
 
@@ -73,14 +74,7 @@ def read_row(row: Row, origin: str) -> RawPairs:
 
 def read_winner(winner: object) -> Slot | None:
     """Returns the slot of the winner; None for both kinds of tie. Raises ``DataError``."""
-    match winner:
-        case "model_a":
-            return 1
-        case "model_b":
-            return 2
-        case "tie" | "tie (bothbad)":
-            return None
-        case _:
-            raise DataError(
-                f"winner is {winner!r}; it must be model_a, model_b, tie or tie (bothbad)"
-            )
+    name = str(winner)
+    if name not in WINNERS:
+        raise DataError(f"winner is {winner!r}; it must be model_a, model_b, tie or tie (bothbad)")
+    return WINNERS[name]

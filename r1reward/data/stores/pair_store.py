@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 import pyarrow.parquet as pq
 
@@ -15,6 +15,8 @@ from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
 CACHED_GROUPS = 8
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class PairStore(Sequence[PreferencePair]):
@@ -54,7 +56,7 @@ class PairStore(Sequence[PreferencePair]):
     def __getitem__(self, index: slice) -> Sequence[PreferencePair]: ...
     def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
         if isinstance(index, slice):
-            return ChosenPairs(self, range(len(self))[index])
+            return LazySequence(range(len(self))[index], self.__getitem__)
         row_index = index + len(self) if index < 0 else index
         if not 0 <= row_index < len(self):
             raise IndexError(f"{self.path} holds {len(self)} pairs, there is no number {index}")
@@ -76,24 +78,24 @@ class PairStore(Sequence[PreferencePair]):
         return self.cached[number]
 
 
-class ChosenPairs(Sequence[PreferencePair]):
-    """Some pairs of a sequence, by their indices in it."""
+class LazySequence(Sequence[Value], Generic[Key, Value]):
+    """The values of some keys (such as indices), each read when it is asked for."""
 
-    def __init__(self, pairs: Sequence[PreferencePair], indices: Sequence[int]) -> None:
-        self.pairs = pairs
-        self.indices = indices
+    def __init__(self, keys: Sequence[Key], read: Callable[[Key], Value]) -> None:
+        self.keys = keys
+        self.read = read
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.keys)
 
     @overload
-    def __getitem__(self, index: int) -> PreferencePair: ...
+    def __getitem__(self, index: int) -> Value: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[PreferencePair]: ...
-    def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
         if isinstance(index, slice):
-            return ChosenPairs(self.pairs, self.indices[index])
-        return self.pairs[self.indices[index]]
+            return LazySequence(self.keys[index], self.read)
+        return self.read(self.keys[index])
 
 
 def distinct_pairs(
