@@ -8,12 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from r1reward.data.cleaning.decontaminate import (
-    BenchmarkIndex,
-    LeakReport,
-    LeakSettings,
-    decontaminate,
-)
+from r1reward.data.cleaning.decontaminate import BenchmarkIndex, LeakReport, LeakSettings
 from r1reward.shapes.pairs import make_pairs
 
 NUM_ROWS = 1250
@@ -26,7 +21,8 @@ def main(num_pairs: int) -> None:
     index = BenchmarkIndex.build(rows, LeakSettings())
     indexed = time.perf_counter()
     report = LeakReport()
-    for pair, leaks in decontaminate(pairs, index):
+    for pair in pairs:
+        leaks = index.leaks(pair)
         report.add(pair, leaks)
     done = time.perf_counter()
     print(f"indexing  {NUM_ROWS / (indexed - start):8.0f} rows/s  ({NUM_ROWS} rows)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -39,7 +39,7 @@ class DataError(InputError):
 
 @contextmanager
 def as_input_error(
-    where: str, *kinds: type[Exception], kind: type[InputError] = InputError
+    where: str, *kinds: type[Exception], kind: Callable[[str], InputError] = InputError
 ) -> Iterator[None]:
     """Whatever of these kinds is raised inside becomes an ``InputError``: where it was, and why."""
     try:

@@ -48,28 +48,14 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
-        return {
-            "num_read": self.num_read,
-            "num_written": self.num_written,
-            "preferred": dict(self.preferred),
-            "dropped": dict(self.dropped),
-            "examples": self.examples,
-            "notes": dict(self.notes),
-            "missing_files": list(self.missing_files),
-        }
+        return {**vars(self), "missing_files": list(self.missing_files)}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> ImportReport:
         """Returns the report that ``to_json`` gave."""
-        return cls(
-            num_read=saved["num_read"],
-            num_written=saved["num_written"],
-            preferred=Counter(saved["preferred"]),
-            dropped=Counter(saved["dropped"]),
-            examples={reason: list(shown) for reason, shown in saved["examples"].items()},
-            notes=Counter(saved["notes"]),
-            missing_files=dict.fromkeys(saved["missing_files"]),
-        )
+        counters = {name: Counter(saved[name]) for name in ("preferred", "dropped", "notes")}
+        missing_files = dict.fromkeys(saved["missing_files"])
+        return cls(**{**saved, **counters, "missing_files": missing_files})
 
 
 def encodable(text: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
-from r1reward.errors import DataError
+from r1reward.errors import DataError, as_input_error
+
+BROKEN = partial(DataError, reason="image broken")
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,11 @@ def load_image(
         path = inside(item, origin, image_root, "image")
         if not path.is_file():
             raise DataError(f"{origin}: image {path} is missing", "image missing", str(path))
-        try:
+        lost = partial(DataError, reason="image missing", missing=str(path))
+        with as_input_error(f"{origin}: image {path}", OSError, kind=lost):
             if limits is not None:
                 refuse_bytes(path.stat().st_size, limits, origin)
             encoded, name = path.read_bytes(), str(path)
-        except OSError as error:
-            raise DataError(
-                f"{origin}: image {path}: {error}", "image missing", str(path)
-            ) from error
     elif isinstance(item, bytes):
         encoded, name = item, "in the row"
     else:
@@ -44,20 +45,17 @@ def load_image(
     if limits is not None:
         refuse_bytes(len(encoded), limits, origin)
         refuse_shape(encoded, limits, f"{origin}: image {name}")
-    try:
+    with as_input_error(f"{origin}: image {name} is corrupt", ValueError, kind=BROKEN):
         decode_image(encoded)
-    except ValueError as error:
-        raise DataError(f"{origin}: image {name} is corrupt: {error}", "image broken") from error
     return encoded
 
 
 def inside(item: str, origin: str, root: Path, what: str) -> Path:
     """Returns the path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
-    try:
+    problems = (ValueError, OSError, RuntimeError)
+    with as_input_error(f"{origin}: {what} {item[:200]!r} is no path", *problems, kind=DataError):
         path = (root / item).resolve()
         path.is_file()  # too long a name is an error of the system's here
-    except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"{origin}: {what} {item[:200]!r} is no path: {error}") from error
     if not path.is_relative_to(root.resolve()):
         raise DataError(f"{origin}: {what} {item} lies outside {root}", "outside the media root")
     return path
@@ -76,13 +74,13 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
     """Raises ``DataError`` for an image of too many pixels or too thin. It reads the header alone, so
     that nothing of a decompression bomb is unpacked.
     """
-    try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{what} is too large: {error}", "image too large") from error
-    except READ_ERRORS as error:
-        raise DataError(f"{what} is corrupt: {error}", "image broken") from error
+    bomb, too_large = Image.DecompressionBombError, partial(DataError, reason="image too large")
+    with (
+        as_input_error(f"{what} is too large", bomb, kind=too_large),
+        as_input_error(f"{what} is corrupt", *set(READ_ERRORS) - {bomb}, kind=BROKEN),
+        Image.open(io.BytesIO(encoded), formats=FORMATS) as image,
+    ):
+        width, height = image.size
     if width * height > limits.max_pixels:
         raise DataError(
             f"{what} is {width} x {height}; at most {limits.max_pixels:,} pixels are decoded",
@@ -97,8 +95,6 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
 
 def is_animated(encoded: bytes) -> bool:
     """Returns whether a readable image has further frames, which no engine shows."""
-    try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            return bool(getattr(image, "is_animated", False))
-    except READ_ERRORS:
-        return False  # it breaks off behind its first frame
+    with suppress(*READ_ERRORS), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        return bool(getattr(image, "is_animated", False))
+    return False  # it breaks off behind its first frame

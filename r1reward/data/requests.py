@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from r1reward.data.order import derive_seed, step_pairs
-from r1reward.data.stores.pair_store import ChosenPairs, distinct_pairs
+from r1reward.data.stores.pair_store import LazySequence, distinct_pairs
 from r1reward.errors import InputError
 from r1reward.recipe.engine_sections import RolloutSection
 from r1reward.types import Order, PreferencePair, Prompt, RolloutRequest
@@ -41,7 +41,7 @@ def build_prompt_set(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
             "raise it, or lower model.max_image_tokens"
         )
-    return PromptSet(ChosenPairs(pairs, kept), encode, len(pairs) - len(kept))
+    return PromptSet(LazySequence(kept, pairs.__getitem__), encode, len(pairs) - len(kept))
 
 
 def training_requests(
@@ -60,13 +60,4 @@ def training_requests(
         for shown in (ORDERS if rollout.both_orders else (order,))
         for prompt in [prompts.encode(prompts.pairs[index], shown)]
         for sample in range(rollout.samples_per_prompt)
-    ]
-
-
-def both_order_requests(seed: int, prompts: PromptSet) -> list[RolloutRequest]:
-    """One sample of every pair in both orders, with seeds that do not depend on the model."""
-    return [
-        RolloutRequest(prompt, 0, derive_seed(seed, "evaluate", prompt.prompt_id))
-        for pair in prompts.pairs
-        for prompt in [prompts.encode(pair, order) for order in ORDERS]
     ]

@@ -29,53 +29,42 @@ class FrameRules:
     max_pixels: int = FRAME_PIXELS
 
 
+@dataclass(frozen=True)
+class MediaFolder:
+    """Where the paths of media begin, how videos are shown, and what an image may measure."""
+
+    root: Path
+    frames: FrameRules
+    limits: ImageLimits | None = None
+
+
 def load_media(
-    images: Iterable[object],
-    video: str | None,
-    origin: str,
-    media_root: Path,
-    frames: FrameRules,
-    limits: ImageLimits | None = None,
+    images: Iterable[object], video: str | None, origin: str, media: MediaFolder
 ) -> tuple[bytes, ...]:
     """Returns what a pair shows: its images and then the frames of its video, as encoded image files.
 
-    ``images`` are bytes or paths below ``media_root``, and ``video`` is a folder of frames below it. All
+    ``images`` are bytes or paths below the media root, and ``video`` is a folder of frames below it. All
     are proven readable. Raises ``DataError``, which names ``origin``, for those that cannot be used.
     """
-    shown = tuple(load_image(image, origin, media_root, limits) for image in images)
-    return (
-        shown if video is None else shown + load_frames(video, origin, media_root, frames, limits)
-    )
+    shown = tuple(load_image(image, origin, media.root, media.limits) for image in images)
+    return shown if video is None else shown + load_frames(video, origin, media)
 
 
-def load_frames(
-    video: str,
-    origin: str,
-    media_root: Path,
-    frames: FrameRules,
-    limits: ImageLimits | None = None,
-) -> tuple[bytes, ...]:
+def load_frames(video: str, origin: str, media: MediaFolder) -> tuple[bytes, ...]:
     """Returns the encoded frames of the folder ``video`` in the order they are shown.
 
     Raises ``DataError``, which names ``origin``, for a folder that is missing, empty or outside the media
     root, and for a frame that cannot be read.
     """
-    folder = inside(video, origin, media_root, "video")
-    if not folder.is_dir():
-        raise DataError(
-            f"{origin}: video {folder} is not a folder of frames", "video missing", str(folder)
-        )
-    files = frame_files(folder)
+    folder = inside(video, origin, media.root, "video")
+    files = frame_files(folder) if folder.is_dir() else []
     if not files:
         types = ", ".join(sorted(FRAME_TYPES))
-        raise DataError(
-            f"{origin}: video {folder} holds no frames ({types})", "video missing", str(folder)
-        )
-    root = media_root.resolve()
-    return tuple(
-        shrink(load_image(str(files[index].resolve()), origin, root, limits), frames.max_pixels)
-        for index in even_indices(len(files), frames.num_frames)
-    )
+        lack = f"holds no frames ({types})" if folder.is_dir() else "is not a folder of frames"
+        raise DataError(f"{origin}: video {folder} {lack}", "video missing", str(folder))
+    chosen = [files[index] for index in even_indices(len(files), media.frames.num_frames)]
+    loaded = (load_image(str(file.resolve()), origin, media.root, media.limits) for file in chosen)
+    return tuple(shrink(frame, media.frames.max_pixels) for frame in loaded)
 
 
 def frame_files(folder: Path) -> list[Path]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 from r1reward.data.attempts import Annotation, Attempt, read_annotations
 from r1reward.data.order import derive_seed
-from r1reward.data.stores.pair_store import distinct_pairs
+from r1reward.data.stores.pair_store import LazySequence, distinct_pairs
 from r1reward.errors import InputError
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.pipeline_sections import SftSection
@@ -30,28 +29,6 @@ class WrittenTrace:
     text: str
 
 
-class TraceSamples(Sequence[TraceSample]):
-    """Traces as samples, each encoded when it is asked for: images stay on disk until then."""
-
-    def __init__(
-        self, traces: Sequence[WrittenTrace], encode: Callable[[WrittenTrace], TraceSample]
-    ) -> None:
-        self.traces = traces
-        self.encode = encode
-
-    def __len__(self) -> int:
-        return len(self.traces)
-
-    @overload
-    def __getitem__(self, index: int) -> TraceSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[TraceSample]: ...
-    def __getitem__(self, index: int | slice) -> TraceSample | Sequence[TraceSample]:
-        if isinstance(index, slice):
-            return TraceSamples(self.traces[index], self.encode)
-        return self.encode(self.traces[index])
-
-
 @dataclass(frozen=True)
 class SftInputs:
     """Everything that can be wrong with the traces has been checked once this exists.
@@ -59,8 +36,8 @@ class SftInputs:
     ``dropped`` counts agreeing traces that cannot be learned, by reason.
     """
 
-    train: TraceSamples
-    heldout: TraceSamples
+    train: LazySequence[WrittenTrace, TraceSample]
+    heldout: LazySequence[WrittenTrace, TraceSample]
     dropped: Counter[str]
 
 
@@ -119,7 +96,7 @@ def load_traces(
         logger.warning("sft.num_traces is %d, there are %d", sft.num_traces, len(learned))
     if len(measured) < recipe.learner.num_ranks:
         measured = []  # every rank needs one
-    return SftInputs(TraceSamples(learned, encode), TraceSamples(measured, encode), dropped)
+    return SftInputs(LazySequence(learned, encode), LazySequence(measured, encode), dropped)
 
 
 def agreeing(

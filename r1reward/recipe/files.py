@@ -24,6 +24,7 @@ from r1reward.recipe.sections import Section
 logger = logging.getLogger(__name__)
 
 RecipeKind = TypeVar("RecipeKind", bound=RunRecipe)
+SectionKind = TypeVar("SectionKind", bound=Section)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -48,8 +49,13 @@ def build_recipe(
         except yaml.YAMLError as error:
             raise RecipeError(f"the value of {override!r} is not valid YAML") from error
         set_dotted(changed, key, parsed)
+    return validated(kind, changed, origin)
+
+
+def validated(kind: type[SectionKind], settings: Any, origin: str) -> SectionKind:
+    """Returns the checked settings. Raises ``RecipeError``, which begins with ``origin``."""
     try:
-        return kind.model_validate(changed)
+        return kind.model_validate(settings)
     except ValidationError as error:
         problems = "\n".join(f"  {describe_error(kind, item)}" for item in error.errors())
         raise RecipeError(f"{origin}:\n{problems}") from None

@@ -23,15 +23,7 @@ from r1reward.shapes.hard_scenes import (
     near_colours_scene,
     sample_palette,
 )
-from r1reward.shapes.scene import (
-    COLOURS,
-    SHAPES,
-    Look,
-    Scene,
-    render,
-    sample_scene,
-    split_of,
-)
+from r1reward.shapes.scene import COLOURS, SHAPES, Look, Scene, render, sample_scene, split_of
 
 DESCRIBE = (
     "What is in each part of the picture?",

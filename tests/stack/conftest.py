@@ -14,7 +14,8 @@ import pytest
 
 from r1reward.actors.launch import training_system
 from r1reward.actors.rollout import RolloutGroup
-from r1reward.data.requests import both_order_requests, build_prompt_set
+from r1reward.data.order import derive_seed
+from r1reward.data.requests import ORDERS, build_prompt_set
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.interfaces import Learner, Sampling
 from r1reward.models.processor import PolicyProcessor
@@ -84,7 +85,11 @@ class Stack:
 
         pairs = make_pairs("heldout", num_pairs, seed)
         prompts = build_prompt_set(pairs, encode, self.recipe.model.max_prompt_tokens, "test")
-        return both_order_requests(self.recipe.seed, prompts)
+        return [
+            RolloutRequest(prompt, 0, derive_seed(self.recipe.seed, "evaluate", prompt.prompt_id))
+            for pair in prompts.pairs
+            for prompt in (prompts.encode(pair, order) for order in ORDERS)
+        ]
 
     def rollouts(self, requests: list[RolloutRequest], temperature: float = 1.0) -> list[Rollout]:
         """In the order of the requests."""

@@ -43,17 +43,18 @@ def run(arguments: MixArguments) -> None:
 
 def mix_recipe(arguments: MixArguments) -> MixRecipe:
     """Builds the recipe of the mix from its file or from ``--source``. Raises ``InputError``."""
-    from r1reward.data.cleaning.mix import build_mix, load_mix
+    from r1reward.data.cleaning.mix import MixRecipe, load_mix
+    from r1reward.recipe.files import validated
 
     if (arguments.composition is None) == (not arguments.source):
         raise InputError("mix needs a recipe or --source, and not both")
     seed = {} if arguments.seed is None else {"seed": arguments.seed}
     if arguments.composition is not None:
         recipe = load_mix(arguments.composition)
-        return build_mix(recipe.model_dump() | seed, str(arguments.composition))
+        return validated(MixRecipe, recipe.model_dump() | seed, str(arguments.composition))
     sources = [parse_source(source) for source in arguments.source]
     settings = {"sources": sources, "weighted_rows": arguments.weighted_rows, **seed}
-    return build_mix(settings, "mix")
+    return validated(MixRecipe, settings, "mix")
 
 
 def parse_source(text: str) -> dict[str, object]:

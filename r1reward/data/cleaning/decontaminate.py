@@ -21,18 +21,12 @@ The index holds the benchmarks; pairs are looked up one by one, in memory that d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from r1reward.data.cleaning.image_match import ImageIndex, ImageMatch
-from r1reward.data.cleaning.text_match import (
-    ShingleIndex,
-    jaccard,
-    normalise,
-    shingles,
-    words_of,
-)
+from r1reward.data.cleaning.text_match import ShingleIndex, jaccard, normalise, shingles, words_of
 from r1reward.recipe.choices import SimilarImages, SimilarTexts
 from r1reward.types import PreferencePair
 
@@ -185,12 +179,8 @@ class BenchmarkIndex:
             matches = self.images.find(image)
             shows_images = shows_images or matches is not None
             for match in matches or ():
-                known = best.get(match.row)
-                if known is None or (match.exact, match.similarity) > (
-                    known.exact,
-                    known.similarity,
-                ):
-                    best[match.row] = match
+                known = best.get(match.row, match)
+                best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
         return shows_images, best
 
     def text_leaks(
@@ -248,14 +238,6 @@ class BenchmarkIndex:
     def asks_the_same(self, row: Row, question: Text) -> bool:
         """Returns whether two questions are similar enough."""
         return question.similarity(row.question) >= self.settings.question_similarity
-
-
-def decontaminate(
-    pairs: Iterable[PreferencePair], index: BenchmarkIndex
-) -> Iterator[tuple[PreferencePair, list[Leak]]]:
-    """Yields every pair with what it leaks; the pairs to keep are those with an empty list."""
-    for pair in pairs:
-        yield pair, index.leaks(pair)
 
 
 @dataclass

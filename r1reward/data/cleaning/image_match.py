@@ -269,9 +269,9 @@ class ImageIndex:
                     continue
                 if (left := residual(one, query)) <= self.max_residual:
                     for row in self.rows_of[one.pixel_digest]:
-                        best = matches.get(row)
-                        if best is None or best.similarity < 1 - left:
-                            matches[row] = ImageMatch(row, exact=False, similarity=1 - left)
+                        match = ImageMatch(row, exact=False, similarity=1 - left)
+                        known = matches.get(row, match)
+                        matches[row] = max(known, match, key=lambda one: one.similarity)
         return tuple(matches[row] for row in sorted(matches))
 
     def candidates(self, query: Fingerprint) -> np.ndarray:

@@ -7,12 +7,7 @@ from pathlib import Path
 
 from r1reward.data.cleaning.decontaminate import BenchmarkIndex, LeakReport
 from r1reward.data.import_report import ImportReport
-from r1reward.data.stores.row_copy import (
-    DerivedStore,
-    common_media,
-    copied_pair,
-    copied_rows,
-)
+from r1reward.data.stores.row_copy import DerivedStore, common_media, copied_pair, copied_rows
 
 
 def remove_leaks(

@@ -12,20 +12,20 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.row_copy import (
     DerivedStore,
-    MediaFolder,
     common_media,
     copied_rows,
     keys_and_categories,
 )
-from r1reward.errors import InputError, RecipeError
-from r1reward.recipe.files import describe_error
+from r1reward.data.video import MediaFolder
+from r1reward.errors import InputError, RecipeError, as_input_error
+from r1reward.recipe.files import validated
 from r1reward.recipe.sections import PositiveInt, Section
 
 
@@ -67,20 +67,10 @@ def load_mix(path: Path) -> MixRecipe:
     """Returns the composition of a file. Raises ``RecipeError`` naming the file and every setting that
     is wrong.
     """
-    try:
+    unreadable = (yaml.YAMLError, UnicodeDecodeError, OSError)
+    with as_input_error(f"{path}: no recipe of a mix", *unreadable, kind=RecipeError):
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path}: no recipe of a mix: {error}") from None
-    return build_mix(settings, str(path))
-
-
-def build_mix(settings: Any, origin: str) -> MixRecipe:
-    """Returns the checked composition. Raises ``RecipeError``, which begins with ``origin``."""
-    try:
-        return MixRecipe.model_validate(settings)
-    except ValidationError as error:
-        problems = "\n".join(f"  {describe_error(MixRecipe, item)}" for item in error.errors())
-        raise RecipeError(f"{origin}:\n{problems}") from None
+    return validated(MixRecipe, settings, str(path))
 
 
 def mix(

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.fields import Row
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.errors import InputError
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError, InputError
 from r1reward.types import Slot
 
 REQUIRED = ("question", "response_1", "response_2", "preferred")
@@ -34,11 +34,11 @@ class Column:
     is_constant: bool = False
 
     def value(self, row: Row) -> object:
-        """Returns the column's value. Raises ``FieldError`` for a row without the column."""
+        """Returns the column's value. Raises ``DataError`` for a row without the column."""
         if self.is_constant:
             return self.name
         if self.name not in row:
-            raise FieldError(f"there is no column {self.name}")
+            raise DataError(f"there is no column {self.name}")
         return row[self.name]
 
 
@@ -54,7 +54,7 @@ class ColumnMap:
     images: tuple[Column, ...] = ()
 
     def text(self, row: Row, part: str) -> str:
-        """Returns the text of a required part. Raises ``FieldError`` where it is missing or empty."""
+        """Returns the text of a required part. Raises ``DataError`` where it is missing or empty."""
         column = self.columns[part]
         return fields.text({column.name: column.value(row)}, column.name)
 
@@ -109,19 +109,17 @@ def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
     return parse_column(name), labels
 
 
-def read_columns(
-    src: Path, suffixes: Sequence[str], columns: ColumnMap
-) -> Iterator[RawPair | Broken]:
+def read_columns(src: Path, suffixes: Sequence[str], columns: ColumnMap) -> RawPairs:
     """Yields every row of a file or folder, read by the map. Raises ``DataError``."""
     return read_source(src, suffixes, partial(read_row, columns=columns))
 
 
-def read_row(row: Row, origin: str, columns: ColumnMap) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
     yield RawPair(
-        origin=origin,
-        question=columns.text(row, "question"),
-        response_1=columns.text(row, "response_1"),
-        response_2=columns.text(row, "response_2"),
+        origin,
+        columns.text(row, "question"),
+        columns.text(row, "response_1"),
+        columns.text(row, "response_2"),
         preferred=read_label(row, columns),
         images=tuple(image for column in columns.images for image in read_images(row, column)),
         video=columns.text_or_empty(row, "video") or None,
@@ -145,7 +143,7 @@ def read_label(row: Row, columns: ColumnMap) -> Slot | None:
     value = column.value(row)
     label = label_text(value)
     if label not in columns.labels:
-        raise FieldError(f"{column.name} is {value!r}; the map knows {', '.join(columns.labels)}")
+        raise DataError(f"{column.name} is {value!r}; the map knows {', '.join(columns.labels)}")
     index = columns.labels.index(label)
     return None if index > 1 else (1 if index == 0 else 2)
 

@@ -1,32 +1,32 @@
-"""Fields of a published row; each function raises ``FieldError`` for what it cannot use."""
+"""Fields of a published row; each function raises ``DataError`` for what it cannot use.
+
+The message is the end of a sentence: ``read_source`` puts file and row before it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from r1reward.errors import DataError
+
 Row = Mapping[str, Any]
-
-
-class FieldError(ValueError):
-    """Why a row is no pair: the end of a sentence that begins with file and row.
-
-    ``kind`` is the name it is counted under.
-    """
-
-    def __init__(self, message: str, kind: str = "broken row") -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def text(row: Row, name: str) -> str:
     """Returns a field that must hold text."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise FieldError(f"{name} is missing or empty; fill it in or remove the row")
+        raise DataError(f"{name} is missing or empty; fill it in or remove the row")
     return value
+
+
+def texts(row: Row, question: str, first: str, second: str) -> tuple[str, str, str]:
+    """Returns the question and the two responses from the fields of these names."""
+    return text(row, question), text(row, first), text(row, second)
 
 
 def text_or_empty(row: Row, name: str) -> str:
@@ -37,12 +37,11 @@ def text_or_empty(row: Row, name: str) -> str:
 
 def number(value: object, name: str) -> float:
     """Returns a finite number, given as one or as text."""
-    try:
+    parsed = math.nan
+    with suppress(TypeError, ValueError):
         parsed = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        parsed = math.nan
     if not math.isfinite(parsed):
-        raise FieldError(f"{name} is {value!r}; it must be a number")
+        raise DataError(f"{name} is {value!r}; it must be a number")
     return parsed
 
 
@@ -56,7 +55,7 @@ def encoded_or_path(value: object, name: str) -> str | bytes:
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, str | bytes) or not value:
-        raise FieldError(f"{name} is missing; fill it in or remove the row")
+        raise DataError(f"{name} is missing; fill it in or remove the row")
     return value
 
 
@@ -68,7 +67,7 @@ def media_paths(row: Row) -> tuple[tuple[str, ...], str | None]:
         return (text(row, "image"),), None
     if row.get("video"):
         return (), text(row, "video")
-    raise FieldError("neither image nor video is there; fill one in or remove the row")
+    raise DataError("neither image nor video is there; fill one in or remove the row")
 
 
 def kept(row: Row, *names: str) -> dict[str, object]:

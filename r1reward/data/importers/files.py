@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.fields import Row
 from r1reward.data.importers.json_list import json_elements
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.data.stores.store import json_row, parquet_rows
 from r1reward.errors import DataError
 
-RowReader = Callable[[Row, str], Iterable[RawPair | Broken]]
+RowReader = Callable[[Row, str], RawPairs]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}
 MAX_CSV_FIELD = 1 << 24
 
 
 def read_source(
     src: Path, suffixes: Sequence[str], read_row: RowReader, skipped: Collection[str] = ()
-) -> Iterator[RawPair | Broken]:
-    """Yields every row of every file through ``read_row``; a ``FieldError`` becomes a ``Broken``.
+) -> RawPairs:
+    """Yields every row of every file through ``read_row``; the ``DataError`` of a row is yielded.
 
     Raises ``DataError`` for a file or folder that cannot be read at all.
     """
     for file in source_files(src, suffixes, skipped):
         for number, row in numbered_rows(file):
             origin = f"{file} row {number}"
-            if isinstance(row, Exception):
-                yield Broken(origin, str(row))
-                continue
             try:
+                if isinstance(row, DataError):
+                    raise row
                 pairs = list(read_row(row, origin))
-            except FieldError as error:
-                pairs = [Broken(origin, str(error), error.kind)]
+            except DataError as error:
+                pairs = [DataError(f"{origin}: {error}", error.reason)]
             yield from pairs
 
 
@@ -65,7 +64,7 @@ def is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
+def numbered_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
     """Yields every row with its number from 1 (of JSONL, its line), or why it is none."""
     match path.suffix:
         case ".parquet":
@@ -74,28 +73,23 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
             yield from jsonl_rows(path)
         case ".json":
             for number, element in enumerate(json_elements(path), start=1):
-                if isinstance(element, dict):
-                    yield number, element
-                else:
-                    yield number, FieldError("not a JSON object")
+                not_row = DataError("not a JSON object")
+                yield number, element if isinstance(element, dict) else not_row
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:
             raise AssertionError(f"source_files let {suffix} pass")
 
 
-def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | FieldError]]:
+def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
     """Yields every line that is not blank, with its number from 1."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    yield number, json_row(line)
-                except DataError as error:
-                    yield number, FieldError(str(error))
+                yield number, json_row(line)
 
 
-def csv_rows(path: Path) -> Iterator[Row | FieldError]:
+def csv_rows(path: Path) -> Iterator[Row | DataError]:
     """Yields the rows under the header line; every value is text."""
     csv.field_size_limit(MAX_CSV_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -106,7 +100,7 @@ def csv_rows(path: Path) -> Iterator[Row | FieldError]:
                 if len(values) == len(header):
                     yield dict(zip(header, values, strict=True))
                 elif values:
-                    yield FieldError(f"{len(values)} values where the header names {len(header)}")
+                    yield DataError(f"{len(values)} values where the header names {len(header)}")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 ({error.reason}): convert it") from error
         except csv.Error as error:

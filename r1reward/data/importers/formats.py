@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from r1reward.data.importers import (
 )
 from r1reward.data.importers.columns import ColumnMap, read_columns
 from r1reward.data.importers.hub import local_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.errors import InputError
 from r1reward.recipe.choices import Pairing
 
-Read = Callable[[Path], Iterator[RawPair | Broken]]
+Read = Callable[[Path], RawPairs]
 
 
 def published_formats(pairing: Pairing = "all") -> Mapping[str, Read]:
@@ -53,7 +53,7 @@ def open_source(
     src: Path,
     columns: ColumnMap | None,
     pairing: Pairing = "all",
-) -> Iterator[RawPair | Broken]:
+) -> RawPairs:
     """Returns the pairs of a file, a folder or ``hub:OWNER/NAME``, one by one.
 
     ``columns`` is for the general formats and required there; ``pairing`` is for sources that rank

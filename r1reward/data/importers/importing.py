@@ -17,16 +17,16 @@ from typing import Any
 from PIL import Image
 
 from r1reward.data.import_report import ImportReport
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.media import ImageLimits, inside, is_animated
 from r1reward.data.order import derive_seed
 from r1reward.data.prompt import CONTROL_TOKEN
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
 from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
-from r1reward.data.video import FrameRules, load_media
+from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError
-from r1reward.types import PreferencePair, Slot
+from r1reward.types import Slot
 
 # Controls but tab and line ends, and halves of surrogate pairs: they say nothing and break terminals,
 # files and tokenizers.
@@ -70,7 +70,7 @@ class Prepared:
 
 
 def import_pairs(
-    source: Iterable[RawPair | Broken],
+    source: Iterable[RawPair | DataError],
     out: Path,
     options: ImportOptions,
     made_by: Mapping[str, Any],
@@ -135,31 +135,22 @@ def preferred_in(row: dict[str, Any], slot: Slot) -> dict[str, Any]:
     return {**row, **swapped, "preferred": slot}
 
 
-def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | DataError:
+def prepare(raw: RawPair | DataError, options: ImportOptions) -> Prepared | DataError:
     """Returns a pair read, cleaned and checked, in its source's order, or why it is dropped."""
-    if isinstance(raw, Broken):
-        return DataError(f"{raw.origin}: {raw.reason}", raw.kind)
+    if isinstance(raw, DataError):
+        return raw
     try:
         if raw.preferred is None:
             raise DataError(f"{raw.origin}: neither response is preferred", "tie")
         cleaned = clean(raw)
         was_cleaned = cleaned != raw
         refuse_long(cleaned, options.max_chars)
-        texts = {name: getattr(cleaned, name) for name in TEXTS}
-        check_row({**texts, "preferred": cleaned.preferred, "images": ()}, raw.origin)
+        check_row({**vars(cleaned), "images": (), "video": None, "meta": None}, raw.origin)
         cleaned = where_found(cleaned, options.media_root)
+        media = MediaFolder(options.media_root, options.frames, options.limits)
+        missing = None
         try:
-            images, missing = (
-                load_media(
-                    cleaned.images,
-                    cleaned.video,
-                    cleaned.origin,
-                    options.media_root,
-                    options.frames,
-                    options.limits,
-                ),
-                None,
-            )
+            images = load_media(cleaned.images, cleaned.video, cleaned.origin, media)
         except DataError as error:
             if error.missing is None or not options.keep_missing:
                 raise
@@ -173,18 +164,13 @@ def prepare(raw: RawPair | Broken, options: ImportOptions) -> Prepared | DataErr
 
 def clean(raw: RawPair) -> RawPair:
     """Returns the pair without control characters. Media paths stay as they are."""
-    for name in (*TEXTS, "source", "category", "group"):
-        if not isinstance(getattr(raw, name), str):
+    names = (*TEXTS, "source", "category", "group")
+    texts = {name: getattr(raw, name) for name in names}
+    for name, text in texts.items():
+        if not isinstance(text, str):
             raise DataError(f"{raw.origin}: {name} is no text")
-    return replace(
-        raw,
-        question=CONTROLS.sub("", raw.question),
-        response_1=CONTROLS.sub("", raw.response_1),
-        response_2=CONTROLS.sub("", raw.response_2),
-        source=CONTROLS.sub("", raw.source),
-        category=CONTROLS.sub("", raw.category),
-        group=CONTROLS.sub("", raw.group),
-    )
+    cleaned: dict[str, Any] = {name: CONTROLS.sub("", text) for name, text in texts.items()}
+    return replace(raw, **cleaned)
 
 
 def refuse_long(raw: RawPair, max_chars: int) -> None:
@@ -199,16 +185,15 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
 
 def where_found(raw: RawPair, root: Path) -> RawPair:
     """Returns the pair with an image's other path where a file is there and none at its first."""
-    images: list[bytes | str] = []
-    for item in raw.images:
-        other = raw.elsewhere.get(item) if isinstance(item, str) else None
-        is_moved = (
-            isinstance(item, str)
-            and other is not None
-            and not inside(item, raw.origin, root, "image").is_file()
-            and inside(other, raw.origin, root, "image").is_file()
-        )
-        images.append(other if is_moved and other is not None else item)
+
+    def is_there(path: str) -> bool:
+        return inside(path, raw.origin, root, "image").is_file()
+
+    images = list(raw.images)
+    for index, item in enumerate(images):
+        if isinstance(item, str) and item in raw.elsewhere and not is_there(item):
+            other = raw.elsewhere[item]
+            images[index] = other if is_there(other) else item
     return replace(raw, images=tuple(images))
 
 
@@ -220,17 +205,7 @@ def finish(
     missing: str | None = None,
 ) -> Prepared:
     """Returns the row of a pair whose media have been read, and what is worth noting of it."""
-    assert raw.preferred is not None
-    pair = PreferencePair(
-        question=raw.question,
-        images=images,
-        response_1=raw.response_1,
-        response_2=raw.response_2,
-        preferred=raw.preferred,
-        source=raw.source,
-        category=raw.category,
-        group=raw.group,
-    )
+    pair = raw.pair(images)
     key = pair_key(pair)
     meta = CONTROLS.sub("", json.dumps(raw.meta, ensure_ascii=False, default=str))
     row = pair_row(replace(pair, images=())) | {"key": key, "meta": meta, "origin": raw.origin}
@@ -251,8 +226,8 @@ def finish(
 
 
 def in_threads(
-    work: Callable[[RawPair | Broken], Prepared | DataError],
-    items: Iterable[RawPair | Broken],
+    work: Callable[[RawPair | DataError], Prepared | DataError],
+    items: RawPairs,
     num_threads: int,
 ) -> Iterator[Prepared | DataError]:
     """Yields results in the order of the items, a few chunks ahead: decoding leaves Python's lock."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from r1reward.errors import DataError
+from r1reward.errors import DataError, as_input_error
 
 CHUNK = 1 << 16  # characters
 MAX_ELEMENT = 1 << 28  # an element this long is taken for a broken file
@@ -18,11 +18,11 @@ def json_elements(path: Path) -> Iterator[object]:
     """Yields the elements of a JSON list. Raises ``DataError`` for a file that is none, where that
     shows.
     """
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            yield from elements_of(file)
-        except ValueError as error:
-            raise DataError(f"{path}: {error}") from error
+    with (
+        path.open(encoding="utf-8-sig") as file,
+        as_input_error(f"{path}", ValueError, kind=DataError),
+    ):
+        yield from elements_of(file)
 
 
 def elements_of(file: TextIO) -> Iterator[object]:

@@ -9,16 +9,19 @@ Which end of final_ranking is the best is not said anywhere: the scores of a fil
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import combinations, islice
 from pathlib import Path, PurePosixPath
 
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.fields import Row
 from r1reward.data.importers.files import numbered_rows, read_source, source_files
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
-from r1reward.data.importers.rankings import Candidate, Ranking, pairs_of
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.rankings import Candidate, pairs_of
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError
 from r1reward.recipe.choices import Pairing
 
 NAME = "mm-rlhf"
@@ -30,65 +33,48 @@ DIRECTION_ROWS, MIN_DIRECTION_ROWS, MAX_SCANNED_ROWS = 500, 10, 5_000
 TURNED_NOTE = "final_ranking read with 1 as the worst"
 
 
-def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> Iterator[RawPair | Broken]:
+def read_mm_rlhf(src: Path, pairing: Pairing = "all") -> RawPairs:
     """Yields the pairs of one of the files; of a folder those of data.jsonl if it is there, as it also
     knows ties.
     """
-    rankings = src / "data.jsonl"
-    if rankings.is_file():
-        src = rankings
-    elif (src / "dpo_pairs.jsonl").is_file():
-        src = src / "dpo_pairs.jsonl"
-    for file in source_files(src, SUFFIXES):
-        best_is_1 = is_1_best(file)
-        yield from read_source(
-            file, SUFFIXES, partial(read_row, pairing=pairing, best_is_1=best_is_1)
-        )
+    parts = (src / "data.jsonl", src / "dpo_pairs.jsonl")
+    for file in source_files(next(filter(Path.is_file, parts), src), SUFFIXES):
+        read = partial(read_row, pairing=pairing, best_is_1=is_1_best(file))
+        yield from read_source(file, SUFFIXES, read)
 
 
-def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str, pairing: Pairing, best_is_1: bool) -> RawPairs:
     images, video = fields.media_paths(row)
-    category = training_category(video or images[0])
+    question = fields.text(row, "question" if "models_output" in row else "prompt")
+    asked = RawPair(
+        origin,
+        question,
+        response_1="",
+        response_2="",
+        preferred=1,
+        images=images,
+        video=video,
+        source=NAME,
+        category=training_category(video or images[0]),
+        group=fields.group_of(question, *images, video),
+    )
     if "models_output" not in row:
-        question = fields.text(row, "prompt")
-        yield RawPair(
-            origin=origin,
-            question=question,
-            response_1=fields.text(row, "chosen"),
-            response_2=fields.text(row, "rejected"),
-            preferred=1,
-            images=images,
-            video=video,
-            source=NAME,
-            category=category,
-            group=fields.group_of(question, *images, video),
-        )
+        chosen, rejected = fields.text(row, "chosen"), fields.text(row, "rejected")
+        yield replace(asked, response_1=chosen, response_2=rejected)
         return
-    question = fields.text(row, "question")
     responses = row["models_output"]
     if not isinstance(responses, list):
-        raise FieldError("models_output must be a list of texts")
+        raise DataError("models_output must be a list of texts")
     named = {f"response {number}": response for number, response in enumerate(responses, start=1)}
     ranks = numbers(row, "final_ranking", len(responses))
     refuse_reversed(row, ranks, best_is_1)
-    yield from pairs_of(
-        Ranking(
-            origin=origin,
-            question=question,
-            candidates=[
-                Candidate(number, fields.text(named, name), -rank if best_is_1 else rank)
-                for number, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
-            ],
-            images=images,
-            video=video,
-            source=NAME,
-            category=category,
-            group=fields.group_of(question, *images, video),
-            meta={"id": fields.text_or_empty(row, "id")},
-            notes=() if best_is_1 else (TURNED_NOTE,),
-        ),
-        pairing,
-    )
+    candidates = [
+        Candidate(number, fields.text(named, name), -rank if best_is_1 else rank)
+        for number, (name, rank) in enumerate(zip(named, ranks, strict=True), start=1)
+    ]
+    meta = {"id": fields.text_or_empty(row, "id")}
+    notes = () if best_is_1 else (TURNED_NOTE,)
+    yield from pairs_of(replace(asked, meta=meta, notes=notes), candidates, pairing)
 
 
 def training_category(path: str) -> str:
@@ -109,15 +95,13 @@ def is_1_best(file: Path) -> bool:
 def direction_votes(file: Path) -> Iterator[bool]:
     """Yields for each row whose scores tell whether rank 1 is the best."""
     for _, row in islice(numbered_rows(file), MAX_SCANNED_ROWS):
-        if isinstance(row, FieldError) or not isinstance(row.get("models_output"), list):
+        if isinstance(row, DataError) or not isinstance(row.get("models_output"), list):
             continue
-        try:
+        with suppress(DataError):  # a broken row is named when it is read
             ranks = numbers(row, "final_ranking", len(row["models_output"]))
-        except FieldError:
-            continue  # a broken row, named when it is read
-        along, against = agreement(row, ranks)
-        if along != against:
-            yield along > against
+            along, against = agreement(row, ranks)
+            if along != against:
+                yield along > against
 
 
 def agreement(row: Row, ranks: list[float]) -> tuple[int, int]:
@@ -139,15 +123,13 @@ def usable_scores(row: Row, count: int) -> list[list[float]]:
     """
     columns = []
     for name in SCORES:
-        try:
+        with suppress(DataError):
             columns.append(numbers(row, name, count))
-        except FieldError:
-            continue
     return columns
 
 
 def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
-    """Raises ``FieldError`` for a ranking that mostly runs against the people's own scores: one of them
+    """Raises ``DataError`` for a ranking that mostly runs against the people's own scores: one of them
     is a mistake.
     """
     along, against = agreement(row, ranks)
@@ -155,7 +137,7 @@ def refuse_reversed(row: Row, ranks: list[float], best_is_1: bool) -> None:
         along, against = against, along
     if against > along:
         turned = "" if best_is_1 else ", with 1 as the worst,"
-        raise FieldError(
+        raise DataError(
             f"final_ranking {ranks}{turned} runs against the scores in {against} of "
             f"{against + along} pairs"
         )
@@ -165,5 +147,5 @@ def numbers(row: Row, name: str, count: int) -> list[float]:
     """Returns a list with one number for each response."""
     values = row.get(name)
     if not isinstance(values, list) or len(values) != count:
-        raise FieldError(f"{name} must be a list of {count} numbers, one for each response")
+        raise DataError(f"{name} must be a list of {count} numbers, one for each response")
     return [fields.number(value, name) for value in values]

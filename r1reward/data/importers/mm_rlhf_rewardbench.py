@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row, kept, media_paths, text
+from r1reward.data.importers.fields import Row, kept, media_paths, text, texts
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError
 
 NAME = "mm-rlhf-rewardbench"
 CATEGORIES = ("mcq", "long", "short", "safety", "video")
 
 
-def read_mm_rlhf_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
+def read_mm_rlhf_rewardbench(src: Path) -> RawPairs:
     """Yields the rows of a file or folder; ``group`` is the id, which all pairs of a question share."""
     return read_source(src, (".jsonl", ".parquet"), read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str) -> RawPairs:
     images, video = media_paths(row)
     path = video or images[0]
     category = path_category(path)
     if not category:
-        raise FieldError(f"the path {path} names no category ({', '.join(CATEGORIES)})")
+        raise DataError(f"the path {path} names no category ({', '.join(CATEGORIES)})")
     yield RawPair(
-        origin=origin,
-        question=text(row, "prompt"),
-        response_1=text(row, "chosen"),
-        response_2=text(row, "rejected"),
+        origin,
+        *texts(row, "prompt", "chosen", "rejected"),
         preferred=1,
         images=images,
         video=video,

@@ -5,38 +5,36 @@ Mirrors on the hub have the same columns as Parquet, with the image inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row, image, text
+from r1reward.data.importers.fields import Row, image, text, texts
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError
 
 NAME = "multimodal-rewardbench"
 
 
-def read_multimodal_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
+def read_multimodal_rewardbench(src: Path) -> RawPairs:
     """Yields the rows of the ``all_data.json`` that the benchmark's 0_download_data.py writes, or of
     Parquet.
     """
     return read_source(src, (".parquet", ".json"), read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str) -> RawPairs:
     if not row.get("Text"):
-        raise FieldError(
+        raise DataError(
             "Text is empty, as in all_data_release.json; run the benchmark's 0_download_data.py "
             "and use the all_data.json that it writes"
         )
     better = row.get("Better")
     if better not in ("Output1", "Output2"):
-        raise FieldError(f"Better is {better!r}; it must be Output1 or Output2")
+        raise DataError(f"Better is {better!r}; it must be Output1 or Output2")
     row_id, category = text(row, "ID"), text(row, "Category")
     yield RawPair(
-        origin=origin,
-        question=text(row, "Text"),
-        response_1=text(row, "Output1"),
-        response_2=text(row, "Output2"),
+        origin,
+        *texts(row, "Text", "Output1", "Output2"),
         preferred=1 if better == "Output1" else 2,
         images=(image(row, "Image"),),
         source=NAME,

@@ -6,35 +6,32 @@ Rows: id, image (a path), conversations and rejected_conversations, each a list 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from r1reward.data.importers.conversations import split_turns
 from r1reward.data.importers.fields import Row, group_of, text, text_or_empty
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
 
 NAME = "povid"
 
 
-def read_povid(src: Path) -> Iterator[RawPair | Broken]:
+def read_povid(src: Path) -> RawPairs:
     """Yields the pairs of the JSON file, or of a folder that holds it."""
     return read_source(src, (".json", ".jsonl", ".parquet"), read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
-    question, chosen, rejected = split_turns(
+def read_row(row: Row, origin: str) -> RawPairs:
+    compared = split_turns(
         row.get("conversations"), row.get("rejected_conversations"), "from", "value"
     )
     picture = text(row, "image")
     yield RawPair(
-        origin=origin,
-        question=question,
-        response_1=chosen,
-        response_2=rejected,
+        origin,
+        *compared,
         preferred=1,
         images=(picture,),
         source=NAME,
-        group=group_of(question, picture),
+        group=group_of(compared[0], picture),
         meta={"id": text_or_empty(row, "id")},
     )

@@ -12,12 +12,13 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row, encoded_or_path, group_of, kept
+from r1reward.data.importers.fields import Row, encoded_or_path, group_of, kept
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError, as_input_error
 from r1reward.types import Slot
 
 NAME = "r1-reward-rl"
@@ -30,17 +31,17 @@ IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", 
 MAX_PATH_CHARS = 1024
 
 
-def read_r1_reward_rl(src: Path) -> Iterator[RawPair | Broken]:
+def read_r1_reward_rl(src: Path) -> RawPairs:
     """Yields the pairs of a file, or of a folder of Parquet (else JSONL) files; those about one
     question share a group.
     """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str) -> RawPairs:
     content = chat_content(row.get("message"))
     texts = [str(item.get("text") or "") for item in content if item.get("type") == "text"]
-    question, response_1, response_2 = split_prompt("\n".join(texts))
+    compared = split_prompt("\n".join(texts))
     images: tuple[bytes | str, ...]
     if row.get("image"):
         images = (encoded_image(encoded_or_path(row["image"], "image")),)
@@ -52,37 +53,33 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
         )
     video = next((item.get("video") for item in content if item.get("type") == "video"), None)
     if video is not None and not isinstance(video, str):
-        raise FieldError("the video of the chat is not the path of a folder")
+        raise DataError("the video of the chat is not the path of a folder")
     yield RawPair(
-        origin=origin,
-        question=question,
-        response_1=response_1,
-        response_2=response_2,
+        origin,
+        *compared,
         preferred=read_answer(row.get("answer")),
         images=images,
         video=video,
         source=NAME,
-        group=group_of(question, *images, video),
+        group=group_of(compared[0], *images, video),
         meta=kept(row, "question"),
     )
 
 
 def chat_content(message: object) -> list[dict[str, object]]:
-    """Returns the texts and images of the user's turn. Raises ``FieldError``."""
+    """Returns the texts and images of the user's turn. Raises ``DataError``."""
     if isinstance(message, str):
-        try:
+        with as_input_error("message is not JSON", ValueError, kind=DataError):
             message = json.loads(message)
-        except ValueError as error:
-            raise FieldError(f"message is not JSON: {error}") from error
     turns = message if isinstance(message, list) else [message]
     users = [turn for turn in turns if isinstance(turn, dict) and turn.get("role") == "user"]
     if len(users) != 1:
-        raise FieldError(f"message has {len(users)} turns of a user; it must have one")
+        raise DataError(f"message has {len(users)} turns of a user; it must have one")
     content = users[0].get("content")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise FieldError("the content of message is neither text nor a list of parts")
+        raise DataError("the content of message is neither text nor a list of parts")
     return content
 
 
@@ -91,21 +88,19 @@ def split_prompt(prompt: str) -> tuple[str, str, str]:
     headings = list(HEADING.finditer(prompt))
     names = tuple(heading[1] for heading in headings)
     if names != FIELDS:
-        raise FieldError(
+        raise DataError(
             f"the headings of the prompt are {', '.join(names) or 'not there'}; they must be "
             f"{', '.join(FIELDS)}, each once"
         )
-    end = len(prompt)
-    for skeleton in SKELETON.finditer(prompt, headings[-1].end()):
-        end = skeleton.start()
-    ends = [headings[1].start(), headings[2].start(), end]
-    texts = [
-        prompt[heading.end() : stop].strip() for heading, stop in zip(headings, ends, strict=True)
-    ]
-    empty = [name for name, text in zip(FIELDS, texts, strict=True) if not text]
-    if empty:
-        raise FieldError(f"{empty[0]} is empty in the prompt")
-    question, response_1, response_2 = texts
+    first, second, third = headings
+    skeletons = list(SKELETON.finditer(prompt, third.end()))
+    end = skeletons[-1].start() if skeletons else len(prompt)
+    question = prompt[first.end() : second.start()].strip()
+    response_1 = prompt[second.end() : third.start()].strip()
+    response_2 = prompt[third.end() : end].strip()
+    for name, text in zip(FIELDS, (question, response_1, response_2), strict=True):
+        if not text:
+            raise DataError(f"{name} is empty in the prompt")
     return question, response_1, response_2
 
 
@@ -115,7 +110,7 @@ def read_answer(answer: object) -> Slot:
         answer = answer[0]
     match = ANSWER.fullmatch(str(answer))
     if match is None:
-        raise FieldError(f"answer is {answer!r}; it must be 1 or 2")
+        raise DataError(f"answer is {answer!r}; it must be 1 or 2")
     return 1 if match[1] == "1" else 2
 
 
@@ -137,5 +132,5 @@ def encoded_image(value: str | bytes) -> str | bytes:
     except (binascii.Error, ValueError) as error:
         if is_short:
             return value
-        raise FieldError(f"image is neither a path nor base64: {error}") from error
+        raise DataError(f"image is neither a path nor base64: {error}") from error
     return value if is_short and not encoded.startswith(IMAGE_STARTS) else encoded

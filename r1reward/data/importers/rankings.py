@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
-from r1reward.data.importers.fields import FieldError
 from r1reward.data.importers.raw_pair import RawPair
+from r1reward.errors import DataError
 from r1reward.recipe.choices import Pairing
 from r1reward.types import Slot
 
@@ -22,55 +22,29 @@ class Candidate:
     model: str = ""
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """A question with several responses. Its pairs share ``group``."""
-
-    origin: str
-    question: str
-    candidates: Sequence[Candidate]
-    group: str
-    source: str
-    images: tuple[bytes | str, ...] = ()
-    video: str | None = None
-    category: str = ""
-    meta: Mapping[str, object] = field(default_factory=dict)
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def pairs_of(ranking: Ranking, pairing: Pairing = "all") -> Iterator[RawPair]:
+def pairs_of(
+    asked: RawPair, candidates: Sequence[Candidate], pairing: Pairing = "all"
+) -> Iterator[RawPair]:
     """Yields pairs in the responses' own order; equal scores make a tie (``preferred`` None).
 
-    all: every two responses, which weights a question by their number squared. adjacent: neighbours
-    in the ranking, the hardest pairs. extremes: the best and the worst, one pair a question.
-    Raises ``FieldError`` for fewer than two responses.
+    ``asked`` holds all that the pairs share; its responses are left open. all: every two responses,
+    which weights a question by their number squared. adjacent: neighbours in the ranking, the hardest
+    pairs. extremes: the best and the worst, one pair a question. Raises ``DataError`` for fewer than
+    two responses.
     """
-    if len(ranking.candidates) < 2:
-        raise FieldError(f"{len(ranking.candidates)} responses with a score: a pair needs two")
-    scores = [candidate.score for candidate in ranking.candidates]
-    for indices in index_pairs(scores, pairing):
-        first, second = (ranking.candidates[index] for index in indices)
+    if len(candidates) < 2:
+        raise DataError(f"{len(candidates)} responses with a score: a pair needs two")
+    for indices in index_pairs([candidate.score for candidate in candidates], pairing):
+        first, second = (candidates[index] for index in indices)
+        numbers, scores = [first.number, second.number], [first.score, second.score]
         models = {"models": [first.model, second.model]} if first.model or second.model else {}
-        yield RawPair(
-            origin=f"{ranking.origin} responses {first.number} and {second.number}",
-            question=ranking.question,
+        yield replace(
+            asked,
+            origin=f"{asked.origin} responses {first.number} and {second.number}",
             response_1=first.response,
             response_2=second.response,
             preferred=better_of(first.score, second.score),
-            images=ranking.images,
-            video=ranking.video,
-            source=ranking.source,
-            category=ranking.category,
-            group=ranking.group,
-            meta={
-                **ranking.meta,
-                "responses": [first.number, second.number],
-                "scores": [first.score, second.score],
-                **models,
-            },
-            elsewhere=ranking.elsewhere,
-            notes=ranking.notes,
+            meta={**asked.meta, "responses": numbers, "scores": scores, **models},
         )
 
 

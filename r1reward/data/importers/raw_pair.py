@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from r1reward.types import Slot
+from r1reward.errors import DataError
+from r1reward.types import PreferencePair, Slot
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,21 @@ class RawPair:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def pair(self, images: tuple[bytes, ...]) -> PreferencePair:
+        """Returns the pair with its images read. A tie is none."""
+        assert self.preferred is not None
+        return PreferencePair(
+            self.question,
+            images,
+            self.response_1,
+            self.response_2,
+            self.preferred,
+            self.source,
+            self.category,
+            self.group,
+            origin=self.origin,
+        )
 
-@dataclass(frozen=True)
-class Broken:
-    """A row that is no pair: where it is, what is wrong with it, and the name it is counted under."""
 
-    origin: str
-    reason: str
-    kind: str = "broken row"
+# What an importer yields. A row that is no pair is an error that names it.
+RawPairs = Iterator[RawPair | DataError]

@@ -6,34 +6,31 @@ idx, image_path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, group_of, image, kept, text, text_or_empty
+from r1reward.data.importers.fields import Row, group_of, image, kept, text_or_empty, texts
 from r1reward.data.importers.files import read_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
 
 NAME = "rlaif-v"
 
 
-def read_rlaif_v(src: Path) -> Iterator[RawPair | Broken]:
+def read_rlaif_v(src: Path) -> RawPairs:
     """Yields the pairs of a file, or of a folder of Parquet files; the category is the data set that
     the image is from.
     """
     return read_source(src, (".parquet", ".jsonl"), read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
-    question, picture = text(row, "question"), image(row)
+def read_row(row: Row, origin: str) -> RawPairs:
+    compared, picture = texts(row, "question", "chosen", "rejected"), image(row)
     yield RawPair(
-        origin=origin,
-        question=question,
-        response_1=text(row, "chosen"),
-        response_2=text(row, "rejected"),
+        origin,
+        *compared,
         preferred=1,
         images=(picture,),
         source=NAME,
         category=text_or_empty(row, "origin_dataset"),
-        group=group_of(question, picture),
+        group=group_of(compared[0], picture),
         meta=kept(row, "ds_name", "origin_split", "idx", "image_path"),
     )

@@ -7,18 +7,18 @@ R1-Reward: id, prompt, chosen, rejected, image (a path).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from r1reward.data.importers.fields import FieldError, Row, image, kept, text
+from r1reward.data.importers.fields import Row, image, kept, text, texts
 from r1reward.data.importers.files import read_source, source_files
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.errors import DataError
 from r1reward.types import Slot
 
 NAME = "vl-rewardbench"
 
 
-def read_vl_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
+def read_vl_rewardbench(src: Path) -> RawPairs:
     """Yields the rows of a file, or of a folder of Parquet files; ``group`` is the row's id, which is
     not unique.
     """
@@ -30,23 +30,20 @@ def read_vl_rewardbench(src: Path) -> Iterator[RawPair | Broken]:
             yield from read_source(file, suffixes, read_row)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str) -> RawPairs:
     row_id = text(row, "id")
     if "human_ranking" in row:
-        question, (first, second), preferred = read_hub_fields(row)
+        compared, preferred = read_hub_fields(row)
     elif "chosen" in row:
-        question, preferred = text(row, "prompt"), 1
-        first, second = text(row, "chosen"), text(row, "rejected")
+        compared, preferred = texts(row, "prompt", "chosen", "rejected"), 1
     else:
-        raise FieldError(
+        raise DataError(
             "neither human_ranking (the hub's files) nor chosen (R1-Reward's JSONL) is there; is "
             "this a file of VL-RewardBench?"
         )
     yield RawPair(
-        origin=origin,
-        question=question,
-        response_1=first,
-        response_2=second,
+        origin,
+        *compared,
         preferred=preferred,
         images=(image(row),),
         source=NAME,
@@ -56,21 +53,21 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     )
 
 
-def read_hub_fields(row: Row) -> tuple[str, tuple[str, str], Slot]:
+def read_hub_fields(row: Row) -> tuple[tuple[str, str, str], Slot]:
     """Returns question, responses, and which is better: human_ranking gives each response its rank,
     from 0.
     """
     responses, ranking = row.get("response"), row["human_ranking"]
     if not isinstance(responses, list) or len(responses) != 2:
-        raise FieldError("response must be a list of two texts")
+        raise DataError("response must be a list of two texts")
     if ranking not in ([0, 1], [1, 0]):
-        raise FieldError(
+        raise DataError(
             f"human_ranking is {ranking!r}; it must be [0, 1] (the first response is better) or "
             "[1, 0]"
         )
-    named = {"response 1": responses[0], "response 2": responses[1]}
-    first, second = text(named, "response 1"), text(named, "response 2")
-    return text(row, "query"), (first, second), 1 if ranking == [0, 1] else 2
+    named = {**row, "response 1": responses[0], "response 2": responses[1]}
+    compared = texts(named, "query", "response 1", "response 2")
+    return compared, 1 if ranking == [0, 1] else 2
 
 
 def id_prefix(row_id: str) -> str:

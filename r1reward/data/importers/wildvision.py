@@ -10,24 +10,24 @@ WildVision/wildvision-arena-data is taken to be alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from r1reward.data.importers import fields
 from r1reward.data.importers.conversations import split_turns
-from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.fields import Row
 from r1reward.data.importers.files import read_source, source_files
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.errors import DataError
 from r1reward.types import Slot
 
 NAME = "wildvision"
 SUFFIXES = (".parquet", ".jsonl")
 SPLITS = ("train", "validation", "test")
+WINNERS: dict[str, Slot | None] = {"model_a": 1, "model_b": 2, "tie": None, "tie (bothbad)": None}
 NEWEST_BATTLES = "battle_2024_08_21"
 
 
-def read_wildvision(src: Path) -> Iterator[RawPair | Broken]:
+def read_wildvision(src: Path) -> RawPairs:
     """Yields the battles of a file, or of the folder of one config; battles of one question share a
     group.
 
@@ -50,11 +50,9 @@ def config_of(file: Path, src: Path) -> str:
     return str(folder.parent if folder.name in SPLITS else folder)
 
 
-def read_row(row: Row, origin: str) -> Iterator[RawPair]:
+def read_row(row: Row, origin: str) -> RawPairs:
     preferred = read_winner(row.get("winner"))
-    question, response_1, response_2 = split_turns(
-        row.get("conversation_a"), row.get("conversation_b"), "role", "content"
-    )
+    compared = split_turns(row.get("conversation_a"), row.get("conversation_b"), "role", "content")
     several = row.get("images")
     images = (
         tuple(fields.encoded_or_path(item, "an image") for item in several)
@@ -62,10 +60,8 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
         else (fields.image(row),)
     )
     yield RawPair(
-        origin=origin,
-        question=question,
-        response_1=response_1,
-        response_2=response_2,
+        origin,
+        *compared,
         preferred=preferred,
         images=images,
         source=NAME,
@@ -77,15 +73,8 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
 
 
 def read_winner(winner: object) -> Slot | None:
-    """Returns the slot of the winner; None for both kinds of tie. Raises ``FieldError``."""
-    match winner:
-        case "model_a":
-            return 1
-        case "model_b":
-            return 2
-        case "tie" | "tie (bothbad)":
-            return None
-        case _:
-            raise FieldError(
-                f"winner is {winner!r}; it must be model_a, model_b, tie or tie (bothbad)"
-            )
+    """Returns the slot of the winner; None for both kinds of tie. Raises ``DataError``."""
+    name = str(winner)
+    if name not in WINNERS:
+        raise DataError(f"winner is {winner!r}; it must be model_a, model_b, tie or tie (bothbad)")
+    return WINNERS[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,5 @@ def numbered_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     if not path.is_file():
         return
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
+        with suppress(ValueError):
             yield number, json.loads(line)
-        except ValueError:
-            continue

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 import pyarrow.parquet as pq
 
 from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
-from r1reward.errors import DataError
+from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
 CACHED_GROUPS = 8
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class PairStore(Sequence[PreferencePair]):
@@ -54,7 +56,7 @@ class PairStore(Sequence[PreferencePair]):
     def __getitem__(self, index: slice) -> Sequence[PreferencePair]: ...
     def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
         if isinstance(index, slice):
-            return ChosenPairs(self, range(len(self))[index])
+            return LazySequence(range(len(self))[index], self.__getitem__)
         row_index = index + len(self) if index < 0 else index
         if not 0 <= row_index < len(self):
             raise IndexError(f"{self.path} holds {len(self)} pairs, there is no number {index}")
@@ -67,35 +69,33 @@ class PairStore(Sequence[PreferencePair]):
         """Returns a row group's rows. The last few are kept: neighbours are often read together."""
         if number not in self.cached:
             file, group, _ = self.groups[number]
-            with open_parquet(file.path) as parquet:
-                try:
-                    self.cached[number] = parquet.read_row_group(group).to_pylist()
-                except (OSError, ValueError) as error:
-                    raise DataError(f"{file.path}: damaged: {error}") from error
+            damaged = as_input_error(f"{file.path}: damaged", OSError, ValueError, kind=DataError)
+            with open_parquet(file.path) as parquet, damaged:
+                self.cached[number] = parquet.read_row_group(group).to_pylist()
             if len(self.cached) > CACHED_GROUPS:
                 self.cached.popitem(last=False)
         self.cached.move_to_end(number)
         return self.cached[number]
 
 
-class ChosenPairs(Sequence[PreferencePair]):
-    """Some pairs of a sequence, by their indices in it."""
+class LazySequence(Sequence[Value], Generic[Key, Value]):
+    """The values of some keys (such as indices), each read when it is asked for."""
 
-    def __init__(self, pairs: Sequence[PreferencePair], indices: Sequence[int]) -> None:
-        self.pairs = pairs
-        self.indices = indices
+    def __init__(self, keys: Sequence[Key], read: Callable[[Key], Value]) -> None:
+        self.keys = keys
+        self.read = read
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.keys)
 
     @overload
-    def __getitem__(self, index: int) -> PreferencePair: ...
+    def __getitem__(self, index: int) -> Value: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[PreferencePair]: ...
-    def __getitem__(self, index: int | slice) -> PreferencePair | Sequence[PreferencePair]:
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
         if isinstance(index, slice):
-            return ChosenPairs(self.pairs, self.indices[index])
-        return self.pairs[self.indices[index]]
+            return LazySequence(self.keys[index], self.read)
+        return self.read(self.keys[index])
 
 
 def distinct_pairs(

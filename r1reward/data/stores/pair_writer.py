@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,10 @@ class PairWriter:
     @staticmethod
     def is_report(path: Path) -> bool:
         """Returns whether a file is a store's report."""
-        if path.name != REPORT or not path.is_file():
-            return False
-        try:
-            return "made_by" in json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, TypeError):
-            return False
+        if path.name == REPORT and path.is_file():
+            with suppress(ValueError, TypeError):
+                return "made_by" in json.loads(path.read_text(encoding="utf-8"))
+        return False
 
     def shards(self) -> list[Path]:
         """Returns the whole shards, in order."""

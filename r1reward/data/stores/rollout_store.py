@@ -7,6 +7,7 @@ batch can be trained on again without any engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+REWARD_PARTS = ("result", "consistency", "format", "judge_word", "position")
+
 
 def rollout_row(scored: ScoredRollout) -> dict[str, object]:
     """Returns the row of a rollout."""
@@ -66,15 +69,9 @@ def rollout_row(scored: ScoredRollout) -> dict[str, object]:
         "label": prompt.label,
         "prompt": prompt.text,
         "text": rollout.text,
-        "analysis": verdict.analysis,
-        "choice": verdict.choice,
-        "well_formed": verdict.well_formed,
+        **asdict(verdict),
         "reward": reward.total,
-        "result": reward.result,
-        "consistency": reward.consistency,
-        "format": reward.format,
-        "judge_word": reward.judge_word,
-        "position": reward.position,
+        **{name: getattr(reward, name) for name in REWARD_PARTS},
         "finish_reason": rollout.finish_reason,
         "prompt_token_ids": list(rollout.prompt_token_ids),
         "response_token_ids": list(rollout.response_token_ids),
@@ -155,12 +152,5 @@ def rollout_from_row(row: Mapping[str, Any], prompt: Prompt) -> ScoredRollout:
         finish_reason=row["finish_reason"],
     )
     verdict = Verdict(row["analysis"], row["choice"], row["well_formed"])
-    reward = Reward(
-        row["reward"],
-        row["result"],
-        row["consistency"],
-        row["format"],
-        row["judge_word"],
-        row["position"],
-    )
+    reward = Reward(total=row["reward"], **{name: row[name] for name in REWARD_PARTS})
     return ScoredRollout(rollout, verdict, reward)

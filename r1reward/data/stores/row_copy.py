@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,21 @@ from r1reward.data.stores.store import (
     pair_from_row,
     pair_key,
 )
-from r1reward.data.video import FrameRules
+from r1reward.data.video import FrameRules, MediaFolder
 from r1reward.errors import DataError
 from r1reward.types import PreferencePair
 
-
-@dataclass(frozen=True)
-class MediaFolder:
-    """Where the paths in rows begin, and how videos are shown."""
-
-    root: Path
-    frames: FrameRules
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def media_folder(file: PairFile) -> MediaFolder:
-    """Returns the media folder of a file."""
-    return MediaFolder(file.media_root.resolve(), file.header.frames)
+def resolved_media(file: PairFile) -> MediaFolder:
+    """Returns the media folder of a file, by its resolved path."""
+    return replace(file.media, root=file.media.root.resolve())
 
 
 def common_media(paths: Sequence[Path]) -> MediaFolder | None:
     """Returns the media folder of all files if they agree: then paths in their rows may stay paths."""
-    folders = {media_folder(file) for path in paths for file in pair_files(path)}
+    folders = {resolved_media(file) for path in paths for file in pair_files(path)}
     return folders.pop() if len(folders) == 1 else None
 
 
@@ -85,7 +80,7 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
         for origin, row in file.rows():
             check_row(row, origin)
             refuse_half_characters(row, origin)
-            moved = movable(row, origin, file, keep=media == media_folder(file))
+            moved = movable(row, origin, file, keep=media == resolved_media(file))
             if not file.has_keys:
                 moved["key"] = pair_key(file.pair(row, origin))
             yield origin, moved
@@ -93,20 +88,17 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
 
 def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferencePair:
     """Returns the pair of a row of ``copied_rows``, its media read. Raises ``DataError``."""
-    media = media or MediaFolder(Path(), FrameRules())
-    return pair_from_row(row, origin, media.root, media.frames)
+    return pair_from_row(row, origin, media or MediaFolder(Path(), FrameRules()))
 
 
 def refuse_half_characters(row: Row, origin: str) -> None:
     """Raises ``DataError`` for half a surrogate pair: JSON allows it, Parquet does not."""
     for name in ("question", "response_1", "response_2", "source", "category", "group", "meta"):
-        try:
-            (row.get(name) or "").encode()
-        except UnicodeEncodeError as error:
+        if HALF_CHARACTER.search(row.get(name) or ""):
             raise DataError(
-                f"{origin}: {name} holds half a character ({error.reason}); "
+                f"{origin}: {name} holds half a character (surrogates not allowed); "
                 "`r1reward data import` cleans text"
-            ) from error
+            )
 
 
 def movable(row: Row, origin: str, file: PairFile, *, keep: bool) -> dict[str, Any]:

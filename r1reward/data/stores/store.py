@@ -14,14 +14,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1reward.data.video import FrameRules, load_media
-from r1reward.errors import DataError
+from r1reward.data.video import FrameRules, MediaFolder, load_media
+from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
 SCHEMA = pa.schema(
@@ -46,6 +47,7 @@ HEADER_KEY = b"r1reward"
 REQUIRED = ("question", "images", "response_1", "response_2", "preferred")
 REPORT = "report.json"
 SHARDS = "pairs-*.parquet"
+PARQUET_ERRORS = (pa.ArrowException, OSError)
 BATCH_ROWS = 32  # of a file whose row groups may be large: images are inside
 
 Row = Mapping[str, Any]
@@ -108,7 +110,7 @@ class PairFile:
 
     path: Path
     header: Header
-    media_root: Path
+    media: MediaFolder
 
     @property
     def has_keys(self) -> bool:
@@ -122,7 +124,7 @@ class PairFile:
 
     def pair(self, row: Row, origin: str) -> PreferencePair:
         """Returns the pair of a row of this file. Raises ``DataError`` if it cannot be used."""
-        return pair_from_row(row, origin, self.media_root, self.header.frames)
+        return pair_from_row(row, origin, self.media)
 
 
 def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]:
@@ -134,7 +136,7 @@ def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]
     for file in paths_of(path):
         header = read_header(file)
         declared = Path(header.media_root) if header.media_root else file.parent
-        yield PairFile(file, header, image_root or declared)
+        yield PairFile(file, header, MediaFolder(image_root or declared, header.frames))
 
 
 def paths_of(path: Path) -> list[Path]:
@@ -158,7 +160,8 @@ def read_header(file: Path) -> Header:
         return Header()
     with open_parquet(file) as parquet:
         metadata = parquet.metadata.metadata or {}
-    try:
+    damage = (JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError)
+    with as_input_error(f"{file}: its header cannot be read", *damage, kind=DataError):
         fields = json.loads(metadata.get(HEADER_KEY, b"{}"))
         if (version := fields.get("schema", SCHEMA_VERSION)) > SCHEMA_VERSION:
             raise DataError(
@@ -171,18 +174,12 @@ def read_header(file: Path) -> Header:
             made_by=fields.get("made_by"),
             progress=fields.get("progress"),
         )
-    except DataError:
-        raise
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: its header cannot be read: {error}") from error
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Returns the open file. Raises ``DataError`` if it is no Parquet file."""
-    try:
+    with as_input_error(f"{path}: not a Parquet file", *PARQUET_ERRORS, kind=DataError):
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -193,30 +190,29 @@ def read_rows(path: Path) -> Iterator[Row]:
         case ".jsonl":
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    yield json_row(line, f"{path} row {number}: ")
+                    row = json_row(line)
+                    if isinstance(row, DataError):
+                        raise DataError(f"{path} row {number}: {row}")
+                    yield row
         case suffix:
             raise DataError(f"{path}: unknown file type {suffix!r}; use .parquet or .jsonl")
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
     """Yields the rows of a Parquet file. Raises ``DataError`` for one that cannot be read."""
-    with open_parquet(path) as file:
-        try:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: damaged: {error}") from error
+    damage = (*PARQUET_ERRORS, UnicodeDecodeError)
+    with open_parquet(path) as file, as_input_error(f"{path}: damaged", *damage, kind=DataError):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
 
 
-def json_row(line: bytes, origin: str = "") -> Row:
-    """Returns the object of a line of JSONL. Raises ``DataError``, which begins with ``origin``."""
+def json_row(line: bytes) -> Row | DataError:
+    """Returns the object of a line of JSONL, or why it is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{origin}not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{origin}not a JSON object")
-    return row
+        return DataError(f"not JSON: {error}")
+    return row if isinstance(row, dict) else DataError("not a JSON object")
 
 
 def check_row(row: Row, origin: str) -> None:
@@ -244,14 +240,14 @@ def check_row(row: Row, origin: str) -> None:
         raise DataError(f"{origin}: difficulty is {row['difficulty']!r}; it must be a whole number")
 
 
-def pair_from_row(row: Row, origin: str, media_root: Path, frames: FrameRules) -> PreferencePair:
-    """Returns the pair of a row, its media read from below ``media_root``.
+def pair_from_row(row: Row, origin: str, media: MediaFolder) -> PreferencePair:
+    """Returns the pair of a row, its media read.
 
     Raises ``DataError`` for a row or a medium that cannot be used.
     """
     check_row(row, origin)
     images = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
-    shown = load_media(images, row.get("video") or None, origin, media_root, frames)
+    shown = load_media(images, row.get("video") or None, origin, media)
     return PreferencePair(
         question=row["question"],
         images=shown,

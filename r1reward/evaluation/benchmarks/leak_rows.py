@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r1reward.data.importers.formats import open_source
-from r1reward.data.importers.raw_pair import Broken
-from r1reward.errors import InputError
+from r1reward.errors import DataError
 from r1reward.evaluation.benchmarks.load import load_benchmark
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.types import PreferencePair
@@ -32,8 +31,8 @@ def comparable_rows(
 
 def text_rows(name: str, file: Path) -> Iterator[PreferencePair]:
     for row in open_source(name, file, None):
-        if isinstance(row, Broken):
-            raise InputError(f"{row.origin}: {row.reason}")
+        if isinstance(row, DataError):
+            raise row
         yield PreferencePair(
             question=row.question,
             images=(),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.data.video import FrameRules, frame_files, load_media
+from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.video import FrameRules, MediaFolder, frame_files, load_media
 from r1reward.errors import DataError
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import MissingMedia
-from r1reward.types import PreferencePair
 
 MEDIA_MISSING = "media missing"
 
@@ -31,7 +30,7 @@ class MediaOptions:
 def build_benchmark(
     name: str,
     path: Path,
-    rows: Iterable[RawPair | Broken],
+    rows: RawPairs,
     categories: Callable[[RawPair], Mapping[str, str]],
     mappings: Mapping[str, str],
     media: MediaOptions,
@@ -54,10 +53,10 @@ def build_benchmark(
     for pair in kept:
         key = (pair.images, pair.video)
         if key not in loaded:
-            loaded[key] = load_media(*key, pair.origin, root, media.frames)
+            loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
     items = make_items(
         (
-            with_media(pair, categories(pair)[default], loaded[pair.images, pair.video]),
+            replace(pair.pair(loaded[pair.images, pair.video]), category=categories(pair)[default]),
             pair.group,
             categories(pair),
         )
@@ -66,30 +65,14 @@ def build_benchmark(
     return Benchmark(name, items, mappings, {MEDIA_MISSING: num_missing} if num_missing else {})
 
 
-def unbroken(rows: Iterable[RawPair | Broken]) -> Iterator[RawPair]:
+def unbroken(rows: RawPairs) -> Iterator[RawPair]:
     """Yields the rows. Raises ``DataError`` for a broken one: with it, the benchmark would be another
     one.
     """
     for row in rows:
-        if isinstance(row, Broken):
-            raise DataError(f"{row.origin}: {row.reason}")
+        if isinstance(row, DataError):
+            raise row
         yield row
-
-
-def with_media(pair: RawPair, category: str, images: tuple[bytes, ...]) -> PreferencePair:
-    """Returns a row as a pair with its images."""
-    assert pair.preferred is not None, "no benchmark has ties"
-    return PreferencePair(
-        question=pair.question,
-        images=images,
-        response_1=pair.response_1,
-        response_2=pair.response_2,
-        preferred=pair.preferred,
-        source=pair.source,
-        category=category,
-        group=pair.group,
-        origin=pair.origin,
-    )
 
 
 def first_absent(images: Iterable[object], video: object, root: Path) -> str | None:

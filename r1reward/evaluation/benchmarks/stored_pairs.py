@@ -31,9 +31,9 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
     if not rows:
         raise DataError(f"{path}: holds no pairs")
     absent = [
-        first_absent(image_items(row), row.get("video"), file.media_root) for file, _, row in rows
+        first_absent(image_items(row), row.get("video"), file.media.root) for file, _, row in rows
     ]
-    num_missing = refuse_missing(path, absent, rows[0][0].media_root, media.missing)
+    num_missing = refuse_missing(path, absent, rows[0][0].media.root, media.missing)
     pairs = [
         file.pair(row, origin)
         for (file, origin, row), missing in zip(rows, absent, strict=True)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1reward.data.cleaning.dedupe import dedupe
-from r1reward.data.cleaning.mix import MixRecipe, build_mix, load_mix, mix, quotas
+from r1reward.data.cleaning.mix import MixRecipe, load_mix, mix, quotas
 from r1reward.data.cleaning.split import split
 from r1reward.data.importers.importing import ImportOptions, import_pairs
 from r1reward.data.importers.raw_pair import RawPair
@@ -25,6 +25,7 @@ from r1reward.data.stores.store import (
 )
 from r1reward.data.stores.validate import validate
 from r1reward.errors import DataError, InputError, RecipeError
+from r1reward.recipe.files import validated
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import PreferencePair
 
@@ -192,7 +193,7 @@ def test_a_mix_draws_a_pair_of_two_sources_once(tmp_path: Path) -> None:
 )
 def test_a_composition_that_cannot_be_meant_is_refused(settings: object, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        build_mix(settings, "mix.yaml")
+        validated(MixRecipe, settings, "mix.yaml")
     assert message in str(caught.value)
 
 
@@ -265,7 +266,7 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
 
 def test_huge_weights_and_shares_do_not_overflow(tmp_path: Path) -> None:
     sources = [{"store": "a", "weight": 1e308}, {"store": "b", "weight": 1e308}]
-    assert quotas(build_mix({"sources": sources, "weighted_rows": 10}, "test")) == [5, 5]
+    assert quotas(validated(MixRecipe, {"sources": sources, "weighted_rows": 10}, "test")) == [5, 5]
     store = write_store(tmp_path / "s", [text_pair(str(number)) for number in range(10)])
     reports = split(store, tmp_path / "parts", {"a": 1e308, "b": 1e308}, seed=0)
     assert [report.num_written for report in reports.values()] == [5, 5]

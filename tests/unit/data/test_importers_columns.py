@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1reward.data.importers.columns import Column, parse_columns, read_columns
-from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.errors import InputError
+from r1reward.data.importers.raw_pair import RawPair
+from r1reward.errors import DataError, InputError
 
 BASE = "question=prompt,response_1=chosen,response_2=rejected"
 ROW = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
 
 
-def read(folder: Path, spec: str, **extra: object) -> RawPair | Broken:
+def read(folder: Path, spec: str, **extra: object) -> RawPair | DataError:
     path = folder / "a.jsonl"
     path.write_text(json.dumps(ROW | extra))
     (item,) = read_columns(path, (".jsonl",), parse_columns(spec))
@@ -90,9 +90,8 @@ def test_labels(tmp_path: Path, preferred: str, value: object, expected: int | N
 )
 def test_a_broken_row(tmp_path: Path, spec: str, extra: dict[str, object], reason: str) -> None:
     item = read(tmp_path, f"{BASE},{spec}", **extra)
-    assert isinstance(item, Broken)
-    assert item.origin == f"{tmp_path}/a.jsonl row 1"
-    assert item.reason.startswith(reason)
+    assert isinstance(item, DataError)
+    assert str(item).startswith(f"{tmp_path}/a.jsonl row 1: {reason}")
 
 
 def test_csv_and_parquet(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1reward.data.importers import json_list
-from r1reward.data.importers.fields import FieldError, Row
+from r1reward.data.importers.fields import Row
 from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.json_list import json_elements
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair
 from r1reward.errors import DataError
 
 
@@ -23,14 +23,17 @@ def read_row(row: Row, origin: str) -> Iterator[RawPair]:
     if row.get("n") == 2:
         yield RawPair(origin, "?", "a", "c", 1)
     if row.get("n") == 3:
-        raise FieldError("n is 3")
+        raise DataError("n is 3")
 
 
 def summary(path: Path, *suffixes: str) -> list[tuple[str, str]]:
-    return [
-        (item.origin.removeprefix(f"{path}"), item.reason if isinstance(item, Broken) else "pair")
+    """Where each pair or broken row is, and why a broken row is none."""
+    lines = [
+        str(item) if isinstance(item, DataError) else f"{item.origin}: pair"
         for item in read_source(path, suffixes or (path.suffix,), read_row)
     ]
+    parts = [line.removeprefix(f"{path}").partition(": ") for line in lines]
+    return [(origin, reason) for origin, _, reason in parts]
 
 
 def test_broken_rows_are_named_and_the_others_are_read(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from r1reward.data.importers.columns import parse_columns
 from r1reward.data.importers.formats import FORMATS, open_source
-from r1reward.data.importers.raw_pair import Broken, RawPair
-from r1reward.errors import InputError
+from r1reward.data.importers.raw_pair import RawPair
+from r1reward.errors import DataError, InputError
 
 FOLDER = os.environ.get("R1REWARD_REFERENCE")
 COLUMNS = parse_columns("question=q,response_1=a,response_2=b,preferred=2")
@@ -34,8 +34,8 @@ def test_every_format_has_a_reader(tmp_path: Path, name: str) -> None:
     else:
         path.write_text({"json": "[{}]", "csv": "x\n1\n"}.get(suffix, "{}\n"))
     (item,) = open_source(name, path, columns)
-    assert isinstance(item, Broken)
-    assert item.origin == f"{path} row 1"
+    assert isinstance(item, DataError)
+    assert str(item).startswith(f"{path} row 1: ")
 
 
 def test_a_generic_file(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
 def test_a_hub_out_of_reach_is_one_sentence(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
-        "from r1reward.errors import InputError\n"
+        "from r1reward.errors import DataError, InputError\n"
         "from r1reward.data.importers.formats import open_source\n"
         "try:\n"
         "    open_source('povid', Path('hub:someone/something'), None)\n"

@@ -9,7 +9,8 @@ from PIL import Image
 
 from r1reward.data.importers.importing import ImportOptions, import_pairs
 from r1reward.data.importers.mm_rlhf import DIRECTION_ROWS, read_mm_rlhf
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair
+from r1reward.errors import DataError
 
 Row = dict[str, object]
 NOTE = "final_ranking read with 1 as the worst"
@@ -43,11 +44,11 @@ def rows(*rankings: list[int], **changes: object) -> list[Row]:
     return [row(number, ranking, **changes) for number, ranking in enumerate(rankings)]
 
 
-def read(path: Path) -> tuple[list[RawPair], list[Broken]]:
+def read(path: Path) -> tuple[list[RawPair], list[DataError]]:
     found = list(read_mm_rlhf(path, "extremes"))
     return (
         [item for item in found if isinstance(item, RawPair)],
-        [item for item in found if isinstance(item, Broken)],
+        [item for item in found if isinstance(item, DataError)],
     )
 
 
@@ -59,7 +60,7 @@ def test_one_is_the_best_where_the_scores_say_so(tmp_path: Path) -> None:
     }
     assert {pair.notes for pair in pairs} == {()}
     assert len(pairs) == 18
-    assert [item.reason for item in broken] == [
+    assert [str(item).partition(": ")[2] for item in broken] == [
         "final_ranking [3.0, 1.0, 2.0] runs against the scores in 3 of 3 pairs"
     ] * 2
 
@@ -72,7 +73,7 @@ def test_one_is_the_worst_where_the_scores_say_so(tmp_path: Path) -> None:
     }
     assert {pair.notes for pair in pairs} == {(NOTE,)}
     assert len(pairs) == 18
-    assert [item.reason for item in broken] == [
+    assert [str(item).partition(": ")[2] for item in broken] == [
         "final_ranking [1.0, 3.0, 2.0], with 1 as the worst, runs against the scores in 3 of 3 pairs"
     ] * 2
 
@@ -153,7 +154,7 @@ def test_scores_that_are_none_do_not_speak_against_a_ranking(
     pairs, broken = read(unusable)
     assert ([pair.preferred for pair in pairs], broken) == ([1], [])
     against = jsonl(tmp_path / "b.jsonl", [row(1, WORST, faithfulness=scores)])
-    assert [item.reason for item in read(against)[1]] == [
+    assert [str(item).partition(": ")[2] for item in read(against)[1]] == [
         "final_ranking [3.0, 1.0, 2.0] runs against the scores in 3 of 3 pairs"
     ]
     all_unusable = dict.fromkeys(NO_SCORES, scores)

@@ -14,16 +14,17 @@ from r1reward.data.importers.mm_rlhf_rewardbench import read_mm_rlhf_rewardbench
 from r1reward.data.importers.multimodal_rewardbench import read_multimodal_rewardbench
 from r1reward.data.importers.povid import read_povid
 from r1reward.data.importers.r1_reward_rl import read_r1_reward_rl, split_prompt
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair
 from r1reward.data.importers.rlaif_v import read_rlaif_v
 from r1reward.data.importers.vl_feedback import read_vl_feedback
 from r1reward.data.importers.vl_rewardbench import read_vl_rewardbench
 from r1reward.data.importers.wildvision import read_wildvision
+from r1reward.errors import DataError
 
 PICTURE = b"\x89PNG not opened by importers"
 ENCODED = base64.b64encode(PICTURE).decode()
 Row = dict[str, object]
-Reader = Callable[[Path], Iterator[RawPair | Broken]]
+Reader = Callable[[Path], Iterator[RawPair | DataError]]
 
 
 def jsonl(path: Path, *rows: Row) -> Path:
@@ -47,8 +48,9 @@ def pairs(read: Reader, path: Path) -> list[RawPair]:
 def broken(read: Reader, path: Path) -> tuple[str, str]:
     """Where (file's name and row) and why of the only thing read."""
     (item,) = read(path)
-    assert isinstance(item, Broken)
-    return item.origin.removeprefix(f"{path.parent}/"), item.reason
+    assert isinstance(item, DataError)
+    origin, _, reason = str(item).removeprefix(f"{path.parent}/").partition(": ")
+    return origin, reason
 
 
 VL_ROW: Row = {
@@ -397,9 +399,8 @@ FEEDBACK_ROW: Row = {
 def test_vl_feedback(tmp_path: Path) -> None:
     path = parquet(tmp_path / "train.parquet", FEEDBACK_ROW)
     unrated, pair = read_vl_feedback(tmp_path)
-    assert unrated == Broken(
-        f"{path} row 1 response 2", "Helpfulness is 'N/A'; it must be a number"
-    )
+    why = "Helpfulness is 'N/A'; it must be a number"
+    assert str(unrated) == f"{path} row 1 response 2: {why}"
     assert isinstance(pair, RawPair)
     assert (pair.question, pair.response_1, pair.response_2) == ("What is it?", "A cat.", "A dog.")
     assert (pair.preferred, pair.images) == (2, ("merged_images/1.jpg",))

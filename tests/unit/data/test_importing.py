@@ -27,7 +27,7 @@ from r1reward.data.importers.importing import (
     import_pairs,
     prepare,
 )
-from r1reward.data.importers.raw_pair import Broken, RawPair
+from r1reward.data.importers.raw_pair import RawPair
 from r1reward.data.media import ImageLimits
 from r1reward.data.stores.store import iter_pairs, pair_key
 from r1reward.data.video import FrameRules
@@ -63,7 +63,7 @@ def shapes_source(num_pairs: int) -> list[RawPair]:
 
 
 def run(
-    source: list[RawPair | Broken], tmp_path: Path, shard_rows: int = 64, **options: object
+    source: list[RawPair | DataError], tmp_path: Path, shard_rows: int = 64, **options: object
 ) -> ImportReport:
     made = ImportOptions(tmp_path, **options)  # type: ignore[arg-type]
     return import_pairs(
@@ -71,14 +71,14 @@ def run(
     )
 
 
-def outcome(raw: RawPair | Broken, root: Path, **options: object) -> Prepared | DataError:
+def outcome(raw: RawPair | DataError, root: Path, **options: object) -> Prepared | DataError:
     return prepare(raw, ImportOptions(root, **options))  # type: ignore[arg-type]
 
 
-def reason(raw: RawPair | Broken, root: Path, **options: object) -> str:
+def reason(raw: RawPair | DataError, root: Path, **options: object) -> str:
     made = outcome(raw, root, **options)
     assert isinstance(made, DataError), made
-    assert str(made).startswith(raw.origin)
+    assert str(made).startswith(raw.origin if isinstance(raw, RawPair) else str(raw))
     return made.reason
 
 
@@ -102,7 +102,7 @@ def test_preferred_slots_are_balanced_by_a_seeded_swap(tmp_path: Path) -> None:
 
 def test_rows_whose_media_are_missing_are_kept_with_their_paths_when_asked(tmp_path: Path) -> None:
     (tmp_path / "there.png").write_bytes(encoded(Image.new("RGB", (20, 20), "red")))
-    source: list[RawPair | Broken] = [
+    source: list[RawPair | DataError] = [
         replace(RAW, images=("there.png",)),
         replace(RAW, images=("gone.png",), origin="row 2"),
         replace(RAW, images=("gone too.png",), origin="row 3"),
@@ -121,11 +121,11 @@ def test_rows_whose_media_are_missing_are_kept_with_their_paths_when_asked(tmp_p
 
 
 def test_every_drop_is_counted_under_its_reason_with_examples(tmp_path: Path) -> None:
-    source: list[RawPair | Broken] = [
+    source: list[RawPair | DataError] = [
         RAW,
         replace(RAW, origin="src row 2", preferred=None),
         replace(RAW, origin="src row 3", response_1="Blue.", response_2="Red.", preferred=2),
-        Broken("src row 4", "winner is 7"),
+        DataError("src row 4: winner is 7"),
         replace(RAW, origin="src row 5", images=("gone.png",)),
         replace(RAW, origin="src row 6", images=("gone.png",), question="Another?"),
         replace(RAW, origin="src row 7", response_2="Green."),
@@ -292,12 +292,12 @@ class Killed(BaseException):
 def test_an_import_that_was_killed_ends_as_if_it_had_not_been(
     tmp_path: Path, num_rows: int, num_threads: int
 ) -> None:
-    source: list[RawPair | Broken] = [*shapes_source(20)]
-    source[5:5] = [Broken("src row 6", "no pair"), replace(RAW, preferred=None)]
+    source: list[RawPair | DataError] = [*shapes_source(20)]
+    source[5:5] = [DataError("src row 6: no pair"), replace(RAW, preferred=None)]
     source[12:12] = [source[2], source[11], replace(RAW, images=("gone.png",))]
     source.append(source[0])
 
-    def dies() -> Iterator[RawPair | Broken]:
+    def dies() -> Iterator[RawPair | DataError]:
         yield from islice(source, num_rows)
         raise Killed
 
@@ -400,10 +400,10 @@ raws = st.builds(
 )
 
 
-@given(st.lists(raws | st.builds(Broken, texts, texts), max_size=6))
+@given(st.lists(raws | st.builds(DataError, texts), max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_row_crashes_an_import(
-    tmp_path_factory: pytest.TempPathFactory, source: list[RawPair | Broken]
+    tmp_path_factory: pytest.TempPathFactory, source: list[RawPair | DataError]
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "red.png").write_bytes(RED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from r1reward.data.requests import both_order_requests, build_prompt_set, training_requests
+from r1reward.data.requests import build_prompt_set, training_requests
 from r1reward.recipe.recipe import Recipe
 from r1reward.types import Order, PreferencePair, Prompt
 
@@ -81,15 +81,6 @@ def test_the_label_follows_the_order(tiny_recipe: Recipe) -> None:
         for r in training_requests(tiny_recipe.rollout, tiny_recipe.seed, prompts, step)
     ]
     assert {(r.prompt.order, r.prompt.label) for r in requests} == {("stored", 1), ("swapped", 2)}
-
-
-def test_evaluation_asks_for_both_orders_of_every_pair_as_neighbours(tiny_recipe: Recipe) -> None:
-    prompts = build_prompt_set(PAIRS, encode, 100, "data.heldout")
-    requests = both_order_requests(tiny_recipe.seed, prompts)
-    assert [(r.prompt.pair.question, r.prompt.order) for r in requests] == [
-        (f"q{i}", order) for i in range(6) for order in ("stored", "swapped")
-    ]
-    assert len({request.seed for request in requests}) == 12
 
 
 def with_rollout(recipe: Recipe, **changes: object) -> Recipe:

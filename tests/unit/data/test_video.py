@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from r1reward.data.video import FrameRules, even_indices, frame_files, load_frames, shrink
+from r1reward.data.video import (
+    FrameRules,
+    MediaFolder,
+    even_indices,
+    frame_files,
+    load_frames,
+    shrink,
+)
 from r1reward.errors import DataError
 
 
@@ -49,13 +56,13 @@ def test_even_spacing(num_available: int, num_wanted: int, expected: list[int]) 
 
 def test_frames_are_read_in_order_and_small_ones_stay_as_they_are(tmp_path: Path) -> None:
     encoded = [frame(tmp_path / "clip" / f"f{number}.png", 20 * number) for number in range(11)]
-    read = load_frames("clip", "row 1", tmp_path, FrameRules(3, 4))
+    read = load_frames("clip", "row 1", MediaFolder(tmp_path, FrameRules(3, 4)))
     assert read == (encoded[0], encoded[5], encoded[10])
 
 
 def test_a_large_frame_keeps_its_shape_and_its_grey(tmp_path: Path) -> None:
     frame(tmp_path / "clip" / "f.png", 90, (400, 200))
-    (encoded,) = load_frames("clip", "row 1", tmp_path, FrameRules(32, 20_000))
+    (encoded,) = load_frames("clip", "row 1", MediaFolder(tmp_path, FrameRules(32, 20_000)))
     image = Image.open(io.BytesIO(encoded))
     assert (image.format, image.size) == ("JPEG", (200, 100))
     assert image.getpixel((100, 50)) == (90, 90, 90)
@@ -73,7 +80,7 @@ def test_no_frame_is_above_the_bound(size: tuple[int, int]) -> None:
 def test_default_sized_frames_fit_a_prompt_many_times_over(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     Image.effect_noise((1920, 1080), 80).convert("RGB").save(tmp_path / "noise" / "0.png")
-    (encoded,) = load_frames("noise", "row 1", tmp_path, FrameRules(32, 128 * 28 * 28))
+    (encoded,) = load_frames("noise", "row 1", MediaFolder(tmp_path, FrameRules(32, 128 * 28 * 28)))
     assert len(encoded) < 200_000  # noise is the worst case for JPEG
 
 
@@ -99,4 +106,4 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, item: str, sentence: str) 
     (root / "leads_out").mkdir()
     (root / "leads_out" / "0.png").symlink_to(tmp_path / "secret.png")
     with pytest.raises(DataError, match=sentence):
-        load_frames(item, "row 7", root, FrameRules(32, 1000))
+        load_frames(item, "row 7", MediaFolder(root, FrameRules(32, 1000)))

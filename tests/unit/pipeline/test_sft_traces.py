@@ -65,14 +65,14 @@ def load(attempts: Path, *overrides: str) -> tuple[Recipe, SftInputs]:
 
 
 def places(found: SftInputs) -> set[int]:
-    return {trace.pair_index for trace in found.train.traces}
+    return {trace.pair_index for trace in found.train.keys}
 
 
 def test_the_agreeing_trace_is_learned_in_the_order_it_was_written_for(attempts: Path) -> None:
     recipe, found = load(attempts, "sft.heldout_share=0")
     assert places(found) == set(range(2, 60))
     processor = PolicyProcessor(recipe.model)
-    for trace, sample in zip(found.train.traces, found.train, strict=True):
+    for trace, sample in zip(found.train.keys, found.train, strict=True):
         assert trace.text == trace_of(trace.pair_index), "never the attempt that disagreed"
         pair = PAIRS[trace.pair_index]
         prompt = processor.encode(pair, order_of(trace.pair_index), recipe.prompt)
@@ -85,7 +85,7 @@ def test_the_agreeing_trace_is_learned_in_the_order_it_was_written_for(attempts:
 
 def test_heldout_traces_are_others(attempts: Path) -> None:
     _, found = load(attempts, "sft.heldout_share=0.3")
-    measured = {trace.pair_index for trace in found.heldout.traces}
+    measured = {trace.pair_index for trace in found.heldout.keys}
     assert measured and not measured & places(found)
     assert measured | places(found) == set(range(2, 60))
     _, fewer = load(attempts, "sft.heldout_share=0.3", "sft.max_heldout=2")
@@ -98,7 +98,7 @@ def test_pairs_of_one_question_stay_on_one_side(attempts: Path) -> None:
     assert recipe.sft is not None
     found = load_traces(recipe, recipe.sft, grouped, attempts, 3)
     sides = [
-        {grouped[t.pair_index].group for t in side.traces} for side in (found.train, found.heldout)
+        {grouped[t.pair_index].group for t in side.keys} for side in (found.train, found.heldout)
     ]
     assert all(sides) and not sides[0] & sides[1]
 
@@ -108,7 +108,7 @@ def test_num_traces_draws_by_seed(attempts: Path) -> None:
     _, again = load(attempts, "sft.num_traces=20")
     _, other = load(attempts, "sft.num_traces=20", "seed=1")
     assert len(found.train) == 20
-    assert found.train.traces == again.train.traces
+    assert found.train.keys == again.train.keys
     assert places(found) != places(other)
 
 
