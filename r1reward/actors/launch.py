@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -111,12 +111,8 @@ async def starter(
     ranks = None if learner is None else learner.learner
     bundles = plan_bundles(placement, rollout, judge, ranks)
     with ray_session(placement), reserve(placement, bundles) as seats:
-        start = ActorStarter(placement, seats)
-        try:
+        with closing(ActorStarter(placement, seats)) as start:
             yield start
-        finally:
-            for actor in [*start.engines, *start.ranks]:
-                ray.kill(actor)
 
 
 @dataclass
@@ -172,6 +168,11 @@ class ActorStarter:
         calls = (getattr(engine, method).remote(*arguments) for engine in self.engines)
         await asyncio.gather(*calls)
 
+    def close(self) -> None:
+        """Ends every actor."""
+        for actor in [*self.engines, *self.ranks]:
+            ray.kill(actor)
+
     async def ready(self) -> None:
         """Wait until everything that was started works."""
         if self.turns is not None:
@@ -194,9 +195,9 @@ class InProcessStarter:
         disable_progress_bar()  # the run has its own; an actor's would go to a log that nobody watches
 
     async def generator(self, settings: RolloutSettings) -> Generator:
-        from r1reward.engines.in_process import InProcessGenerator
+        from r1reward.engines.torch_sampler import TorchSampler
 
-        return InProcessGenerator(settings.engine)
+        return TorchSampler(settings.engine)
 
     async def judge(self, settings: JudgeSettings) -> Judge:
         from r1reward.engines.judge import build_judge

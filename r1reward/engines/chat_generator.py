@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -43,25 +44,18 @@ class ChatGenerator:
     ) -> AsyncIterator[Rollout]:
         """A refused prompt gives an empty trace. Raises ``EndpointError`` when the endpoint fails."""
         tasks = [asyncio.create_task(self.answer(request, sampling)) for request in requests]
-        try:
+        with ExitStack() as at_end:
+            for task in tasks:
+                at_end.callback(task.cancel)
             for done in asyncio.as_completed(tasks):
                 yield await done
-        finally:
-            for task in tasks:
-                task.cancel()
 
     async def answer(self, request: RolloutRequest, sampling: Sampling) -> Rollout:
+        prompt = request.prompt
+        # Servers differ in the range of seeds that they take; 31 bits fit everywhere.
+        seed = request.seed % 2**31
         reply = await self.complete(
-            ChatRequest(
-                request.prompt.text,
-                sampling.temperature,
-                sampling.max_new_tokens,
-                # Servers differ in the range they take; 31 bits fit everywhere.
-                request.seed % 2**31,
-                request.prompt.pair.images,
-                self.logprobs,
-                sampling.top_p,
-            )
+            ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
         )
         return Rollout(
             request=request,
