@@ -110,9 +110,12 @@ async def starter(
         return
     ranks = None if learner is None else learner.learner
     bundles = plan_bundles(placement, rollout, judge, ranks)
-    with ray_session(placement), reserve(placement, bundles) as seats:
-        with closing(ActorStarter(placement, seats)) as start:
-            yield start
+    with (
+        ray_session(placement),
+        reserve(placement, bundles) as seats,
+        closing(ActorStarter(placement, seats)) as start,
+    ):
+        yield start
 
 
 @dataclass
@@ -202,8 +205,7 @@ class InProcessStarter:
     async def judge(self, settings: JudgeSettings) -> Judge:
         from r1reward.engines.judge import build_judge
 
-        judge, _ = build_judge(settings)
-        return judge
+        return build_judge(settings)[0]
 
     async def learner(self, settings: LearnerSettings) -> Learner:
         from r1reward.engines.in_process import in_process_learner

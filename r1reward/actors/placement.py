@@ -92,7 +92,7 @@ def ray_session(placement: PlacementSection) -> Iterator[None]:
     # Ray's own handler would end the process at once.
     on_sigterm = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
-        session = ray.init(**options)
+        ray.init(**options)
     except (ray.exceptions.AuthenticationError, ConnectionError) as error:
         # Ray tells a cluster that is not there and one that refuses the token apart in its logs only.
         raise ServiceError(
@@ -102,7 +102,8 @@ def ray_session(placement: PlacementSection) -> Iterator[None]:
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
-    with session:
+    with ExitStack() as at_end:
+        at_end.callback(ray.shutdown)
         yield
 
 

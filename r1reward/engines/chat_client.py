@@ -73,13 +73,11 @@ def read_reply(reply: httpx.Response) -> ChatReply:
     try:
         body = reply.json()
         choice = body["choices"][0]
-        message = choice["message"]
-        content = message["content"]
-        if content is None and message.get("refusal"):
-            content = message["refusal"]
-        if content is None and choice.get("finish_reason") == "length":
-            # It was cut off while it was still reasoning: nothing can be read, nothing is wrong.
-            content = ""
+        is_cut = choice.get("finish_reason") == "length"
+        content = choice["message"]["content"]
+        if content is None:
+            # Cut off while it was still reasoning: nothing can be read, nothing is wrong.
+            content = choice["message"].get("refusal") or ("" if is_cut else None)
         entries = (choice.get("logprobs") or {}).get("content") or []
         tokens = [(str(entry["token"]), float(entry["logprob"])) for entry in entries]
         if not isinstance(content, str):
@@ -88,7 +86,7 @@ def read_reply(reply: httpx.Response) -> ChatReply:
         raise EndpointError(f"not a chat completion: {reply.text[:200]}") from error
     return ChatReply(
         text=content,
-        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        finish_reason="length" if is_cut else "stop",
         token_texts=tuple(text for text, _ in tokens),
         logprobs=tuple(logprob for _, logprob in tokens),
         prompt_tokens=read_count(body, "prompt_tokens"),

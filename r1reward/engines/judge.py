@@ -30,17 +30,6 @@ MAX_CACHED = 100_000
 Ask = Callable[[str, int], Awaitable[str]]
 
 
-def rule_word(analysis: str, choice: Slot) -> JudgeWord:
-    """Read 'response N is better' in the last line that says so; both or neither is undecided."""
-    for line in reversed(analysis.splitlines()):
-        named = {int(number) for number in CONCLUSION.findall(line)}
-        if len(named) == 1:
-            return "match" if named == {choice} else "mismatch"
-        if named:
-            return "undecided"
-    return "undecided"
-
-
 def parse_judge_reply(reply: str) -> JudgeWord | None:
     """1 is a match and 0 a mismatch, also among other words; 0 wins over 1. None: ask again."""
     if "0" in reply:
@@ -97,7 +86,14 @@ class RuleJudgeEngine:
     """Answers from the text alone."""
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
-        return rule_word(analysis, choice)
+        """Reads 'response N is better' in the last line that says so; both or neither is undecided."""
+        for line in reversed(analysis.splitlines()):
+            named = {int(number) for number in CONCLUSION.findall(line)}
+            if len(named) == 1:
+                return "match" if named == {choice} else "mismatch"
+            if named:
+                return "undecided"
+        return "undecided"
 
 
 def build_judge(settings: JudgeSettings) -> tuple[Judge, VllmEngine | None]:

@@ -116,12 +116,8 @@ class TorchSampler:
             ],
             dim=1,
         )
-        return [
-            self.rollout(request, prompt, tokens_R.tolist(), logprobs_R.numpy())
-            for request, prompt, tokens_R, logprobs_R in zip(
-                requests, prompts, tokens_BR, logprobs_BR, strict=True
-            )
-        ]
+        rows = zip(requests, prompts, tokens_BR.tolist(), logprobs_BR.numpy(), strict=True)
+        return [self.rollout(*row) for row in rows]
 
     def logits_processors(
         self, requests: Sequence[RolloutRequest], sampling: Sampling

@@ -184,11 +184,9 @@ class PolicyModel(nn.Module):
         slots_BT = slots_BL.gather(1, batch.response_at_BT)
         hidden_ND = hidden_SD[slots_BT[batch.mask_BT]]
         logprobs_N, entropies_N = self.hf.lm_head(hidden_ND, batch.targets_BT[batch.mask_BT])
-        shape, device = batch.mask_BT.shape, hidden_SD.device
-        logprobs_BT = torch.zeros(shape, dtype=torch.float32, device=device)
-        entropies_BT = torch.zeros(shape, dtype=torch.float32, device=device)
-        logprobs_BT = logprobs_BT.masked_scatter(batch.mask_BT, logprobs_N)
-        return logprobs_BT, entropies_BT.masked_scatter(batch.mask_BT, entropies_N)
+        zeros_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float32, device=hidden_SD.device)
+        logprobs_BT = zeros_BT.masked_scatter(batch.mask_BT, logprobs_N)
+        return logprobs_BT, zeros_BT.masked_scatter(batch.mask_BT, entropies_N)
 
     def padded(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
         """What the language model is called with, and the slot of every position, [B, L]."""

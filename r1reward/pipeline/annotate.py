@@ -143,9 +143,7 @@ async def engine_teacher(
             generators = [
                 RolloutGroup([actor], rollout.max_retries) for actor in system.generator.actors
             ]
-        yield EngineTeacher(
-            cycle(generators), processor, prompt, sampling, model.max_prompt_tokens
-        )
+        yield EngineTeacher(cycle(generators), processor, prompt, sampling, model.max_prompt_tokens)
 
 
 @contextmanager
