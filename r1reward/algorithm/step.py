@@ -32,6 +32,10 @@ def batch_advantages(
     """
     metrics: Metrics = {}
     if settings.needs_reference:
+        needed = [*old_logprobs, *reference_logprobs]
+        assert all(logprobs_R is not None for logprobs_R in needed), (
+            "a run with a reference computes its log-probs and every old one"
+        )
         estimate = ESTIMATORS[settings.kl_estimator]
         kls = list(map(estimate, old_logprobs, reference_logprobs))
         metrics[Name.POLICY_REFERENCE_KL] = mean([float(kl) for kl_R in kls for kl in kl_R])

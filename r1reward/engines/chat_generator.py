@@ -54,9 +54,17 @@ class ChatGenerator:
         prompt = request.prompt
         # Servers differ in the range of seeds that they take; 31 bits fit everywhere.
         seed = request.seed % 2**31
-        reply = await self.complete(
-            ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
-        )
+        reply = ChatReply("", "stop")
+        try:
+            reply = await self.client.complete(
+                ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
+            )
+            self.num_answered += 1
+        except PromptRefusedError as error:
+            self.num_refused += 1
+            if not self.num_answered and self.num_refused >= MAX_FIRST_REFUSALS:
+                raise
+            logger.warning("refused, counts as unreadable: %s", error)
         return Rollout(
             request=request,
             prompt_token_ids=(),
@@ -67,18 +75,6 @@ class ChatGenerator:
             finish_reason=reply.finish_reason,
             token_texts=reply.token_texts,
         )
-
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        try:
-            reply = await self.client.complete(request)
-        except PromptRefusedError as error:
-            self.num_refused += 1
-            if not self.num_answered and self.num_refused >= MAX_FIRST_REFUSALS:
-                raise
-            logger.warning("refused, counts as unreadable: %s", error)
-            return ChatReply("", "stop")
-        self.num_answered += 1
-        return reply
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         raise NotImplementedError("an endpoint keeps its own weights")

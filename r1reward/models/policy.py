@@ -240,13 +240,7 @@ def load_policy_model(
 
 def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:
     """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
+    ids = {name: getattr(old, name) for name in ("eos_token_id", "pad_token_id", "bos_token_id")}
     return GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        repetition_penalty=1.0,
-        eos_token_id=old.eos_token_id,
-        pad_token_id=old.pad_token_id,
-        bos_token_id=old.bos_token_id,
+        do_sample=True, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0, **ids
     )
