@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 import psutil
 
 
 def interface_with(ip_address: str) -> str | None:
     """Name of this machine's interface that has an IP address; None behind an address translation."""
-    for name, addresses in psutil.net_if_addrs().items():
+    interfaces: Mapping[str, Sequence[Any]] = psutil.net_if_addrs()
+    for name, addresses in interfaces.items():
         if any(own.address == ip_address for own in addresses):
             return name
     return None
