@@ -33,7 +33,7 @@ class Teacher(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class EndpointClient:
     """A teacher behind an OpenAI-compatible endpoint. Images travel as data URLs."""
 
@@ -52,7 +52,7 @@ class EndpointClient:
         await self.client.http.aclose()
 
 
-@dataclass(frozen=True)
+@dataclass
 class EngineTeacher:
     """A teacher in engines of our own: ``generators`` says which one is asked next, without end."""
 
