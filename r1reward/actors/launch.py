@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -110,13 +110,12 @@ async def starter(
         return
     ranks = None if learner is None else learner.learner
     bundles = plan_bundles(placement, rollout, judge, ranks)
-    with ray_session(placement), reserve(placement, bundles) as seats:
-        start = ActorStarter(placement, seats)
-        try:
-            yield start
-        finally:
-            for actor in [*start.engines, *start.ranks]:
-                ray.kill(actor)
+    with (
+        ray_session(placement),
+        reserve(placement, bundles) as seats,
+        closing(ActorStarter(placement, seats)) as start,
+    ):
+        yield start
 
 
 @dataclass
@@ -172,6 +171,11 @@ class ActorStarter:
         calls = (getattr(engine, method).remote(*arguments) for engine in self.engines)
         await asyncio.gather(*calls)
 
+    def close(self) -> None:
+        """Ends every actor."""
+        for actor in [*self.engines, *self.ranks]:
+            ray.kill(actor)
+
     async def ready(self) -> None:
         """Wait until everything that was started works."""
         if self.turns is not None:
@@ -194,15 +198,14 @@ class InProcessStarter:
         disable_progress_bar()  # the run has its own; an actor's would go to a log that nobody watches
 
     async def generator(self, settings: RolloutSettings) -> Generator:
-        from r1reward.engines.in_process import InProcessGenerator
+        from r1reward.engines.torch_sampler import TorchSampler
 
-        return InProcessGenerator(settings.engine)
+        return TorchSampler(settings.engine)
 
     async def judge(self, settings: JudgeSettings) -> Judge:
         from r1reward.engines.judge import build_judge
 
-        judge, _ = build_judge(settings)
-        return judge
+        return build_judge(settings)[0]
 
     async def learner(self, settings: LearnerSettings) -> Learner:
         from r1reward.engines.in_process import in_process_learner

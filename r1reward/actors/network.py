@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 import psutil
 
 
-def node_interfaces() -> dict[str, list[str]]:
-    """The IP addresses of every network interface of this machine."""
-    return {
-        name: [address.address for address in addresses]
-        for name, addresses in psutil.net_if_addrs().items()
-    }
-
-
-def interface_with(address: str, interfaces: Mapping[str, list[str]]) -> str | None:
-    """Name of the interface that has an IP address; None behind an address translation."""
-    return next((name for name, found in interfaces.items() if address in found), None)
+def interface_with(ip_address: str) -> str | None:
+    """Name of this machine's interface that has an IP address; None behind an address translation."""
+    interfaces: Mapping[str, Sequence[Any]] = psutil.net_if_addrs()
+    for name, addresses in interfaces.items():
+        if any(own.address == ip_address for own in addresses):
+            return name
+    return None
 
 
 def name_interface(address: str, environment: MutableMapping[str, str]) -> None:
@@ -28,5 +25,5 @@ def name_interface(address: str, environment: MutableMapping[str, str]) -> None:
     """
     if "GLOO_SOCKET_IFNAME" in environment:
         return
-    if name := interface_with(address, node_interfaces()):
+    if name := interface_with(address):
         environment["GLOO_SOCKET_IFNAME"] = name

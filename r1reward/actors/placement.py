@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +35,15 @@ class Seats:
 
     group: PlacementGroup
     bundles: dict[Role, list[Bundle]]
-    environment: dict[str, str]
-    shared: bool = False
+    placement: PlacementSection
 
     def start(
         self, role: Role, index: int, actor_class: Any, *arguments: object, **options: object
     ) -> Any:
         """Start one actor of a role in its bundle; returns Ray's handle."""
         bundle = self.bundles[role][index]
-        bundle_index = index
-        if not self.shared:
-            bundle_index += sum(len(self.bundles[r]) for r in ROLES[: ROLES.index(role)])
+        earlier_roles = () if self.placement.takes_turns else ROLES[: ROLES.index(role)]
+        bundle_index = index + sum(len(self.bundles[earlier]) for earlier in earlier_roles)
         return actor_class.options(
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU", 0),
@@ -53,7 +51,7 @@ class Seats:
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 self.group, placement_group_bundle_index=bundle_index
             ),
-            runtime_env={"env_vars": self.environment},
+            runtime_env={"env_vars": actor_environment(self.placement)},
             **options,
         ).remote(*arguments)
 
@@ -104,20 +102,21 @@ def ray_session(placement: PlacementSection) -> Iterator[None]:
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
 def reserve(placement: PlacementSection, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
-    shared = placement.takes_turns
-    bundles = shared_bundles(by_role) if shared else [b for role in ROLES for b in by_role[role]]
+    bundles = [bundle for role in ROLES for bundle in by_role[role]]
+    if placement.takes_turns:
+        bundles = shared_bundles(by_role)
     wait_s = placement.wait_s
     group = placement_group(bundles, strategy=placement.strategy.upper())
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(remove_placement_group, group)
         if not group.wait(timeout_seconds=min(wait_s, QUIET_WAIT_S)):
             logger.info(
                 "no place yet for the recipe's %d actors: %s; waiting up to %d s (placement.wait_s) for "
@@ -132,9 +131,7 @@ def reserve(placement: PlacementSection, by_role: dict[Role, list[Bundle]]) -> I
                     f"({wait_s} s): {missing_now(bundles)}; shrink the recipe, grow the cluster, or "
                     "raise placement.wait_s if an autoscaler needs longer"
                 )
-        yield Seats(group, by_role, actor_environment(placement), shared)
-    finally:
-        remove_placement_group(group)
+        yield Seats(group, by_role, placement)
 
 
 def missing_now(bundles: Sequence[Bundle]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any, Literal
 
-import numpy as np
 import ray
 
 from r1reward.actors.weights import fetch
@@ -46,22 +47,16 @@ class RolloutActor:
         futures = self.engine.submit(
             [
                 EngineRequest(
-                    token_ids=request.prompt.token_ids,
-                    images=request.prompt.pair.images,
-                    seed=request.seed,
-                    temperature=sampling.temperature,
-                    max_new_tokens=sampling.max_new_tokens,
-                    top_p=sampling.top_p,
-                    banned_token_ids=self.media_token_ids,
+                    request.prompt.token_ids,
+                    request.prompt.pair.images,
+                    request.seed,
+                    sampling,
+                    self.media_token_ids,
                 )
                 for request in requests
             ]
         )
-        waiting = [
-            finished_rollout(request, future)
-            for request, future in zip(requests, futures, strict=True)
-        ]
-        for rollout in asyncio.as_completed(waiting):
+        for rollout in asyncio.as_completed(map(finished_rollout, requests, futures)):
             yield await rollout
 
     async def move(self, method: Literal["sleep", "wake_up"]) -> None:
@@ -75,16 +70,7 @@ class RolloutActor:
 
 
 async def finished_rollout(request: RolloutRequest, future: Future[Any]) -> Rollout:
-    done = await asyncio.wrap_future(future)
-    return Rollout(
-        request=request,
-        prompt_token_ids=done.prompt_token_ids,
-        response_token_ids=done.token_ids,
-        text=done.text,
-        logprobs=done.logprobs,
-        policy_versions=np.full(len(done.token_ids), done.policy_version, dtype=np.int64),
-        finish_reason=done.finish_reason,
-    )
+    return Rollout(request, **vars(await asyncio.wrap_future(future)))
 
 
 class RolloutGroup:
@@ -111,58 +97,53 @@ class RolloutGroup:
         self, requests: Sequence[RolloutRequest], sampling: Sampling
     ) -> AsyncIterator[Rollout]:
         finished: asyncio.Queue[Rollout | BaseException] = asyncio.Queue()
-        await self.wait_for_one()
-        ready = self.ready
-        tasks = [
-            asyncio.create_task(self.drain(index, share, sampling, finished))
-            for first, index in enumerate(ready)
-            if (share := list(requests[first :: len(ready)]))
-        ]
-        try:
+
+        def report_failure(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                finished.put_nowait(error)
+
+        await self.next_ready()
+        actors = self.ready[: len(requests)]
+        with ExitStack() as at_end:
+            for first, index in enumerate(actors):
+                share = requests[first :: len(actors)]
+                task = asyncio.create_task(self.drain(index, share, sampling, finished))
+                task.add_done_callback(report_failure)
+                at_end.callback(task.cancel)
             for _ in requests:
                 item = await finished.get()
                 if isinstance(item, BaseException):
                     raise item
                 yield item
-        finally:
-            for task in tasks:
-                task.cancel()
 
     async def drain(
         self,
         index: int,
-        requests: list[RolloutRequest],
+        requests: Sequence[RolloutRequest],
         sampling: Sampling,
         finished: asyncio.Queue[Rollout | BaseException],
     ) -> None:
-        """Stream one share into the queue; an error goes there too, for the reader to raise."""
+        """Stream one share into the queue, from another actor when one dies."""
         left = {(r.prompt.prompt_id, r.sample_index): r for r in requests}
-        try:
-            for attempt in range(self.max_retries + 1):
-                try:
-                    stream = (
-                        self.actors[index]
-                        .generate.options(num_returns="streaming")
-                        .remote(list(left.values()), sampling)
-                    )
-                    async for ref in stream:
-                        rollout: Rollout = await ref
-                        request = rollout.request
-                        del left[request.prompt.prompt_id, request.sample_index]
-                        await finished.put(rollout)
+        for attempt in range(self.max_retries + 1):
+            generate = self.actors[index].generate.options(num_returns="streaming")
+            try:
+                async for ref in generate.remote(list(left.values()), sampling):
+                    rollout: Rollout = await ref
+                    request = rollout.request
+                    del left[request.prompt.prompt_id, request.sample_index]
+                    await finished.put(rollout)
+                return
+            except ray.exceptions.RayActorError:
+                self.actor_died(index, len(left))
+                if not left:
                     return
-                except ray.exceptions.RayActorError:
-                    self.lost(index, len(left))
-                    if not left:
-                        return
-                    if attempt == self.max_retries:
-                        raise
-                    index = await self.wait_for_one(after=index)
-        except Exception as error:
-            await finished.put(error)
+                if attempt == self.max_retries:
+                    raise
+                index = await self.next_ready(after=index)
 
-    def lost(self, index: int, num_left: int = 0) -> None:
-        """An actor died: bring it back while others go on."""
+    def actor_died(self, index: int, num_left: int = 0) -> None:
+        """Let the actor join again when Ray has restarted it, while others go on."""
         if index not in self.returning:
             logger.warning(
                 "rollout actor %d died with %d left; %d others go on",
@@ -170,9 +151,9 @@ class RolloutGroup:
                 num_left,
                 len(self.ready) - 1,
             )
-            self.returning[index] = asyncio.create_task(self.bring_back(index))
+            self.returning[index] = asyncio.create_task(self.rejoin(index))
 
-    async def bring_back(self, index: int) -> None:
+    async def rejoin(self, index: int) -> None:
         """Wait until Ray has restarted an actor and give it the newest weights, which may change."""
         loaded = None
         actor = self.actors[index]
@@ -187,34 +168,33 @@ class RolloutGroup:
         del self.returning[index]
         logger.info("rollout actor %d is back", index)
 
-    async def wait_for_one(self, after: int = -1) -> int:
+    async def next_ready(self, after: int = -1) -> int:
         """The next actor that is ready, or the first to come back.
 
         Raises what ended the last of them, or ``ServiceError`` if none is back in time.
         """
-        if not self.ready:
-            tasks = set(self.returning.values())
-            deadline = asyncio.get_running_loop().time() + self.wait_s
-            while not self.ready:
-                left_s = max(0.0, deadline - asyncio.get_running_loop().time())
-                done, tasks = await asyncio.wait(
-                    tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+        tasks = set(self.returning.values())
+        deadline = time.monotonic() + self.wait_s
+        while not self.ready:
+            left_s = max(0.0, deadline - time.monotonic())
+            done, tasks = await asyncio.wait(
+                tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                raise ServiceError(
+                    f"every rollout actor died and none came back within placement.wait_s "
+                    f"({self.wait_s:g} s): the cluster has no room left for one"
                 )
-                if not done:
-                    raise ServiceError(
-                        f"every rollout actor died and none came back within placement.wait_s "
-                        f"({self.wait_s:g} s): the cluster has no room left for one"
-                    )
-                if not tasks and not self.ready:
-                    done.pop().result()
+            if not tasks and not self.ready:
+                done.pop().result()
         return min(self.ready, key=lambda index: (index <= after, index))
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         """Give the weights to every actor that is ready; the others get them as they come back."""
         self.handle = handle
-        await self.wait_for_one()
+        await self.next_ready()
         seconds = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
-        await self.wait_for_one()
+        await self.next_ready()
         return {
             Name.TIME_WEIGHT_SWAP_S: maximum(max(seconds)),
             Name.ROLLOUT_NUM_ENGINES: last(len(self.ready)),
@@ -225,6 +205,6 @@ class RolloutGroup:
         try:
             seconds: float = await self.actors[index].load_weights.remote(handle)
         except ray.exceptions.RayActorError:
-            self.lost(index)
+            self.actor_died(index)
             return 0.0
         return seconds

@@ -96,13 +96,13 @@ def advantages_from_returns(
     that are not ``counted`` get advantage 0 at every token and are in neither mean nor sigma.
     """
     counted = [True] * len(returns) if counted is None else list(counted)
+    everything = [np.ones(len(value), dtype=bool) for value in returns]
     if not any(counted):
-        nothing = [np.zeros(len(value)) for value in returns]
-        return Advantages(nothing, [np.ones(len(value), dtype=bool) for value in returns], counted)
+        return Advantages([np.zeros(len(value)) for value in returns], everything, counted)
     z = standardize(returns, counted)
     values = z if normalize else [np.asarray(value, dtype=np.float64) for value in returns]
     if filter_sigma is None:
-        kept = [np.ones(len(value), dtype=bool) for value in values]
+        kept = everything
     elif filter_rule == "authors":
         raw_mean = float(counted_tokens(returns, counted).mean())
         kept = filter_as_released(z, raw_mean, filter_sigma)

@@ -58,8 +58,5 @@ def sample_key(scored: ScoredRollout, *, other: bool) -> tuple[str, Order, int]:
     """
     request = scored.rollout.request
     swapped = (request.prompt.order == "swapped") != other
-    return (
-        request.prompt.stored_pair.pair_id,
-        "swapped" if swapped else "stored",
-        request.sample_index,
-    )
+    order: Order = "swapped" if swapped else "stored"
+    return request.prompt.stored_pair.pair_id, order, request.sample_index

@@ -32,7 +32,12 @@ def batch_advantages(
     """
     metrics: Metrics = {}
     if settings.needs_reference:
-        kls = reference_kls(old_logprobs, reference_logprobs, settings)
+        needed = [*old_logprobs, *reference_logprobs]
+        assert all(logprobs_R is not None for logprobs_R in needed), (
+            "a run with a reference computes its log-probs and every old one"
+        )
+        estimate = ESTIMATORS[settings.kl_estimator]
+        kls = list(map(estimate, old_logprobs, reference_logprobs))
         metrics[Name.POLICY_REFERENCE_KL] = mean([float(kl) for kl_R in kls for kl in kl_R])
     else:
         kls = [np.zeros(len(scored.rollout.response_token_ids)) for scored in rollouts]
@@ -57,18 +62,3 @@ def batch_advantages(
     )
     right = [scored.reward.result > 0 for scored in rollouts]
     return advantages, {**metrics, **advantage_metrics(advantages, right)}
-
-
-def reference_kls(
-    old_logprobs: Sequence[np.ndarray | None],
-    reference_logprobs: Sequence[np.ndarray | None],
-    settings: AlgorithmSection,
-) -> list[np.ndarray]:
-    """Returns the estimated KL to the base model at every token, one array [R] a rollout."""
-    estimate = ESTIMATORS[settings.kl_estimator]
-    kls = []
-    for old_R, reference_R in zip(old_logprobs, reference_logprobs, strict=True):
-        assert old_R is not None, "a run with a reference computes every old log-prob"
-        assert reference_R is not None, "a run with a reference computes its log-probs"
-        kls.append(estimate(old_R, reference_R))
-    return kls

@@ -14,6 +14,7 @@ import httpx
 from PIL import Image
 
 from r1reward.errors import ServiceError
+from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import EndpointSection
 from r1reward.types import FinishReason
 
@@ -33,12 +34,10 @@ class ChatRequest:
     """One user turn, images before text."""
 
     text: str
-    temperature: float
-    max_tokens: int
+    sampling: Sampling
     seed: int
     images: Sequence[bytes] = ()
     logprobs: bool = False
-    top_p: float = 1.0
 
     @property
     def content(self) -> str | list[dict[str, Any]]:
@@ -74,14 +73,11 @@ def read_reply(reply: httpx.Response) -> ChatReply:
     try:
         body = reply.json()
         choice = body["choices"][0]
-        message = choice["message"]
-        content = message["content"]
-        if content is None and message.get("refusal"):
-            content = message["refusal"]
-        if content is None and choice.get("finish_reason") == "length":
-            content = (
-                ""  # cut off while it was still reasoning: nothing can be read, nothing is wrong
-            )
+        is_cut = choice.get("finish_reason") == "length"
+        content = choice["message"]["content"]
+        if content is None:
+            # Cut off while it was still reasoning: nothing can be read, nothing is wrong.
+            content = choice["message"].get("refusal") or ("" if is_cut else None)
         entries = (choice.get("logprobs") or {}).get("content") or []
         tokens = [(str(entry["token"]), float(entry["logprob"])) for entry in entries]
         if not isinstance(content, str):
@@ -90,7 +86,7 @@ def read_reply(reply: httpx.Response) -> ChatReply:
         raise EndpointError(f"not a chat completion: {reply.text[:200]}") from error
     return ChatReply(
         text=content,
-        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        finish_reason="length" if is_cut else "stop",
         token_texts=tuple(text for text, _ in tokens),
         logprobs=tuple(logprob for _, logprob in tokens),
         prompt_tokens=read_count(body, "prompt_tokens"),
@@ -106,8 +102,8 @@ def read_count(body: Mapping[str, Any], name: str) -> int | None:
 
 def retry_after_s(reply: httpx.Response) -> float:
     """How long the server asks to be left alone; 0 where it does not say so in seconds."""
-    asked = reply.headers.get("Retry-After", "")
-    return min(float(asked), MAX_RETRY_AFTER_S) if asked.isdecimal() else 0.0
+    seconds = reply.headers.get("Retry-After", "")
+    return min(float(seconds), MAX_RETRY_AFTER_S) if seconds.isdecimal() else 0.0
 
 
 class PromptRefusedError(EndpointError):
@@ -130,10 +126,7 @@ class ChatClient:
     """
 
     def __init__(
-        self,
-        endpoint: EndpointSection,
-        max_retries: int = 4,
-        backoff_s: float = 0.5,
+        self, endpoint: EndpointSection, max_retries: int = 4, backoff_s: float = 0.5
     ) -> None:
         key = os.environ.get(endpoint.api_key_env)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -157,20 +150,19 @@ class ChatClient:
             **self.extra_body,
             "model": self.model,
             "messages": [{"role": "user", "content": request.content}],
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "max_tokens": request.max_tokens,
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+            "max_tokens": request.sampling.max_new_tokens,
             "seed": request.seed,
         }
         if request.logprobs:
             body["logprobs"] = True
         async with self.slots:
-            asked_wait_s = 0.0
+            wait_s = 0.0
             for attempt in range(self.max_retries + 1):
                 if attempt:
-                    backoff_s = self.backoff_s * 2 ** (attempt - 1)
-                    await asyncio.sleep(max(backoff_s, asked_wait_s))
-                    asked_wait_s = 0.0
+                    await asyncio.sleep(wait_s)
+                wait_s = self.backoff_s * 2**attempt
                 await before_request()
                 try:
                     reply = await self.http.post("chat/completions", json=body)
@@ -179,7 +171,7 @@ class ChatClient:
                     continue
                 if reply.status_code in RETRIED_STATUS:
                     problem = f"HTTP {reply.status_code}"
-                    asked_wait_s = retry_after_s(reply)
+                    wait_s = max(wait_s, retry_after_s(reply))
                     continue
                 if reply.is_error:
                     refused = reply.status_code in REFUSED_STATUS

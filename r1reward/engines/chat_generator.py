@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -43,26 +44,27 @@ class ChatGenerator:
     ) -> AsyncIterator[Rollout]:
         """A refused prompt gives an empty trace. Raises ``EndpointError`` when the endpoint fails."""
         tasks = [asyncio.create_task(self.answer(request, sampling)) for request in requests]
-        try:
+        with ExitStack() as at_end:
+            for task in tasks:
+                at_end.callback(task.cancel)
             for done in asyncio.as_completed(tasks):
                 yield await done
-        finally:
-            for task in tasks:
-                task.cancel()
 
     async def answer(self, request: RolloutRequest, sampling: Sampling) -> Rollout:
-        reply = await self.complete(
-            ChatRequest(
-                request.prompt.text,
-                sampling.temperature,
-                sampling.max_new_tokens,
-                # Servers differ in the range they take; 31 bits fit everywhere.
-                request.seed % 2**31,
-                request.prompt.pair.images,
-                self.logprobs,
-                sampling.top_p,
+        prompt = request.prompt
+        # Servers differ in the range of seeds that they take; 31 bits fit everywhere.
+        seed = request.seed % 2**31
+        reply = ChatReply("", "stop")
+        try:
+            reply = await self.client.complete(
+                ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
             )
-        )
+            self.num_answered += 1
+        except PromptRefusedError as error:
+            self.num_refused += 1
+            if not self.num_answered and self.num_refused >= MAX_FIRST_REFUSALS:
+                raise
+            logger.warning("refused, counts as unreadable: %s", error)
         return Rollout(
             request=request,
             prompt_token_ids=(),
@@ -73,18 +75,6 @@ class ChatGenerator:
             finish_reason=reply.finish_reason,
             token_texts=reply.token_texts,
         )
-
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        try:
-            reply = await self.client.complete(request)
-        except PromptRefusedError as error:
-            self.num_refused += 1
-            if not self.num_answered and self.num_refused >= MAX_FIRST_REFUSALS:
-                raise
-            logger.warning("refused, counts as unreadable: %s", error)
-            return ChatReply("", "stop")
-        self.num_answered += 1
-        return reply
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         raise NotImplementedError("an endpoint keeps its own weights")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -209,9 +210,7 @@ class DeepSpeedRank:
     def publish(self) -> Iterator[WeightBucket | np.ndarray]:
         """Header, bytes, header, bytes and so on: for a store that keeps each as an object of its own."""
         # One by one: Ray drives generators, and a tuple that is delegated to is none.
-        for header, data in self.weight_buckets():
-            yield header
-            yield data
+        yield from chain.from_iterable(self.weight_buckets())
 
     def leave_gpu(self) -> None:
         """Parameters, gradients and optimizer states to host memory, the reference model as well."""
@@ -251,7 +250,7 @@ class DeepSpeedRank:
         """A Hugging Face folder with a neutral generation config: loads anywhere as it is."""
         state: dict[str, torch.Tensor] = {}
         for header, data in self.weight_buckets():
-            state |= dict(unpack(header.names, header.shapes, header.dtypes, data))
+            state |= dict(unpack(header, data))
         if self.address.rank == 0:
             hf: Any = self.engine.module.hf
             hf.generation_config = neutral_generation_config(hf.generation_config)

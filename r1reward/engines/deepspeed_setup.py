@@ -1,17 +1,16 @@
 """How a rank starts: its accelerator, its process group, its optimizer, DeepSpeed's configuration.
 
 DeepSpeed chooses its accelerator once, when it is first imported. So it is imported inside of functions,
-after ``choose_accelerator``.
+after ``join_process_group`` has chosen it.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -36,13 +35,6 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def choose_accelerator(
-    device: Literal["cpu", "cuda"], environment: MutableMapping[str, str]
-) -> None:
-    """Make DeepSpeed compute where the model is. By itself it looks at what the machine has."""
-    environment["DS_ACCELERATOR"] = device
-
-
 def join_process_group(settings: LearnerSettings, address: RankAddress) -> None:
     """Meet the other ranks. Returns when all of them are there."""
     device = settings.placement.device
@@ -52,8 +44,8 @@ def join_process_group(settings: LearnerSettings, address: RankAddress) -> None:
         "RANK": str(address.rank),
         "WORLD_SIZE": str(address.num_ranks),
         "LOCAL_RANK": "0",  # every rank is an actor that sees only its own GPU
+        "DS_ACCELERATOR": device,  # by itself DeepSpeed looks at what the machine has
     }
-    choose_accelerator(device, os.environ)
     import deepspeed
 
     if not settings.learner.offload_optimizer:

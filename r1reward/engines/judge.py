@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from r1reward.data.prompt import build_judge_prompt
-from r1reward.interfaces import Judge
+from r1reward.interfaces import Judge, Sampling
 from r1reward.recipe.components import EngineSettings, JudgeSettings
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.types import JudgeWord, Slot
@@ -28,17 +28,6 @@ MAX_REPLY_TOKENS = 8
 MAX_CACHED = 100_000
 
 Ask = Callable[[str, int], Awaitable[str]]
-
-
-def rule_word(analysis: str, choice: Slot) -> JudgeWord:
-    """Read 'response N is better' in the last line that says so; both or neither is undecided."""
-    for line in reversed(analysis.splitlines()):
-        named = {int(number) for number in CONCLUSION.findall(line)}
-        if len(named) == 1:
-            return "match" if named == {choice} else "mismatch"
-        if named:
-            return "undecided"
-    return "undecided"
 
 
 def parse_judge_reply(reply: str) -> JudgeWord | None:
@@ -97,7 +86,14 @@ class RuleJudgeEngine:
     """Answers from the text alone."""
 
     async def judge(self, analysis: str, choice: Slot) -> JudgeWord:
-        return rule_word(analysis, choice)
+        """Reads 'response N is better' in the last line that says so; both or neither is undecided."""
+        for line in reversed(analysis.splitlines()):
+            named = {int(number) for number in CONCLUSION.findall(line)}
+            if len(named) == 1:
+                return "match" if named == {choice} else "mismatch"
+            if named:
+                return "undecided"
+        return "undecided"
 
 
 def build_judge(settings: JudgeSettings) -> tuple[Judge, VllmEngine | None]:
@@ -116,10 +112,10 @@ def endpoint_ask(settings: OpenAIJudge) -> Ask:
     from r1reward.engines.chat_client import ChatClient, ChatRequest
 
     client = ChatClient(settings)
+    sampling = Sampling(settings.temperature, MAX_REPLY_TOKENS)
 
     async def ask(prompt: str, seed: int) -> str:
-        request = ChatRequest(prompt, settings.temperature, MAX_REPLY_TOKENS, seed)
-        return (await client.complete(request)).text
+        return (await client.complete(ChatRequest(prompt, sampling, seed))).text
 
     return ask
 
@@ -130,13 +126,11 @@ def vllm_ask(judge: VllmJudge, settings: EngineSettings) -> tuple[Ask, VllmEngin
 
     processor = PolicyProcessor(settings.model)
     engine = VllmEngine(settings)
+    sampling = Sampling(judge.temperature, MAX_REPLY_TOKENS)
 
     async def ask(prompt: str, seed: int) -> str:
-        text = processor.render([prompt])
-        request = EngineRequest(
-            processor.tokenize(text), (), seed, judge.temperature, MAX_REPLY_TOKENS
-        )
-        (future,) = engine.submit([request])
+        token_ids = processor.tokenize(processor.render([prompt]))
+        (future,) = engine.submit([EngineRequest(token_ids, (), seed, sampling)])
         return (await asyncio.wrap_future(future)).text
 
     return ask, engine

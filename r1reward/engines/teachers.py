@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import cycle
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from r1reward.data.prompt import Tags, build_prompt
@@ -11,7 +11,6 @@ from r1reward.engines.chat_client import ChatClient, ChatReply, ChatRequest, Pro
 from r1reward.errors import InputError
 from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor
-from r1reward.recipe.pipeline_sections import EndpointTeacher
 from r1reward.recipe.sections import PromptSection
 from r1reward.types import PreferencePair, RolloutRequest
 
@@ -34,49 +33,34 @@ class Teacher(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass
 class EndpointClient:
     """A teacher behind an OpenAI-compatible endpoint. Images travel as data URLs."""
 
-    def __init__(
-        self,
-        endpoint: EndpointTeacher,
-        prompt: PromptSection,
-        sampling: Sampling,
-        max_retries: int = 4,
-        backoff_s: float = 0.5,
-    ) -> None:
-        self.client = ChatClient(endpoint, max_retries, backoff_s)
-        self.prompt = prompt
-        self.sampling = sampling
+    client: ChatClient
+    prompt: PromptSection
+    sampling: Sampling
 
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         tags = Tags(self.prompt.think_tag, self.prompt.answer_tag)
         text = build_prompt(shown, self.prompt.template, tags)
-        request = ChatRequest(
-            text, self.sampling.temperature, self.sampling.max_new_tokens, seed, shown.images
+        return await self.client.complete(
+            ChatRequest(text, self.sampling, seed, shown.images), admit
         )
-        return await self.client.complete(request, admit)
 
     async def close(self) -> None:
         await self.client.http.aclose()
 
 
+@dataclass
 class EngineTeacher:
-    """A teacher in engines of our own, one generator each; they are asked in turn."""
+    """A teacher in engines of our own: ``generators`` says which one is asked next, without end."""
 
-    def __init__(
-        self,
-        generators: Sequence[Generator],
-        processor: PolicyProcessor,
-        prompt: PromptSection,
-        sampling: Sampling,
-        max_prompt_tokens: int,
-    ) -> None:
-        self.generators = cycle(generators)
-        self.processor = processor
-        self.prompt = prompt
-        self.sampling = sampling
-        self.max_prompt_tokens = max_prompt_tokens
+    generators: Iterator[Generator]
+    processor: PolicyProcessor
+    prompt: PromptSection
+    sampling: Sampling
+    max_prompt_tokens: int
 
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         await admit()

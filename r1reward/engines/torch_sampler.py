@@ -7,7 +7,8 @@ legend: B requests, L prompt positions, R response tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from transformers import (
 
 from r1reward.engines.weight_buckets import unpack, verify
 from r1reward.interfaces import Sampling
+from r1reward.metrics import Metrics, Name, maximum
 from r1reward.models.policy import DTYPES, MicroBatchBuilder, load_hf_model
 from r1reward.models.processor import PolicyProcessor
-from r1reward.recipe.sections import ModelSection
+from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 
 
@@ -40,29 +42,28 @@ class GumbelNoise(LogitsProcessor):
 
 
 class TorchSampler:
-    """Draws batches of traces from a Hugging Face model that weight bundles are loaded into."""
+    """A ``Generator`` around a Hugging Face model that weight bundles are loaded into.
 
-    def __init__(
-        self,
-        model: ModelSection,
-        processor: PolicyProcessor,
-        batch_size: int,
-        device: str,
-        image_cache_mb: int = 0,
-    ) -> None:
-        self.processor = processor
-        self.batch_size = batch_size
-        self.builder = MicroBatchBuilder(processor, DTYPES[model.dtype], image_cache_mb)
+    Its calls block the event loop.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        model, engine = settings.model, settings.engine
+        self.processor = PolicyProcessor(model)
+        self.batch_size = engine.max_num_seqs
+        image_cache_mb = int(engine.mm_processor_cache_gb * 1024)
+        self.builder = MicroBatchBuilder(self.processor, DTYPES[model.dtype], image_cache_mb)
         self.version = 0
-        self.hf = load_hf_model(model).to(device).eval()
+        self.hf = load_hf_model(model).to(settings.placement.device).eval()
 
-    def load_weights(self, handle: WeightsHandle) -> None:
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
         """Copy in a complete bundle. Raises ``ValueError`` if it is damaged or not complete."""
+        started = time.monotonic()
         state: dict[str, torch.Tensor] = {}
         for header, data in zip(handle.buckets, handle.refs, strict=True):
             assert isinstance(data, np.ndarray), "in one process a bundle's refs are its bytes"
             verify(header, data)
-            state |= dict(unpack(header.names, header.shapes, header.dtypes, data))
+            state |= dict(unpack(header, data))
         parameters = dict(self.hf.named_parameters())
         if state.keys() != parameters.keys():
             odd = sorted(state.keys() ^ parameters.keys())[0]
@@ -73,14 +74,16 @@ class TorchSampler:
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
         self.version = handle.version
+        return {Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started)}
 
-    def generate(
+    async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling
-    ) -> Iterator[list[Rollout]]:
+    ) -> AsyncIterator[Rollout]:
         """The rollouts, batch by batch, prompts of like length together."""
         by_length = sorted(requests, key=lambda request: request.prompt.num_tokens)
         for start in range(0, len(by_length), self.batch_size):
-            yield self.batch(by_length[start : start + self.batch_size], sampling)
+            for rollout in self.batch(by_length[start : start + self.batch_size], sampling):
+                yield rollout
 
     @torch.inference_mode()
     def batch(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Rollout]:
@@ -113,12 +116,8 @@ class TorchSampler:
             ],
             dim=1,
         )
-        return [
-            self.rollout(request, prompt, tokens_R.tolist(), logprobs_R.numpy())
-            for request, prompt, tokens_R, logprobs_R in zip(
-                requests, prompts, tokens_BR, logprobs_BR, strict=True
-            )
-        ]
+        rows = zip(requests, prompts, tokens_BR.tolist(), logprobs_BR.numpy(), strict=True)
+        return [self.rollout(*row) for row in rows]
 
     def logits_processors(
         self, requests: Sequence[RolloutRequest], sampling: Sampling

@@ -21,10 +21,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 HOOK_MODULE = "_r1reward_torchvision_repair"
-SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
+SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class TorchvisionHook(importlib.abc.MetaPathFinder):
@@ -45,9 +42,9 @@ def declare_missing_operators() -> None:
     if torch.version.cuda is not None:
         return
     library = torch.library.Library("torchvision", "FRAGMENT")
-    for name, schema in SCHEMAS.items():
+    for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)
+            library.define(name + SIGNATURE)
     # The declarations live as long as the library object, so it must outlive this call.
     declare_missing_operators.library = library  # type: ignore[attr-defined]
 

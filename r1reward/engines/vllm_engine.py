@@ -28,10 +28,10 @@ from vllm.sampling_params import RequestOutputKind
 
 from r1reward.data.images import decode_image
 from r1reward.engines.vllm_weight_transfer import BACKEND
+from r1reward.interfaces import Sampling
 from r1reward.models.family import family_of, load_config
 from r1reward.models.model_folder import resolve_model_path
 from r1reward.recipe.components import EngineSettings
-from r1reward.recipe.sections import ModelSection
 from r1reward.types import FinishReason, WeightsHandle
 
 T = TypeVar("T")
@@ -49,21 +49,19 @@ class EngineRequest:
     token_ids: tuple[int, ...]
     images: tuple[bytes, ...]
     seed: int
-    temperature: float
-    max_new_tokens: int
+    sampling: Sampling
     banned_token_ids: tuple[int, ...] = ()
-    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
 class Completion:
-    """``prompt_token_ids`` is the expanded form; ``logprobs`` are per sampled token, before any ban."""
+    """The fields of a ``Rollout`` that the engine knows; ``logprobs`` are those before any ban."""
 
     prompt_token_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
+    response_token_ids: tuple[int, ...]
     text: str
     logprobs: np.ndarray
-    policy_version: int
+    policy_versions: np.ndarray
     finish_reason: FinishReason
 
 
@@ -87,11 +85,8 @@ class VllmEngine:
         self.ids = itertools.count()
         # The engine is built in the thread that steps it: OpenMP pools belong to a thread.
         ready: Future[None] = Future()
-        self.thread = threading.Thread(
-            target=self.run,
-            args=(llm_arguments(settings), ready),
-            daemon=True,
-        )
+        arguments = (llm_arguments(settings), ready)
+        self.thread = threading.Thread(target=self.run, args=arguments, daemon=True)
         self.thread.start()
         ready.result()
 
@@ -114,7 +109,7 @@ class VllmEngine:
 
     def wake_up(self) -> Future[None]:
         """Come back to the GPU with the weights it left with."""
-        return self.when_empty(self.get_up)
+        return self.when_empty(lambda: self.llm.wake_up())
 
     def when_empty(self, action: Callable[[], T]) -> Future[T]:
         """Run in the engine's thread once no request is in flight. A failure breaks the engine."""
@@ -197,20 +192,12 @@ class VllmEngine:
         self.core.reset_encoder_cache()
         self.llm.sleep(level=1)
 
-    def get_up(self) -> None:
-        self.llm.wake_up()
-
     def apply(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> float:
         """start, update bucket by bucket, finish; then forget everything cached from old weights."""
         started = time.monotonic()
         self.llm.collective_rpc("start_weight_update")
-        for bucket, data in zip(handle.buckets, buckets, strict=True):
-            info = {
-                "names": list(bucket.names),
-                "shapes": [list(shape) for shape in bucket.shapes],
-                "dtypes": list(bucket.dtypes),
-                "data": data,
-            }
+        for header, data in zip(handle.buckets, buckets, strict=True):
+            info = {"header": header, "data": data}
             self.llm.collective_rpc("update_weights", kwargs={"update_info": info})
         self.llm.collective_rpc("finish_weight_update")
         self.llm.reset_prefix_cache()
@@ -228,6 +215,8 @@ def end_process() -> None:
 def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
     """What vLLM's ``LLM`` is started with."""
     model, engine = settings.model, settings.engine
+    config = load_config(model.path)
+    vision = family_of(config).vision
     arguments: dict[str, Any] = {
         "model": resolve_model_path(model.path),
         "dtype": model.dtype,
@@ -237,7 +226,13 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_num_seqs": engine.max_num_seqs,
         "enforce_eager": engine.enforce_eager,
         "mm_processor_cache_gb": engine.mm_processor_cache_gb,
-        **media_arguments(model),
+        # How large images may be, and how many media a prompt may have.
+        "mm_processor_kwargs": vision.limits(
+            config, model.min_image_tokens, model.max_image_tokens
+        ),
+        "limit_mm_per_prompt": {"image": model.max_images} | dict.fromkeys(vision.other_media, 0),
+        "max_num_batched_tokens": engine.max_num_batched_tokens,
+        "block_size": engine.block_size,
         "logprobs_mode": "raw_logprobs",
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
         "generation_config": "vllm",
@@ -250,29 +245,10 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         arguments["distributed_executor_backend"] = "mp"
     if engine.kv_cache_memory_mb is not None:
         arguments["kv_cache_memory_bytes"] = engine.kv_cache_memory_mb * 2**20
-    if engine.max_num_batched_tokens is not None:
-        arguments["max_num_batched_tokens"] = engine.max_num_batched_tokens
-    if engine.block_size is not None:
-        arguments["block_size"] = engine.block_size
     if settings.placement.device == "cpu":
         # Seeded sampling of a chunked prefill is not implemented by the CPU backend.
         arguments["enable_chunked_prefill"] = False
     return arguments
-
-
-def media_arguments(model: ModelSection) -> dict[str, Any]:
-    """How large images may be, and how many media a prompt may have."""
-    config = load_config(model.path)
-    vision = family_of(config).vision
-    return {
-        "mm_processor_kwargs": vision.limits(
-            config, model.min_image_tokens, model.max_image_tokens
-        ),
-        "limit_mm_per_prompt": {
-            "image": model.max_images,
-            **dict.fromkeys(vision.other_media, 0),
-        },
-    }
 
 
 def vllm_prompt(request: EngineRequest) -> PromptType:
@@ -286,11 +262,11 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
     """Plain sampling at the given temperature and top_p, ended by EOS only."""
     return SamplingParams(
         n=1,
-        temperature=request.temperature,
-        top_p=request.top_p,
+        temperature=request.sampling.temperature,
+        top_p=request.sampling.top_p,
         top_k=0,
         seed=request.seed,
-        max_tokens=request.max_new_tokens,
+        max_tokens=request.sampling.max_new_tokens,
         logprobs=0,
         logit_bias=dict.fromkeys(request.banned_token_ids, -100.0) or None,
         skip_special_tokens=True,
@@ -307,9 +283,9 @@ def completion(output: RequestOutput, version: int) -> Completion:
     ]
     return Completion(
         prompt_token_ids=tuple(output.prompt_token_ids),
-        token_ids=tuple(sampled.token_ids),
+        response_token_ids=tuple(sampled.token_ids),
         text=sampled.text,
         logprobs=np.asarray(logprobs, dtype=np.float32),
-        policy_version=version,
+        policy_versions=np.full(len(logprobs), version, dtype=np.int64),
         finish_reason="length" if sampled.finish_reason == "length" else "stop",
     )

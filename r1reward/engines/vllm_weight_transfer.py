@@ -22,6 +22,7 @@ from vllm.model_executor.model_loader.reload import (
 )
 
 from r1reward.engines.weight_buckets import unpack
+from r1reward.types import WeightBucket
 
 BACKEND = "r1reward_bundle"
 
@@ -33,11 +34,9 @@ class BundleInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class BundleUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket: ``data`` is the uint8 array that holds the named tensors one after the other."""
+    """One bucket: ``data`` is the uint8 array that holds the tensors one after the other."""
 
-    names: list[str]
-    shapes: list[list[int]]
-    dtypes: list[str]
+    header: WeightBucket
     data: np.ndarray
 
 
@@ -52,9 +51,8 @@ class BundleTransferEngine(WeightTransferEngine[BundleInitInfo, BundleUpdateInfo
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: BundleUpdateInfo) -> None:
-        info, device = update_info, self.device
-        tensors = unpack(info.names, info.shapes, info.dtypes, info.data)
-        self.model.load_weights((name, tensor.to(device)) for name, tensor in tensors)
+        tensors = unpack(update_info.header, update_info.data)
+        self.model.load_weights((name, tensor.to(self.device)) for name, tensor in tensors)
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)

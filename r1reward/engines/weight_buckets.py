@@ -55,15 +55,13 @@ def verify(header: WeightBucket, data: np.ndarray) -> None:
         )
 
 
-def unpack(
-    names: Sequence[str], shapes: Sequence[Sequence[int]], dtypes: Sequence[str], data: np.ndarray
-) -> Iterator[tuple[str, torch.Tensor]]:
+def unpack(header: WeightBucket, data: np.ndarray) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a bucket, copied out of the store's read-only memory."""
     offset = 0
-    for name, shape, dtype_name in zip(names, shapes, dtypes, strict=True):
+    for name, shape, dtype_name in zip(header.names, header.shapes, header.dtypes, strict=True):
         dtype: torch.dtype = getattr(torch, dtype_name)
         num_bytes = math.prod(shape) * dtype.itemsize
         raw = data[offset : offset + num_bytes].copy()
         tensor = torch.from_numpy(raw).view(dtype) if num_bytes else torch.empty(0, dtype=dtype)
-        yield name, tensor.reshape(tuple(shape))
+        yield name, tensor.reshape(shape)
         offset += num_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -37,10 +39,21 @@ def check_model_folder(path: str) -> None:
     if not shards:
         raise InputError(f"model.path: {path} is no model folder: it has no *.safetensors weights")
     for shard in shards:
-        try:
+        with loading(f"{shard} is damaged"):
             safe_open(shard, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"model.path: {shard} is damaged: {error}") from error
+
+
+@contextmanager
+def loading(problem: str) -> Iterator[None]:
+    """An error of transformers or safetensors inside becomes an ``InputError``.
+
+    Its message is the problem and the first line of the reason, because the others advise on code.
+    """
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model.path: {problem}: {reason}") from error
 
 
 def require_config(folder: Path, path: str) -> Path:

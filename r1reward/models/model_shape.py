@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import AutoConfig
 
 from r1reward.errors import InputError
 from r1reward.models.family import MODULES, Config, Part, VisionShape, family_of
-from r1reward.models.model_folder import require_config, resolve_model_path
+from r1reward.models.model_folder import loading, require_config, resolve_model_path
 from r1reward.recipe.sections import Dtype
 
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
@@ -74,24 +75,25 @@ def read_model_shape(path: str) -> ModelShape:
     Raises ``InputError`` if there is no configuration, or it is of an unknown kind of model.
     """
     folder = Path(resolve_model_path(path, with_weights=False))
+    config: Config = None
+    # A name that is not in the hub's cache may be that of a published model.
+    failures: AbstractContextManager[None] = suppress(OSError, ValueError)
     if folder.exists():
         require_config(folder, path)
-    try:
-        config: Config = AutoConfig.from_pretrained(
+        failures = loading(str(folder / "config.json"))
+    with failures:
+        config = AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        if folder.exists():
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"model.path: {folder / 'config.json'}: {reason}") from error
-        published = published_models()
-        if path not in published:
-            raise InputError(
-                f"model.path: {path} is neither a folder nor in the hub's cache on this machine: "
-                f"give a folder with a config.json, or one of {', '.join(published)}"
-            ) from error
-        return shape_of(AutoConfig.for_model(**published[path]), "published dimensions")
-    return shape_of(config, "config.json")
+    if config is not None:
+        return shape_of(config, "config.json")
+    published = published_models()
+    if path not in published:
+        raise InputError(
+            f"model.path: {path} is neither a folder nor in the hub's cache on this machine: "
+            f"give a folder with a config.json, or one of {', '.join(published)}"
+        )
+    return shape_of(AutoConfig.for_model(**published[path]), "published dimensions")
 
 
 def published_models() -> dict[str, dict[str, Any]]:

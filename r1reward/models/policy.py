@@ -184,11 +184,9 @@ class PolicyModel(nn.Module):
         slots_BT = slots_BL.gather(1, batch.response_at_BT)
         hidden_ND = hidden_SD[slots_BT[batch.mask_BT]]
         logprobs_N, entropies_N = self.hf.lm_head(hidden_ND, batch.targets_BT[batch.mask_BT])
-        shape, device = batch.mask_BT.shape, hidden_SD.device
-        logprobs_BT = torch.zeros(shape, dtype=torch.float32, device=device)
-        entropies_BT = torch.zeros(shape, dtype=torch.float32, device=device)
-        logprobs_BT = logprobs_BT.masked_scatter(batch.mask_BT, logprobs_N)
-        return logprobs_BT, entropies_BT.masked_scatter(batch.mask_BT, entropies_N)
+        zeros_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float32, device=hidden_SD.device)
+        logprobs_BT = zeros_BT.masked_scatter(batch.mask_BT, logprobs_N)
+        return logprobs_BT, zeros_BT.masked_scatter(batch.mask_BT, entropies_N)
 
     def padded(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
         """What the language model is called with, and the slot of every position, [B, L]."""
@@ -242,13 +240,7 @@ def load_policy_model(
 
 def neutral_generation_config(old: GenerationConfig) -> GenerationConfig:
     """``vllm serve`` takes its default sampling from this file; it must not bend the policy."""
+    ids = {name: getattr(old, name) for name in ("eos_token_id", "pad_token_id", "bos_token_id")}
     return GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        repetition_penalty=1.0,
-        eos_token_id=old.eos_token_id,
-        pad_token_id=old.pad_token_id,
-        bos_token_id=old.bos_token_id,
+        do_sample=True, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0, **ids
     )

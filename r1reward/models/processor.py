@@ -13,7 +13,7 @@ from r1reward.data.images import decode_image, image_size
 from r1reward.data.prompt import ImagePart, PromptPart, Tags, prompt_parts
 from r1reward.errors import InputError
 from r1reward.models.family import ImageTensors, family_of, load_config
-from r1reward.models.model_folder import check_model_folder, resolve_model_path
+from r1reward.models.model_folder import check_model_folder, loading, resolve_model_path
 from r1reward.recipe.sections import ModelSection, PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, TraceSample
 
@@ -27,12 +27,9 @@ class PolicyProcessor:
     def __init__(self, model: ModelSection) -> None:
         check_model_folder(model.path)
         path = resolve_model_path(model.path)
-        try:
+        with loading(f"{model.path} cannot be loaded"):
             processor: Any = AutoProcessor.from_pretrained(path)
             config = load_config(model.path)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"model.path: {model.path} cannot be loaded: {reason}") from error
         self.family = family_of(config)
         vision = self.family.vision
         limits = vision.limits(config, model.min_image_tokens, model.max_image_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -74,40 +74,33 @@ def vision_shape(config: Config) -> VisionShape:
     )
 
 
-# From the config.json of each model on the hub.
-TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16}
-ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+def published(
+    hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool
+) -> dict[str, Any]:
+    """The settings of a published model in its config.json on the hub."""
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    tower = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16}
+    text = {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "rope_parameters": rope,
+    }
+    return {
+        "model_type": "qwen2_5_vl",
+        "text_config": text,
+        "vision_config": tower | {"out_hidden_size": hidden},
+        "tie_word_embeddings": tied,
+    }
+
+
 PUBLISHED = {
-    "Qwen/Qwen2.5-VL-3B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "text_config": {
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "vocab_size": 151936,
-            "tie_word_embeddings": True,
-            "rope_parameters": ROPE,
-        },
-        "vision_config": TOWER | {"out_hidden_size": 2048},
-        "tie_word_embeddings": True,
-    },
-    "Qwen/Qwen2.5-VL-7B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "text_config": {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
-            "tie_word_embeddings": False,
-            "rope_parameters": ROPE,
-        },
-        "vision_config": TOWER | {"out_hidden_size": 3584},
-        "tie_word_embeddings": False,
-    },
+    "Qwen/Qwen2.5-VL-3B-Instruct": published(2048, 11008, 36, 16, 2, 151936, tied=True),
+    "Qwen/Qwen2.5-VL-7B-Instruct": published(3584, 18944, 28, 28, 4, 152064, tied=False),
 }
 
 FAMILY = Family(

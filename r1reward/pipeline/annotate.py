@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import cycle
 
 from rich.console import Console
 
 from r1reward.actors.launch import sampling_system
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.data.attempts import Annotation, count_levels, put_in_order, read_annotations
+from r1reward.engines.chat_client import ChatClient
 from r1reward.engines.teachers import EndpointClient, EngineTeacher, Teacher
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Generator, Sampling
@@ -96,10 +98,10 @@ async def running_teacher_of(
     sampling = Sampling(section.temperature, section.max_tokens)
     match section.teacher:
         case EndpointTeacher() as endpoint:
-            yield EndpointClient(endpoint, prompt, sampling)
+            yield EndpointClient(ChatClient(endpoint), prompt, sampling)
         case ShapesTeacher() as scripted:
             with scripted_endpoint(recipe, scripted, prompt) as endpoint:
-                yield EndpointClient(endpoint, prompt, sampling)
+                yield EndpointClient(ChatClient(endpoint), prompt, sampling)
         case VllmTeacher() as settings:
             async with engine_teacher(recipe, settings, prompt, sampling) as teacher:
                 yield teacher
@@ -141,7 +143,7 @@ async def engine_teacher(
             generators = [
                 RolloutGroup([actor], rollout.max_retries) for actor in system.generator.actors
             ]
-        yield EngineTeacher(generators, processor, prompt, sampling, model.max_prompt_tokens)
+        yield EngineTeacher(cycle(generators), processor, prompt, sampling, model.max_prompt_tokens)
 
 
 @contextmanager

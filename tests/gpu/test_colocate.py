@@ -28,6 +28,7 @@ NAP = """
 import torch
 from r1reward.models.processor import PolicyProcessor
 from r1reward.engines.vllm_engine import EngineRequest, VllmEngine
+from r1reward.interfaces import Sampling
 from r1reward.recipe.components import EngineSettings
 from r1reward.recipe.files import load_recipe
 from r1reward.shapes.pairs import make_pairs
@@ -36,13 +37,13 @@ recipe = load_recipe({recipe!r}, {overrides!r})
 processor = PolicyProcessor(recipe.model)
 engine = VllmEngine(EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement))
 prompts = [processor.encode(pair, "stored", recipe.prompt) for pair in make_pairs("heldout", 4, 0)]
-requests = [EngineRequest(p.token_ids, p.pair.images, 7, 0.0, 32) for p in prompts]
-before = [f.result().token_ids for f in engine.submit(requests)]
+requests = [EngineRequest(p.token_ids, p.pair.images, 7, Sampling(0.0, 32)) for p in prompts]
+before = [f.result().response_token_ids for f in engine.submit(requests)]
 free = torch.cuda.mem_get_info()[0]
 engine.sleep().result()
 freed = torch.cuda.mem_get_info()[0] - free
 engine.wake_up().result()
-after = [f.result().token_ids for f in engine.submit(requests)]
+after = [f.result().response_token_ids for f in engine.submit(requests)]
 assert before == after, "the engine woke up with other weights"
 total = torch.cuda.get_device_properties(0).total_memory
 assert freed > 0.2 * total, f"only {{freed}} of {{total}} bytes were given back"

@@ -155,7 +155,7 @@ async def published(learner: Learner) -> dict[str, torch.Tensor]:
     handle = await published_by(learner, 0)
     tensors: dict[str, torch.Tensor] = {}
     for header, data in zip(handle.buckets, await fetch(handle), strict=True):
-        tensors |= dict(unpack(header.names, header.shapes, header.dtypes, data))
+        tensors |= dict(unpack(header, data))
     return tensors
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from r1reward.actors.network import interface_with, name_interface, node_interfaces
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from r1reward.actors.network import interface_with, name_interface
 
 INTERFACES = {
     "lo": ["127.0.0.1", "::1"],
@@ -11,18 +16,20 @@ INTERFACES = {
 }
 
 
-def test_the_interface_is_the_one_that_has_the_address() -> None:
-    assert interface_with("10.0.3.4", INTERFACES) == "ens5"
-    assert interface_with("127.0.0.1", INTERFACES) == "lo"
-    assert interface_with("10.0.3.40", INTERFACES) is None
-
-
-def test_the_interfaces_of_this_machine_have_its_addresses() -> None:
-    assert any("127.0.0.1" in addresses for addresses in node_interfaces().values())
+def test_the_interface_is_the_one_that_has_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = {
+        name: [SimpleNamespace(address=address) for address in addresses]
+        for name, addresses in INTERFACES.items()
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: interfaces)
+    assert interface_with("10.0.3.4") == "ens5"
+    assert interface_with("127.0.0.1") == "lo"
+    assert interface_with("10.0.3.40") is None
 
 
 def test_gloo_is_told_the_interface_of_the_node_unless_the_user_has_chosen() -> None:
-    loopback = interface_with("127.0.0.1", node_interfaces())
+    loopback = interface_with("127.0.0.1")
+    assert loopback is not None
     environment: dict[str, str] = {}
     name_interface("127.0.0.1", environment)
     assert environment == {"GLOO_SOCKET_IFNAME": loopback}

@@ -15,6 +15,7 @@ from r1reward.engines.chat_client import (
     EndpointRefusedError,
     retry_after_s,
 )
+from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import EndpointSection
 from tests.chat_server import HANG, ChatServer, completion
 
@@ -41,7 +42,7 @@ def ask(
         )
         client = ChatClient(endpoint, max_retries=max_retries, backoff_s=0.01)
         try:
-            requests = [ChatRequest(text, 0.1, 8, seed=5) for text in texts]
+            requests = [ChatRequest(text, Sampling(0.1, 8), seed=5) for text in texts]
             replies = await asyncio.gather(*map(client.complete, requests))
             return [reply.text for reply in replies]
         finally:
@@ -171,7 +172,7 @@ def complete_once(server: ChatServer) -> ChatReply:
     async def run() -> ChatReply:
         client = ChatClient(EndpointSection(url=server.url, model="m"))
         try:
-            return await client.complete(ChatRequest("hello", 1.0, 8, seed=5))
+            return await client.complete(ChatRequest("hello", Sampling(1.0, 8), seed=5))
         finally:
             await client.http.aclose()
 
@@ -205,7 +206,7 @@ def test_every_request_waits_for_its_turn_retries_too(server: ChatServer) -> Non
     async def run() -> None:
         endpoint = EndpointSection(url=server.url, model="m")
         client = ChatClient(endpoint, backoff_s=0.01)
-        await client.complete(ChatRequest("hello", 1.0, 8, seed=5), before_request)
+        await client.complete(ChatRequest("hello", Sampling(1.0, 8), seed=5), before_request)
         await client.http.aclose()
 
     asyncio.run(run())

@@ -11,7 +11,6 @@ from r1reward.engines.judge import (
     RuleJudgeEngine,
     parse_judge_reply,
     question_seed,
-    rule_word,
 )
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.types import JudgeWord, Slot
@@ -40,7 +39,6 @@ SETTINGS = VllmJudge(type="vllm", max_tries=3)
 def test_rule_judge_reads_the_last_line_that_concludes(
     analysis: str, choice: Slot, word: JudgeWord
 ) -> None:
-    assert rule_word(analysis, choice) == word
     assert asyncio.run(RuleJudgeEngine().judge(analysis, choice)) == word
 
 

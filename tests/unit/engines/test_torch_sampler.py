@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from r1reward.engines.in_process import InProcessGenerator
 from r1reward.engines.torch_sampler import GumbelNoise, TorchSampler
 from r1reward.engines.weight_buckets import pack
 from r1reward.interfaces import Sampling
@@ -36,8 +36,13 @@ def processor(recipe: Recipe) -> PolicyProcessor:
 
 
 @pytest.fixture
-def sampler(recipe: Recipe, processor: PolicyProcessor) -> TorchSampler:
-    return TorchSampler(recipe.model, processor, batch_size=6, device="cpu")
+def sampler() -> TorchSampler:
+    return sampler_of("rollout.engine.max_num_seqs=6")
+
+
+def sampler_of(override: str) -> TorchSampler:
+    recipe = local_recipe(override)
+    return TorchSampler(EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement))
 
 
 def requests(recipe: Recipe, processor: PolicyProcessor, count: int = 6) -> list[RolloutRequest]:
@@ -50,7 +55,11 @@ def draw(
     sampler: TorchSampler, wanted: list[RolloutRequest], sampling: Sampling = AS_TRAINED
 ) -> list[Rollout]:
     """In the order of the requests."""
-    found = {r.request.seed: r for batch in sampler.generate(wanted, sampling) for r in batch}
+
+    async def collect() -> dict[int, Rollout]:
+        return {r.request.seed: r async for r in sampler.generate(wanted, sampling)}
+
+    found = asyncio.run(collect())
     assert len(found) == len(wanted)
     return [found[request.seed] for request in wanted]
 
@@ -98,7 +107,7 @@ def test_new_weights_are_sampled_from(
         for parameter in model.parameters():
             parameter.add_(0.05 * parameter.std() * torch.randn_like(parameter))
     before = draw(sampler, requests(recipe, processor))
-    sampler.load_weights(bundle(model, version=7))
+    asyncio.run(sampler.load_weights(bundle(model, version=7)))
     after = draw(sampler, requests(recipe, processor))
     assert (
         gap([r.logprobs for r in after], learner_logprobs(model, processor, after)) < LOGPROB_BOUND
@@ -113,11 +122,11 @@ def test_a_damaged_or_partial_bundle_is_refused(recipe: Recipe, sampler: TorchSa
     header, data = handle.buckets[0], np.array(handle.refs[0])
     data[17] ^= 1
     with pytest.raises(ValueError, match="damaged"):
-        sampler.load_weights(replace(handle, refs=(data,)))
+        asyncio.run(sampler.load_weights(replace(handle, refs=(data,))))
     name, parameter = next(model.hf.named_parameters())
     header, data = pack([(name, parameter.detach())])
     with pytest.raises(ValueError, match="does not fit the model"):
-        sampler.load_weights(WeightsHandle(1, (header,), (data,)))
+        asyncio.run(sampler.load_weights(WeightsHandle(1, (header,), (data,))))
     assert sampler.version == 0
 
 
@@ -194,8 +203,6 @@ def test_gumbel_noise_draws_from_the_softmax() -> None:
 def test_in_one_process_the_recipe_says_how_many_images_the_sampler_remembers(
     size_gb: float, kept: bool
 ) -> None:
-    recipe = local_recipe(f"rollout.engine.mm_processor_cache_gb={size_gb}")
-    settings = EngineSettings(recipe.model, recipe.rollout.engine, recipe.placement)
-    tensors = InProcessGenerator(settings).sampler.builder.image_tensors
+    tensors = sampler_of(f"rollout.engine.mm_processor_cache_gb={size_gb}").builder.image_tensors
     (image,) = next(iter(make_pairs("heldout", 1, seed=3))).images
     assert (tensors(image) is tensors(image)) == kept

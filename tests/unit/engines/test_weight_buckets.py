@@ -14,7 +14,7 @@ def round_trip(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     header, data = pack(list(tensors.items()))
     verify(header, data)
     data.setflags(write=False)  # as the object store hands it out
-    return dict(unpack(header.names, header.shapes, header.dtypes, data))
+    return dict(unpack(header, data))
 
 
 def assert_same_bits(left: torch.Tensor, right: torch.Tensor) -> None:
@@ -63,7 +63,7 @@ def test_header_says_what_the_bytes_are() -> None:
 
 def test_what_is_unpacked_does_not_share_memory_with_the_store() -> None:
     header, data = pack([("a", torch.ones(2))])
-    ((_, tensor),) = unpack(header.names, header.shapes, header.dtypes, data)
+    ((_, tensor),) = unpack(header, data)
     tensor.zero_()
     verify(header, data)
 

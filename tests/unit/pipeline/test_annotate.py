@@ -20,7 +20,7 @@ from r1reward.data.attempts import (
     read_annotations,
     read_attempts,
 )
-from r1reward.engines.chat_client import EndpointError, EndpointRefusedError
+from r1reward.engines.chat_client import ChatClient, EndpointError, EndpointRefusedError
 from r1reward.engines.request_limits import RateLimiter
 from r1reward.engines.teachers import EndpointClient
 from r1reward.errors import InputError
@@ -75,7 +75,9 @@ def run(section: AnnotateSection, pairs: list[PreferencePair], path: Path) -> An
 def client(section: AnnotateSection) -> EndpointClient:
     assert isinstance(section.teacher, EndpointTeacher)
     sampling = Sampling(section.temperature, section.max_tokens)
-    return EndpointClient(section.teacher, PromptSection(), sampling, max_retries=1, backoff_s=0.01)
+    return EndpointClient(
+        ChatClient(section.teacher, max_retries=1, backoff_s=0.01), PromptSection(), sampling
+    )
 
 
 def shown_label(pair: PreferencePair, path: Path) -> Slot:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from r1reward.data.attempts import count_levels, read_annotations
+from r1reward.engines.chat_client import ChatClient
 from r1reward.engines.teachers import EndpointClient
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.annotation import annotate
@@ -31,7 +32,7 @@ def annotate_with(url: str, path: Path, max_attempts: int = 3) -> None:
     )
     assert isinstance(section.teacher, EndpointTeacher)
     sampling = Sampling(section.temperature, section.max_tokens)
-    teacher = EndpointClient(section.teacher, PromptSection(template="short"), sampling)
+    teacher = EndpointClient(ChatClient(section.teacher), PromptSection(template="short"), sampling)
     done = asyncio.run(annotate(section, teacher, PAIRS, path, seed=1))
     assert (done.num_failed_calls, done.num_refused) == (0, 0)
 
