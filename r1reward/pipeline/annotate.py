@@ -28,7 +28,7 @@ from r1reward.recipe.pipeline_sections import (
     VllmTeacher,
 )
 from r1reward.recipe.recipe import Recipe
-from r1reward.recipe.sections import ModelSection, PromptSection, ShapesSource
+from r1reward.recipe.sections import PromptSection, ShapesSource, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.types import PreferencePair
 
@@ -128,10 +128,7 @@ async def engine_teacher(
     recipe: Recipe, teacher: VllmTeacher, prompt: PromptSection, sampling: Sampling
 ) -> AsyncIterator[EngineTeacher]:
     """Engines of this cluster that hold the teacher's weights."""
-    model = ModelSection.model_validate(
-        recipe.model.model_dump()
-        | {"path": teacher.path, "max_new_tokens": sampling.max_new_tokens}
-    )
+    model = changed(recipe.model, path=teacher.path, max_new_tokens=sampling.max_new_tokens)
     wanted = RolloutSection(num_actors=teacher.num_actors, engine=teacher.engine)
     rollout = rollout_settings(model, wanted, recipe.placement)
     processor = PolicyProcessor(model)

@@ -19,7 +19,7 @@ from r1reward.recipe.engine_sections import JudgeSection, VllmJudge
 from r1reward.recipe.files import merge
 from r1reward.recipe.pipeline_sections import FinalSection, SftSection
 from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
-from r1reward.recipe.sections import BenchSection
+from r1reward.recipe.sections import BenchSection, changed
 
 StageName = Literal["annotate", "sft", "select", "train", "eval"]
 ModelName = Literal["base", "sft", "rl"]
@@ -88,7 +88,7 @@ def starting_model(recipe: Recipe) -> ModelName:
 def pipeline_judge(judge: JudgeSection, base_path: str) -> JudgeSection:
     """The judge of every stage: one that is the frozen policy is the pipeline's base model (paper)."""
     if isinstance(judge, VllmJudge) and judge.path == "policy":
-        return VllmJudge.model_validate(judge.model_dump() | {"path": base_path})
+        return changed(judge, path=base_path)
     return judge
 
 
