@@ -16,7 +16,6 @@ from r1reward.errors import ServiceError
 from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.annotation import Annotating, annotate
-from r1reward.pipeline.progress import counting_bar
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import attempts_file
@@ -30,6 +29,7 @@ from r1reward.recipe.pipeline_sections import (
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import PromptSection, ShapesSource, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
+from r1reward.runs.progress import counting_bar
 from r1reward.types import PreferencePair
 
 # What may be changed between two runs without making the answers that are there worthless.

@@ -33,7 +33,6 @@ from r1reward.evaluation.sampler import (
 from r1reward.evaluation.shown_pairs import write_shown_pairs
 from r1reward.evaluation.tables import print_evaluation
 from r1reward.models.processor import PolicyProcessor
-from r1reward.pipeline.progress import counting_bar
 from r1reward.recipe.components import (
     JudgeSettings,
     RolloutSettings,
@@ -44,6 +43,7 @@ from r1reward.recipe.files import merge
 from r1reward.recipe.recipe import EvalRecipe
 from r1reward.recipe.sections import BenchSection, PromptSection
 from r1reward.report.build import build_report
+from r1reward.runs.progress import counting_bar
 
 
 async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:

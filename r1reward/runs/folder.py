@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -91,7 +92,6 @@ class RunFolder:
 
 def is_step_up_to(line: str, num_steps_done: int) -> bool:
     """False also for a line that a kill cut short."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         return int(json.loads(line)["step"]) <= num_steps_done
-    except (ValueError, KeyError, TypeError):
-        return False
+    return False
