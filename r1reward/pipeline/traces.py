@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any
 
 from r1reward.data.attempts import Annotation, Attempt, read_annotations
 from r1reward.data.order import derive_seed
@@ -42,11 +42,7 @@ class TraceSamples(Sequence[TraceSample]):
     def __len__(self) -> int:
         return len(self.traces)
 
-    @overload
-    def __getitem__(self, index: int) -> TraceSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[TraceSample]: ...
-    def __getitem__(self, index: int | slice) -> TraceSample | Sequence[TraceSample]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return TraceSamples(self.traces[index], self.encode)
         return self.encode(self.traces[index])

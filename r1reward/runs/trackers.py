@@ -175,7 +175,7 @@ class WandbTracker(Tracker):
         # in a container is gone when the run folder is synced.
         os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
         default = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-        mode = os.environ.get("WANDB_MODE") or default
+        mode: Any = os.environ.get("WANDB_MODE") or default
         self.run = wandb.init(
             project=project,
             name=run.name,
