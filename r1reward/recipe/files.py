@@ -6,7 +6,6 @@ answered with the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from r1reward.errors import RecipeError, as_input_error
 from r1reward.recipe.location import working_folder
 from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.recipe import Recipe, RunRecipe
-from r1reward.recipe.sections import Section
+from r1reward.recipe.sections import Section, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +106,7 @@ def describe_error(root: type[Section], item: Mapping[str, Any]) -> str:
     location = [part for part in item["loc"] if isinstance(part, str)]
     if item["type"] == "extra_forbidden":
         _, section = follow(root, location[:-1])
-        known = sorted(section.model_fields)
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        hint = nearest(location[-1], sorted(section.model_fields), "known keys")
         return f"{dotted(root, location)}: unknown key; {hint}"
     if item["type"] == "missing":
         return f"{dotted(root, location)}: missing, and it has no default"

@@ -7,6 +7,7 @@ the stages around RL in ``pipeline_sections.py``.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
@@ -50,6 +51,12 @@ class Section(BaseModel):
 
         Runs whenever a section is made; a section that inherits checks calls ``super().check()``.
         """
+
+
+def nearest(name: str, known: Sequence[str], label: str = "known") -> str:
+    """The end of a sentence about a name that is not known."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{label}: {', '.join(known)}"
 
 
 def changed(section: SectionKind, **settings: object) -> SectionKind:
@@ -386,8 +393,7 @@ class AlertsSection(Section):
         known = get_args(AlertName)
         for name in names if isinstance(names, list | tuple) else ():
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                hint = nearest(str(name), known)
                 raise ValueError(f"alerts.stop_on: there is no alert {name!r}; {hint}")
         return names
 

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from r1reward.data.atomic import write_whole
 from r1reward.data.stores.json_lines import read_json_lines
@@ -15,6 +15,21 @@ from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs import names
 from r1reward.runs.claim import claim_by_recipe
 from r1reward.runs.storage import RemoteFolder
+
+
+class Below:
+    """The path of a file or folder in a folder that has a ``root``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: HasRoot, kind: type) -> Path:
+        return folder.root / self.name
+
+
+class HasRoot(Protocol):
+    @property
+    def root(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -29,38 +44,18 @@ class RunFolder:
         url = recipe.run_url
         return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
 
-    @property
-    def recipe(self) -> Path:
-        return self.root / names.RECIPE
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / names.METRICS
-
-    @property
-    def rollouts(self) -> Path:
-        return self.root / names.ROLLOUTS
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / names.CHECKPOINTS
+    recipe = Below(names.RECIPE)
+    metrics = Below(names.METRICS)
+    rollouts = Below(names.ROLLOUTS)
+    checkpoints = Below(names.CHECKPOINTS)
+    model = Below(names.MODEL)
+    evaluations = Below(names.EVALUATIONS)
+    # The model of the best evaluation, where the recipe keeps it.
+    best = Below(names.BEST)
 
     @property
     def remote_checkpoints(self) -> RemoteFolder | None:
         return None if self.remote is None else self.remote / names.CHECKPOINTS
-
-    @property
-    def model(self) -> Path:
-        return self.root / names.MODEL
-
-    @property
-    def evaluations(self) -> Path:
-        return self.root / names.EVALUATIONS
-
-    @property
-    def best(self) -> Path:
-        """The model of the best evaluation, where the recipe keeps it."""
-        return self.root / names.BEST
 
     def evaluation(self, num_steps_done: int) -> Path:
         """An evaluation folder, by the number of steps that are behind the weights."""

@@ -181,12 +181,8 @@ def written_to(location: Location, scratch: Path) -> Iterator[Path]:
             remote.upload(file, file.relative_to(folder).as_posix())
 
 
-def every_file(name: str) -> bool:
-    return True
-
-
-def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = every_file) -> Path:
-    """A folder to read from: ``location``, or one with those of its files whose names are wanted.
+def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] | None = None) -> Path:
+    """A folder to read from: ``location``, or one with its files (those whose names are wanted).
 
     For a remote one it lies below ``scratch``, and the processes of a node fill it together: what
     several of them want is fetched once. ``forget`` removes it.
@@ -216,7 +212,7 @@ def fetched_folder(url: str, scratch: Path) -> Path:
 
 def local_copy(
     remote: RemoteFolder,
-    wanted: Callable[[str], bool] = every_file,
+    wanted: Callable[[str], bool] | None = None,
     objects: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Path:
     """A folder of this machine with the wanted files as they are now; its processes share it.
