@@ -31,8 +31,9 @@ from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.number_format import percent, points, signed_points
-from r1reward.evaluation.sampler import EvaluationSampler, sample_answers, scoring_of_answers
+from r1reward.evaluation.sampler import EvaluationSampler, sample_answers
 from r1reward.interfaces import Sampling
+from r1reward.pipeline.assembly import evaluation_sampler
 from r1reward.pipeline.train import Inputs, load_inputs, train
 from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.derive import with_model, with_settings
@@ -79,16 +80,8 @@ async def probe(recipe: Recipe, model: str, sampled: EvalFolder) -> Probe:
     rollout = rollout_settings(trained.model, trained.rollout, trained.placement)
     judge = judge_settings(trained.judge, trained.model, trained.placement)
     async with sampling_system(trained.placement, rollout, judge) as system:
-        sampler = EvaluationSampler(
-            trained.evaluate,
-            trained.seed,
-            trained.model,
-            scoring_of_answers(trained.prompt, trained.reward),
-            inputs.encode,
-            system.generator,
-            system.judge,
-            inputs.processor.token_texts,
-        )
+        texts = inputs.processor.token_texts
+        sampler = evaluation_sampler(trained, inputs.encode, system.generator, system.judge, texts)
         if not sampled.result.is_file():
             await look(sampler, heldout, sampled.root, temperature=1.0)
         greedy = await look(sampler, heldout, sampled.root / "greedy", temperature=0.0)

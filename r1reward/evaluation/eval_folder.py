@@ -12,6 +12,7 @@ from r1reward.evaluation.evaluation import Evaluation
 from r1reward.recipe.recipe import EvalRecipe
 from r1reward.runs import names
 from r1reward.runs.claim import claim_by_recipe
+from r1reward.runs.folder import Below
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,11 @@ class EvalFolder:
 
     root: Path
 
-    @property
-    def recipe(self) -> Path:
-        return self.root / names.RECIPE
-
-    @property
-    def rows(self) -> Path:
-        return self.root / names.SHOWN_PAIRS
-
-    @property
-    def answers(self) -> Path:
-        return self.root / names.ANSWERS
-
-    @property
-    def blind_answers(self) -> Path:
-        return self.root / names.BLIND_ANSWERS
-
-    @property
-    def result(self) -> Path:
-        return self.root / names.RESULT
+    recipe = Below(names.RECIPE)
+    rows = Below(names.SHOWN_PAIRS)
+    answers = Below(names.ANSWERS)
+    blind_answers = Below(names.BLIND_ANSWERS)
+    result = Below(names.RESULT)
 
     def prepare(self, recipe: EvalRecipe) -> None:
         """Create the folder, or make sure that its answers were asked for in the same way.

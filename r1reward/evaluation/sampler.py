@@ -19,7 +19,13 @@ from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
 from r1reward.evaluation.voting.stopping import next_samples
 from r1reward.interfaces import Generator, Judge, Sampling
-from r1reward.recipe.sections import EvaluateSection, ModelSection, PromptSection, RewardSection
+from r1reward.recipe.sections import (
+    EvaluateSection,
+    ModelSection,
+    PromptSection,
+    RewardSection,
+    changed,
+)
 from r1reward.rollouts import Scoring, score_each
 from r1reward.types import Order, Prompt, RolloutRequest, ScoredRollout, Slot
 
@@ -34,8 +40,7 @@ CHUNK_ROWS = 512
 
 def scoring_of_answers(prompt: PromptSection, reward: RewardSection) -> Scoring:
     """Every readable answer is judged here, right or wrong: consistency describes all of them."""
-    judged = RewardSection.model_validate(reward.model_dump() | {"judged_wrong_share": 1.0})
-    return Scoring(prompt, judged)
+    return Scoring(prompt, changed(reward, judged_wrong_share=1.0))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from r1reward.errors import ServiceError
 from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.annotation import Annotating, annotate
-from r1reward.pipeline.progress import counting_bar
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import attempts_file
@@ -30,8 +30,9 @@ from r1reward.recipe.pipeline_sections import (
     VllmTeacher,
 )
 from r1reward.recipe.recipe import Recipe
-from r1reward.recipe.sections import ModelSection, PromptSection, ShapesSource
+from r1reward.recipe.sections import PromptSection, ShapesSource, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
+from r1reward.runs.progress import counting_bar
 from r1reward.types import PreferencePair
 
 # What may be changed between two runs without making the answers that are there worthless.
@@ -58,8 +59,8 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
     async with running_teacher_of(recipe, section, pairs) as teacher:
         with progress_bar(len(set(pair_ids))) as progress:
             done = await annotate(section, teacher, pairs, path, recipe.seed, progress)
-    found = read_annotations(path, section.max_attempts)
-    ours = [found[pair_id] for pair_id in dict.fromkeys(pair_ids) if pair_id in found]
+    annotations = read_annotations(path, section.max_attempts)
+    ours = [annotations[pair_id] for pair_id in dict.fromkeys(pair_ids) if pair_id in annotations]
     num_left = len(set(pair_ids)) - sum(result.difficulty is not None for result in ours)
     print_levels(console, section, ours, done, time.monotonic() - started)
     if done.stopped:
@@ -71,22 +72,15 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
         )
     put_in_order(path, pair_ids)
     record.finish([path.name])
-    console.print(f"attempts {path}", highlight=False)
+    print_named(console, attempts=path)
 
 
 def settings_of(recipe: Recipe, section: AnnotateSection) -> dict[str, object]:
     """What the answers depend on."""
-    teacher = section.teacher.model_dump(mode="json", exclude=HOW_IT_IS_ASKED)
-    return {
-        "seed": recipe.seed,
-        "annotate": {
-            "teacher": teacher,
-            "prompt": (section.prompt or recipe.prompt).model_dump(mode="json"),
-            "temperature": section.temperature,
-            "max_attempts": section.max_attempts,
-            "max_tokens": section.max_tokens,
-        },
-    }
+    kept = section.model_dump(mode="json", include={"temperature", "max_attempts", "max_tokens"})
+    kept["teacher"] = section.teacher.model_dump(mode="json", exclude=HOW_IT_IS_ASKED)
+    kept["prompt"] = (section.prompt or recipe.prompt).model_dump(mode="json")
+    return {"seed": recipe.seed, "annotate": kept}
 
 
 @asynccontextmanager
@@ -130,10 +124,7 @@ async def engine_teacher(
     recipe: Recipe, teacher: VllmTeacher, prompt: PromptSection, sampling: Sampling
 ) -> AsyncIterator[EngineTeacher]:
     """Engines of this cluster that hold the teacher's weights."""
-    model = ModelSection.model_validate(
-        recipe.model.model_dump()
-        | {"path": teacher.path, "max_new_tokens": sampling.max_new_tokens}
-    )
+    model = changed(recipe.model, path=teacher.path, max_new_tokens=sampling.max_new_tokens)
     wanted = RolloutSection(num_actors=teacher.num_actors, engine=teacher.engine)
     rollout = rollout_settings(model, wanted, recipe.placement)
     processor = PolicyProcessor(model)
@@ -166,20 +157,15 @@ def print_levels(
     seconds: float,
 ) -> None:
     counts = count_levels(annotations, section.max_attempts)
-    levels = [
-        f"{count} after {level}"
-        for level, count in counts.items()
-        if level in range(1, section.max_attempts + 1)
-    ]
-    failed = counts[section.max_attempts + 1]
-    levels.append(f"{failed} failed")
-    console.print(f"agreed   {', '.join(levels)} (attempts)", highlight=False)
+    num_failed = counts.pop(section.max_attempts + 1)
+    levels = [f"{count} after {level}" for level, count in counts.items() if level]
+    print_named(console, agreed=f"{', '.join([*levels, f'{num_failed} failed'])} (attempts)")
     billed = [a for annotation in annotations for a in annotation.attempts]
     tokens = sum((a.prompt_tokens or 0) + (a.completion_tokens or 0) for a in billed)
     cost = f", cost {done.spent:.2f} in all" if done.spent else ""
-    console.print(
-        f"answers  {done.num_answers} new in {seconds:.0f} s, {len(billed)} in all, "
+    answers = (
+        f"{done.num_answers} new in {seconds:.0f} s, {len(billed)} in all, "
         f"{tokens:,} tokens{cost}; {done.num_failed_calls} calls failed, "
-        f"{done.num_refused} prompts refused",
-        highlight=False,
+        f"{done.num_refused} prompts refused"
     )
+    print_named(console, answers=answers)

@@ -8,10 +8,9 @@ its pair stays unfinished and is asked about again by the next run.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,32 +79,18 @@ async def annotate(
             "annotate.temperature is 0: attempts are hardly independent, and their number says "
             "little about difficulty; set it to 1"
         )
-    with only_writer(path):
-        session = Session(settings, teacher, path, seed, progress)
-        todo = session.unfinished(pairs)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(settings.teacher.max_concurrent):
-                    group.create_task(session.work(todo))
-        finally:
-            await teacher.close()
+    path.touch()
+    session = Session(settings, teacher, path, seed, progress)
+    todo = session.unfinished(pairs)
+    async with AsyncExitStack() as at_end:
+        at_end.push_async_callback(teacher.close)
+        group = await at_end.enter_async_context(asyncio.TaskGroup())
+        for _ in range(settings.teacher.max_concurrent):
+            group.create_task(session.work(todo))
     if session.error is not None:
         raise session.error
     session.outcome.spent = session.budget.spent
     return session.outcome
-
-
-@contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Two runs on one file would pay for the same attempts. The system lets go of a killed run's lock."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{path}: another run is writing here; wait for it or stop it"
-            ) from None
-        yield
 
 
 class Session:

@@ -24,26 +24,22 @@ from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Conditions
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.predictions import read_predictions
-from r1reward.evaluation.sampler import (
-    EvaluationSampler,
-    is_finished,
-    sample_answers,
-    scoring_of_answers,
-)
+from r1reward.evaluation.sampler import EvaluationSampler, is_finished, sample_answers
 from r1reward.evaluation.shown_pairs import write_shown_pairs
 from r1reward.evaluation.tables import print_evaluation
 from r1reward.models.processor import PolicyProcessor
-from r1reward.pipeline.progress import counting_bar
+from r1reward.pipeline.assembly import evaluation_sampler
+from r1reward.pipeline.printing import print_named
 from r1reward.recipe.components import (
     JudgeSettings,
     RolloutSettings,
     judge_settings,
     rollout_settings,
 )
-from r1reward.recipe.files import merge
 from r1reward.recipe.recipe import EvalRecipe
-from r1reward.recipe.sections import BenchSection, PromptSection
+from r1reward.recipe.sections import BenchSection, PromptSection, changed
 from r1reward.report.build import build_report
+from r1reward.runs.progress import counting_bar
 
 
 async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
@@ -85,12 +81,8 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
     )
     folder.write_result(evaluation)
     print_evaluation(console, evaluation)
-    for what, path in (
-        ("result", folder.result),
-        ("answers", folder.answers),
-        ("report", build_report(folder.root, None)),
-    ):
-        console.print(f"{what:9}{path}", highlight=False)
+    report = build_report(folder.root, None)
+    print_named(console, result=folder.result, answers=folder.answers, report=report)
 
 
 def load_bench(bench: BenchSection) -> Benchmark:
@@ -103,19 +95,17 @@ def load_bench(bench: BenchSection) -> Benchmark:
 def with_room_for_images(recipe: EvalRecipe, benchmark: Benchmark) -> EvalRecipe:
     """Engines set aside memory for as many images as a prompt may hold: no more than are needed."""
     most = max(len(item.pair.images) for item in benchmark.items)
-    return EvalRecipe.model_validate(
-        merge(recipe.model_dump(), {"model": {"max_images": max(1, most)}})
-    )
+    return changed(recipe, model=changed(recipe.model, max_images=max(1, most)))
 
 
-def check_official(found: Conditions) -> None:
+def check_official(conditions: Conditions) -> None:
     """Raises ``InputError`` where the official rule takes one answer a row and there are to be more."""
-    protocol = official_protocol(found.benchmark)
+    protocol = official_protocol(conditions.benchmark)
     if protocol is None or protocol.num_samples > 1:
         return
-    if found.orders == "both" or found.num_samples > 1:
+    if conditions.orders == "both" or conditions.num_samples > 1:
         raise InputError(
-            f"{found.benchmark}'s official scoring takes one answer a row, in one order: leave out "
+            f"{conditions.benchmark}'s official scoring takes one answer a row, in one order: leave out "
             "--samples and --orders, or leave out --official"
         )
 
@@ -149,13 +139,7 @@ async def running_sampler(recipe: EvalRecipe) -> AsyncIterator[EvaluationSampler
     judge = None
     if recipe.judge is not None:
         judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    build = partial(
-        EvaluationSampler,
-        recipe.evaluate,
-        recipe.seed,
-        recipe.model,
-        scoring_of_answers(recipe.prompt, recipe.reward),
-    )
+    build = partial(evaluation_sampler, recipe)
     if recipe.endpoint is None:
         rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
         async with engine_sampler(build, recipe.prompt, rollout, judge) as sampler:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,16 +14,18 @@ from r1reward.data.atomic import write_whole
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
+from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
 from r1reward.pipeline.models import model_hashes
+from r1reward.pipeline.printing import print_named
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.pipeline_sections import FinalSection
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.manifest import pairs_hash, stage_record
+from r1reward.runs.names import RESULT, SUMMARY, SUMMARY_NUMBERS
 
 logger = logging.getLogger(__name__)
 
-SUMMARY = "summary.md"
 Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
 
 
@@ -47,14 +48,13 @@ async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> 
     shown = list(tables(recipe, final))
     if not is_complete:
         write_whole(record.folder / SUMMARY, markdown(shown))
-        write_whole(
-            record.folder / "summary.json", json.dumps(numbers(recipe, final), indent=1) + "\n"
-        )
-        results = [f"{name}/{model}/result.json" for name in benches for model in models(recipe)]
-        record.finish([SUMMARY, "summary.json", *results])
+        text = json.dumps(numbers(recipe, final), indent=1)
+        write_whole(record.folder / SUMMARY_NUMBERS, f"{text}\n")
+        results = [f"{name}/{model}/{RESULT}" for name in benches for model in models(recipe)]
+        record.finish([SUMMARY, SUMMARY_NUMBERS, *results])
     for heads, rows in shown:
         console.print(terminal_table(heads, rows))
-    console.print(f"summary  {record.folder / SUMMARY}", highlight=False)
+    print_named(console, summary=record.folder / SUMMARY)
 
 
 def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
@@ -65,11 +65,10 @@ def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
 def tables(recipe: Recipe, final: FinalSection) -> Iterator[Headed]:
     """A table for each benchmark."""
     for bench in final.benches:
-        found = evaluations(recipe, bench.name)
-        conditions = next(iter(found.values())).conditions
-        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
-        rows = lines(found)
-        yield heads, [[line.label, *line.cells] for line in rows]
+        by_model = evaluations(recipe, bench.name)
+        conditions = next(iter(by_model.values())).conditions
+        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in by_model)]
+        yield heads, [[line.label, *line.cells] for line in lines(by_model)]
 
 
 def markdown(shown: Sequence[Headed]) -> str:
@@ -83,10 +82,7 @@ def markdown(shown: Sequence[Headed]) -> str:
 def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Intervals stand below their numbers, so that the table fits a narrow terminal."""
     title, *models = heads
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    for model in models:
-        table.add_column(model, justify="right")
+    table = new_table(title, "", *models)
     for label, *cells in rows:
         table.add_row(label, *(cell.replace(" [", "\n[") for cell in cells))
     return table
@@ -94,9 +90,9 @@ def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
 
 def numbers(recipe: Recipe, final: FinalSection) -> dict[str, object]:
     """The table's numbers for other programs: by benchmark and model, intervals as [low, high]."""
-    found: dict[str, object] = {}
+    by_bench: dict[str, object] = {}
     for bench in final.benches:
-        found[bench.name] = {
+        by_bench[bench.name] = {
             model: {
                 "accuracy": one.accuracy.value,
                 "accuracy_interval": [one.accuracy.low, one.accuracy.high],
@@ -108,4 +104,4 @@ def numbers(recipe: Recipe, final: FinalSection) -> dict[str, object]:
             }
             for model, one in evaluations(recipe, bench.name).items()
         }
-    return found
+    return by_bench

@@ -10,6 +10,7 @@ from rich.console import Console
 from r1reward.errors import InputError
 from r1reward.pipeline.annotate import annotate_stage
 from r1reward.pipeline.final import final_stage
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.select import select_stage
 from r1reward.pipeline.sft import sft_stage
 from r1reward.pipeline.train import train, train_stage
@@ -53,7 +54,7 @@ async def run_stage(recipe: Recipe, stage: StageName, console: Console) -> None:
         case "eval" if recipe.final is not None:
             await final_stage(recipe, recipe.final, console)
     if stage == planned_stages(recipe)[-1]:
-        console.print(f"report   {build_report(recipe.run_dir, None)}", highlight=False)
+        print_named(console, report=build_report(recipe.run_dir, None))
 
 
 async def run_all(recipe: Recipe, console: Console) -> None:

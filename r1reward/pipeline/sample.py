@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 from rich.console import Console
 
 from r1reward.actors.launch import sampling_system
-from r1reward.data.requests import training_requests
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.metrics import Name, numbers
+from r1reward.pipeline.assembly import live_source
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.train import load_inputs
 from r1reward.recipe.components import judge_settings, rollout_settings
 from r1reward.recipe.recipe import Recipe
-from r1reward.rollouts import LiveSource, Scoring, rollout_metrics
+from r1reward.rollouts import rollout_metrics
 from r1reward.runs.folder import RunFolder
 from r1reward.types import WeightsHandle
 
@@ -32,24 +32,13 @@ async def sample_rollouts(recipe: Recipe, console: Console) -> None:
     rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
     judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
     async with sampling_system(recipe.placement, rollout, judge) as system:
-        source = LiveSource(
-            recipe.rollout,
-            Scoring(recipe.prompt, recipe.reward),
-            recipe.model.max_new_tokens,
-            system.generator,
-            system.judge,
-            partial(training_requests, recipe.rollout, recipe.seed, inputs.train),
-        )
+        source = live_source(recipe, inputs.train, system)
         source.loaded_version = LOADED_AT_START.version
         for step in range(recipe.train.num_steps):
             batch = await source.collect(step, LOADED_AT_START)
             path = rollout_path(folder.rollouts, step)
             write_rollouts(path, batch.rollouts)
             shown = numbers(rollout_metrics(batch.rollouts))
-            logger.info(
-                "%s  right %.2f  reward %.2f",
-                path,
-                shown[Name.REWARD_RESULT],
-                shown[Name.REWARD_TOTAL],
-            )
-    console.print(f"rollouts {folder.rollouts}", highlight=False)
+            means = shown[Name.REWARD_RESULT], shown[Name.REWARD_TOTAL]
+            logger.info("%s  right %.2f  reward %.2f", path, *means)
+    print_named(console, rollouts=folder.rollouts)

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from r1reward.data.atomic import write_whole
 from r1reward.data.attempts import read_annotations
@@ -29,8 +27,10 @@ from r1reward.evaluation.sampler import (
     sample_answers,
     scoring_of_answers,
 )
+from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import engine_sampler, progress_bar
 from r1reward.pipeline.models import starting_model_hash
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import (
@@ -47,11 +47,11 @@ from r1reward.recipe.pipeline_sections import (
     SelectSection,
 )
 from r1reward.recipe.recipe import Recipe
-from r1reward.recipe.sections import EvaluateSection, ModelSection, RewardSection
+from r1reward.recipe.sections import EvaluateSection, RewardSection, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
+from r1reward.runs.names import ANSWERS, ATTEMPTS, COUNTS
 from r1reward.types import PreferencePair
 
-COUNTS = "counts.json"
 UNKNOWN = "not annotated"
 
 
@@ -73,9 +73,7 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}
     if isinstance(section, AttemptsSelection):
-        inputs["annotate/attempts.jsonl"] = stage_record(recipe, "annotate").output(
-            "attempts.jsonl"
-        )
+        inputs[f"annotate/{ATTEMPTS}"] = stage_record(recipe, "annotate").output(ATTEMPTS)
     if isinstance(section, PassRateSelection):
         inputs["model"] = starting_model_hash(recipe)
         settings |= recipe.model_dump(mode="json", include={"prompt", "model"})
@@ -98,18 +96,18 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
             "select: no pair qualifies; choose other levels or rates (see the counts above)"
         )
     write_selected(recipe, pairs, chosen)
-    write_whole(
-        record.folder / COUNTS, json.dumps([asdict(row) for row in counts], indent=1) + "\n"
-    )
+    text = json.dumps([asdict(row) for row in counts], indent=1)
+    write_whole(record.folder / COUNTS, f"{text}\n")
     record.finish(["pairs", COUNTS])
-    console.print(f"pairs    {selected_pairs(recipe)}", highlight=False)
+    print_named(console, pairs=selected_pairs(recipe))
 
 
 def by_attempts(
     recipe: Recipe, section: AttemptsSelection, pairs: Sequence[PreferencePair]
 ) -> list[Graded]:
     """A pair that still waits for an attempt has no level, and does not qualify."""
-    most = max_attempts(recipe)
+    assert recipe.annotate is not None  # checked with the recipe
+    most = recipe.annotate.max_attempts
     annotations = read_annotations(attempts_file(recipe), most)
     levels = {most + 1 if level == "failed" else level for level in section.levels}
     graded = []
@@ -119,12 +117,6 @@ def by_attempts(
         level = UNKNOWN if difficulty is None else attempts_level(difficulty, most)
         graded.append(Graded(index, pair_id, pair.source, level, difficulty in levels, difficulty))
     return graded
-
-
-def max_attempts(recipe: Recipe) -> int:
-    """A recipe that selects by attempts has the section that makes them."""
-    assert recipe.annotate is not None
-    return recipe.annotate.max_attempts
 
 
 def attempts_level(difficulty: int, max_attempts: int) -> str:
@@ -153,12 +145,12 @@ async def by_pass_rate(
     distinct = list(distinct_pairs(pairs))
     benchmark = pairs_benchmark("select", [pair for _, _, pair in distinct], {})
     settings = EvaluateSection(samples=section.samples, orders="both", temperature=1.0)
-    file = stage_folder(recipe, "select") / "answers.jsonl"
+    file = stage_folder(recipe, "select") / ANSWERS
     if is_finished(settings, recipe.seed, benchmark.items, file):
         answers = read_answers(file)
     else:
         path = model_path(recipe, starting_model(recipe))
-        model = ModelSection.model_validate(recipe.model.model_dump() | {"path": path})
+        model = changed(recipe.model, path=path)
         rollout = rollout_settings(model, recipe.rollout, recipe.placement)
         scoring = scoring_of_answers(recipe.prompt, RewardSection())
         build = partial(EvaluationSampler, settings, recipe.seed, model, scoring)
@@ -211,11 +203,8 @@ def count(graded: Sequence[Graded], chosen: Sequence[Graded]) -> list[LevelCount
 
 
 def print_counts(console: Console, counts: Sequence[LevelCount]) -> None:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("level", "source"):
-        table.add_column(name)
-    for name in ("pairs", "selected"):
-        table.add_column(name, justify="right")
+    table = new_table("", "level", "source", "pairs", "selected")
+    table.columns[1].justify = "left"
     for row in counts:
         table.add_row(row.level, row.source, f"{row.pairs:,}", f"{row.selected:,}")
     table.add_section()

@@ -8,21 +8,18 @@ import time
 from rich.console import Console
 
 from r1reward.actors.launch import learner_system
+from r1reward.pipeline.learning import resumed
 from r1reward.pipeline.models import model_hash
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.pipeline.traces import SftInputs, load_traces
 from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import attempts_file, sft_recipe
-from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.pipeline_sections import AnnotateSection, SftSection
 from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.report.build import build_report
-from r1reward.runs.checkpoint import resume
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.manifest import pairs_hash, stage_record
-from r1reward.runs.recorder import RunRecorder
-from r1reward.runs.signals import stop_on_signal
-from r1reward.runs.trackers import TrackedRun, Trackers
 from r1reward.sft_loop import SftSettings, fit_traces
 
 logger = logging.getLogger(__name__)
@@ -58,8 +55,7 @@ async def sft_stage(
     )
     await fit(run, folder, traces, console)
     record.finish(["model"])
-    for what, path in (("model", folder.model), ("report", build_report(folder.root, None))):
-        console.print(f"{what:9}{path}", highlight=False)
+    print_named(console, model=folder.model, report=build_report(folder.root, None))
 
 
 async def fit(run: SftRecipe, folder: RunFolder, traces: SftInputs, console: Console) -> None:
@@ -67,29 +63,17 @@ async def fit(run: SftRecipe, folder: RunFolder, traces: SftInputs, console: Con
     started = time.monotonic()
     async with learner_system(run.placement, sft_learner(run)) as learner:
         logger.info("learner ready after %.0f s", time.monotonic() - started)
-        start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
-        # A run that has no checkpoint yet measures the first held-out loss, step 0, again as well.
-        folder.forget_after(start_step or -1)
-        if start_step:
-            logger.info("resuming after step %d", start_step)
-        tracked = TrackedRun(run.name, run.num_steps, run.model_dump(mode="json"))
-        with Trackers(tracked, run.tracking, folder.root, console, start_step) as trackers:
-            recorder = RunRecorder(
-                folder, run.sft.keep_checkpoints, run.tracking, run.alerts, trackers.opened
-            )
-            settings = SftSettings(
-                num_steps=run.num_steps,
-                batch_size=run.learner.train_batch_size,
-                seed=run.seed,
-                evaluate_every=run.sft.evaluate_every,
-                checkpoint_every=run.sft.checkpoint_every,
-            )
-            with stop_on_signal() as stop:
-                await fit_traces(
-                    settings, traces.train, traces.heldout, learner, recorder, start_step, stop
-                )
-        await learner.export(folder.model)
-        write_model_settings(folder.model, run.model, run.prompt)
+        settings = SftSettings(
+            num_steps=run.num_steps,
+            batch_size=run.learner.train_batch_size,
+            seed=run.seed,
+            evaluate_every=run.sft.evaluate_every,
+            checkpoint_every=run.sft.checkpoint_every,
+        )
+        keep = run.sft.keep_checkpoints
+        async with resumed(run, folder, learner, console, run.num_steps, keep) as at:
+            data = traces.train, traces.heldout
+            await fit_traces(settings, *data, learner, at.recorder, at.start_step, at.stop)
 
 
 def settings_of(recipe: Recipe, sft: SftSection) -> dict[str, object]:

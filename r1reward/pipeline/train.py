@@ -13,7 +13,7 @@ from rich.console import Console
 
 from r1reward import loop
 from r1reward.actors.launch import TrainingSystem, learner_system, training_system
-from r1reward.data.requests import Encode, PromptSet, build_prompt_set, training_requests
+from r1reward.data.requests import Encode, PromptSet, build_prompt_set
 from r1reward.data.stores.pair_store import PairsById
 from r1reward.data.stores.rollout_store import check_rollouts, read_rollouts, rollout_path
 from r1reward.errors import InputError
@@ -21,24 +21,23 @@ from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.heldout import HeldoutEvaluator, HeldoutPlan, read_run_evaluation
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.sampler import EvaluationSampler, scoring_of_answers
 from r1reward.evaluation.tables import comparison_table
 from r1reward.interfaces import Evaluator, Learner, RolloutBatch, RolloutSource
 from r1reward.models.processor import PolicyProcessor
+from r1reward.pipeline.assembly import evaluation_sampler, live_source
+from r1reward.pipeline.learning import resumed
 from r1reward.pipeline.models import starting_model_hash
+from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe
-from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
-from r1reward.rollouts import LiveSource, Scoring, rollout_metrics
-from r1reward.runs.checkpoint import num_steps_done, resume
+from r1reward.rollouts import LiveSource, rollout_metrics
+from r1reward.runs.checkpoint import num_steps_done
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.manifest import pairs_hash, stage_record
-from r1reward.runs.recorder import RunRecorder
-from r1reward.runs.signals import stop_on_signal
-from r1reward.runs.trackers import TrackedRun, Tracker, Trackers
+from r1reward.runs.trackers import Tracker
 from r1reward.types import PreferencePair, WeightsHandle
 
 logger = logging.getLogger(__name__)
@@ -144,11 +143,11 @@ async def run_training(
     judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
     async with training_system(recipe.placement, rollout, judge, learner) as system:
         logger.info("ready after %.0f s", time.monotonic() - started)
-        build = partial(live_source, recipe, folder, inputs, system, change_source)
+        build = partial(source_and_evaluator, recipe, folder, inputs, system, change_source)
         await run_loop(recipe, folder, console, system.learner, build)
 
 
-def live_source(
+def source_and_evaluator(
     recipe: Recipe,
     folder: RunFolder,
     inputs: Inputs,
@@ -157,27 +156,12 @@ def live_source(
     trackers: Sequence[Tracker],
 ) -> tuple[RolloutSource, Evaluator | None]:
     """Rollouts from running engines, and the held-out evaluation by the same engines."""
-    live = LiveSource(
-        recipe.rollout,
-        Scoring(recipe.prompt, recipe.reward),
-        recipe.model.max_new_tokens,
-        system.generator,
-        system.judge,
-        partial(training_requests, recipe.rollout, recipe.seed, inputs.train),
-    )
+    live = live_source(recipe, inputs.train, system)
     source = live if change_source is None else change_source(live)
     if inputs.heldout is None:
         return source, None
-    sampler = EvaluationSampler(
-        recipe.evaluate,
-        recipe.seed,
-        recipe.model,
-        scoring_of_answers(recipe.prompt, recipe.reward),
-        inputs.encode,
-        system.generator,
-        system.judge,
-        inputs.processor.token_texts,
-    )
+    texts = inputs.processor.token_texts
+    sampler = evaluation_sampler(recipe, inputs.encode, system.generator, system.judge, texts)
     plan = HeldoutPlan(recipe.name, recipe.evaluate, recipe.train.num_steps, inputs.heldout)
     return source, HeldoutEvaluator(plan, folder, sampler, live, system.learner, trackers)
 
@@ -186,27 +170,13 @@ async def run_loop(
     recipe: Recipe, folder: RunFolder, console: Console, learner: Learner, build: BuildSource
 ) -> None:
     """Resume the learner, run the loop to its last step, export the model."""
-    start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
-    folder.forget_after(start_step)
-    if start_step:
-        logger.info("resuming after step %d", start_step)
-    tracked = TrackedRun(recipe.name, recipe.train.num_steps, recipe.model_dump(mode="json"))
-    with Trackers(tracked, recipe.tracking, folder.root, console, start_step) as trackers:
-        recorder = RunRecorder(
-            folder,
-            recipe.train.keep_checkpoints,
-            recipe.tracking,
-            recipe.alerts,
-            trackers.opened,
-        )
-        source, evaluator = build(trackers.opened)
-        settings = loop.LoopSettings(
-            recipe.train, recipe.algorithm, recipe.learner.train_batch_size
-        )
-        with stop_on_signal() as stop:
-            await loop.run(settings, source, learner, recorder, start_step, evaluator, stop)
-    await learner.export(folder.model)
-    write_model_settings(folder.model, recipe.model, recipe.prompt)
+    train = recipe.train
+    settings = loop.LoopSettings(train, recipe.algorithm, recipe.learner.train_batch_size)
+    async with resumed(
+        recipe, folder, learner, console, train.num_steps, train.keep_checkpoints
+    ) as at:
+        source, evaluator = build(at.recorder.trackers)
+        await loop.run(settings, source, learner, at.recorder, at.start_step, evaluator, at.stop)
 
 
 def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
@@ -216,12 +186,13 @@ def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:
     if before is not None and after is not None:
         comparison = compare_evaluations(before, after)
         console.print(comparison_table(("before", "after"), before, after, comparison))
-    copy = [] if recipe.run_url is None else [("copy", recipe.run_url)]
-    for what, path in (
-        *copy,
-        ("model", folder.model),
-        ("metrics", folder.metrics),
-        ("rollouts", folder.rollouts),
-        ("report", build_report(folder.root, None)),
-    ):
-        console.print(f"{what:9}{path}", highlight=False)
+    report = build_report(folder.root, None)
+    if recipe.run_url is not None:
+        print_named(console, copy=recipe.run_url)
+    print_named(
+        console,
+        model=folder.model,
+        metrics=folder.metrics,
+        rollouts=folder.rollouts,
+        report=report,
+    )

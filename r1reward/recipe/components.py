@@ -24,7 +24,7 @@ from r1reward.recipe.learner_sections import (
     TokenIs,
 )
 from r1reward.recipe.recipe import Recipe, SftRecipe
-from r1reward.recipe.sections import ModelSection
+from r1reward.recipe.sections import ModelSection, changed
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def judge_settings(
     if not isinstance(judge, VllmJudge):
         return JudgeSettings(judge, None, placement)
     path = model.path if judge.path == "policy" else judge.path
-    judged_by = type(model).model_validate(model.model_dump() | {"path": path})
+    judged_by = changed(model, path=path)
     return JudgeSettings(judge, EngineSettings(judged_by, judge.engine, placement), placement)
 
 

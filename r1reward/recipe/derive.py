@@ -19,7 +19,7 @@ from r1reward.recipe.engine_sections import JudgeSection, VllmJudge
 from r1reward.recipe.files import merge
 from r1reward.recipe.pipeline_sections import FinalSection, SftSection
 from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
-from r1reward.recipe.sections import BenchSection
+from r1reward.recipe.sections import BenchSection, FileSource, changed
 
 StageName = Literal["annotate", "sft", "select", "train", "eval"]
 ModelName = Literal["base", "sft", "rl"]
@@ -88,7 +88,7 @@ def starting_model(recipe: Recipe) -> ModelName:
 def pipeline_judge(judge: JudgeSection, base_path: str) -> JudgeSection:
     """The judge of every stage: one that is the frozen policy is the pipeline's base model (paper)."""
     if isinstance(judge, VllmJudge) and judge.path == "policy":
-        return VllmJudge.model_validate(judge.model_dump() | {"path": base_path})
+        return changed(judge, path=base_path)
     return judge
 
 
@@ -100,7 +100,7 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 def with_model(recipe: Recipe, path: str) -> Recipe:
     """The recipe for another starting model. The judge stays what it was."""
     judge = pipeline_judge(recipe.judge, recipe.model.path)
-    return with_settings(recipe, {"model": {"path": path}, "judge": judge.model_dump()})
+    return changed(recipe, model=changed(recipe.model, path=path), judge=judge)
 
 
 def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
@@ -108,12 +108,6 @@ def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
 
     A step is one batch, so the learning rate's schedule is ``num_steps`` long.
     """
-    learner = {
-        "lr": sft.lr,
-        "train_batch_size": sft.batch_size,
-        "warmup_share": sft.warmup_share,
-        "min_lr_ratio": sft.min_lr_ratio,
-    }
     return SftRecipe.model_validate(
         {
             "name": f"{recipe.name}-sft",
@@ -122,7 +116,13 @@ def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
             "model": recipe.model,
             "prompt": recipe.prompt,
             "placement": recipe.placement,
-            "learner": recipe.learner.model_dump() | learner,
+            "learner": changed(
+                recipe.learner,
+                lr=sft.lr,
+                train_batch_size=sft.batch_size,
+                warmup_share=sft.warmup_share,
+                min_lr_ratio=sft.min_lr_ratio,
+            ),
             "sft": sft,
             "num_steps": num_steps,
             "tracking": recipe.tracking,
@@ -135,17 +135,12 @@ def rl_recipe(recipe: Recipe) -> Recipe:
     """The RL stage as a training run of its own: from the SFT's model, on the selected pairs."""
     if not is_pipeline(recipe):
         return recipe
-    changes: dict[str, Any] = {
-        **stage_location(recipe, "train"),
-        **dict.fromkeys(STAGE_SECTIONS),
-    }
+    data = recipe.data
     if recipe.select is not None:
-        changes["data"] = {"train": {"type": "file", "path": selected_pairs(recipe)}}
+        data = changed(data, train=FileSource(type="file", path=selected_pairs(recipe)))
     started = with_model(recipe, model_path(recipe, starting_model(recipe)))
-    settings = started.model_dump()
-    if recipe.select is not None:
-        del settings["data"]["train"]  # of another kind, of which nothing stays
-    return Recipe.model_validate(merge(settings, changes))
+    without_stages = dict.fromkeys(STAGE_SECTIONS)
+    return changed(started, data=data, **stage_location(recipe, "train"), **without_stages)
 
 
 def final_recipe(
@@ -157,7 +152,7 @@ def final_recipe(
             "name": f"{recipe.name}-{bench.name}-{model}",
             "seed": recipe.seed,
             "run_dir": stage_folder(recipe, "eval") / bench.name / model,
-            "model": recipe.model.model_dump() | {"path": model_path(recipe, model)},
+            "model": changed(recipe.model, path=model_path(recipe, model)),
             "prompt": recipe.prompt,
             "rollout": recipe.rollout,
             "judge": pipeline_judge(recipe.judge, recipe.model.path),

@@ -33,30 +33,34 @@ def recipe_changes(text: str, recipe: RunRecipe) -> list[str]:
     """
     try:
         kept = yaml.safe_load(text)
-        if isinstance(kept, dict):
-            kept, _ = with_new_names(kept)
+        kept = with_new_names(kept)[0] if isinstance(kept, dict) else kept
         kept = type(recipe).model_validate(kept).model_dump(mode="json")
     except (yaml.YAMLError, ValidationError):
         return ["its recipe.yaml is of another version of r1reward, or changed by hand"]
-    wanted = recipe.model_dump(mode="json")
-    old, new = flat(kept), flat(wanted)
-
-    def place(settings: Mapping[str, object], name: str) -> str | None:
-        """From the run folder on, for what has moved with it."""
-        path = str(settings.get(name))
-        return os.path.relpath(path, str(settings["run_dir"])) if path.endswith(HANDED_ON) else None
+    old, new = flat(kept), flat(recipe.model_dump(mode="json"))
 
     changed = [
-        f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-        and not may_change(name)
-        and (place(old, name) is None or place(old, name) != place(new, name))
+        sentence
+        for name, sentence in setting_changes(old, new).items()
+        if path_in_run(old, name) is None or path_in_run(old, name) != path_in_run(new, name)
     ]
-    if len(changed) > MOST_CHANGES_SAID:
-        rest = len(changed) - MOST_CHANGES_SAID
-        changed = [*changed[:MOST_CHANGES_SAID], f"and {rest} more"]
-    return changed
+    more = len(changed) - MOST_CHANGES_SAID
+    return [*changed[:MOST_CHANGES_SAID], f"and {more} more"] if more > 0 else changed
+
+
+def setting_changes(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, str]:
+    """What has changed among settings by dotted name, as half sentences, but for ``MAY_CHANGE``."""
+    return {
+        name: f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not may_change(name)
+    }
+
+
+def path_in_run(settings: Mapping[str, object], name: str) -> str | None:
+    """From the run folder on, for what has moved with it."""
+    path = str(settings.get(name))
+    return os.path.relpath(path, str(settings["run_dir"])) if path.endswith(HANDED_ON) else None
 
 
 def may_change(name: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from r1reward.recipe.choices import JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
@@ -80,8 +80,7 @@ class RolloutSection(Section):
     def pairs_per_step(self) -> int:
         return self.prompts_per_step // 2 if self.both_orders else self.prompts_per_step
 
-    @model_validator(mode="after")
-    def groups_can_be_formed(self) -> RolloutSection:
+    def check(self) -> None:
         if self.both_orders and self.prompts_per_step % 2:
             raise ValueError(
                 f"rollout.both_orders shows every pair twice, but rollout.prompts_per_step is "
@@ -92,7 +91,6 @@ class RolloutSection(Section):
                 "rollout.dynamic_sampling replaces prompts whose samples all came out alike, and a "
                 "single one always does: raise rollout.samples_per_prompt above 1"
             )
-        return self
 
 
 class RuleJudge(Section):
@@ -148,8 +146,7 @@ class EndpointSection(Section):
     extra_body: dict[str, int | float] = Field(default={"top_k": 0, "repetition_penalty": 1.0})
     """Fields of a request outside OpenAI's API, as vLLM takes them; {} for servers that refuse them."""
 
-    @model_validator(mode="after")
-    def is_plain_address(self) -> Self:
+    def check(self) -> None:
         """With nothing secret in it: a recipe is written into the run folder and sent to trackers."""
         address = urlsplit(self.url)
         if address.scheme not in ("http", "https") or not address.netloc:
@@ -162,7 +159,6 @@ class EndpointSection(Section):
                 "the endpoint's url carries a user name, password or query: give only the address, "
                 "and put the key into the environment variable that api_key_env names"
             )
-        return self
 
 
 class OpenAIJudge(EndpointSection):

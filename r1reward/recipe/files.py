@@ -6,7 +6,6 @@ answered with the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
-from r1reward.errors import RecipeError
+from r1reward.errors import RecipeError, as_input_error
 from r1reward.recipe.location import working_folder
 from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.recipe import Recipe, RunRecipe
-from r1reward.recipe.sections import Section
+from r1reward.recipe.sections import Section, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +43,11 @@ def build_recipe(
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise RecipeError(f"{override!r} is not of the form section.key=value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"the value of {override!r} is not valid YAML") from error
-        set_dotted(changed, key, parsed)
+        with as_input_error(
+            f"the value of {override!r} is not valid YAML", yaml.YAMLError, kind=RecipeError
+        ):
+            setting = nested(key, yaml.safe_load(value))
+        changed = merge(changed, renamed(setting, override))
     return validated(kind, changed, origin)
 
 
@@ -65,12 +64,11 @@ def read_settings(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The settings of a recipe file merged over those of its base."""
     if path.resolve() in seen:
         raise RecipeError(f"{path}: its chain of base recipes comes back to itself")
-    try:
+    if not path.exists():
+        raise RecipeError(f"{path}: no such recipe file")
+    not_yaml = (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError)
+    with as_input_error(f"{path}: not a YAML file", *not_yaml, kind=RecipeError):
         settings = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise RecipeError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(settings, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections, this is not")
     settings = renamed(settings, str(path))
@@ -103,24 +101,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def set_dotted(settings: dict[str, Any], key: str, value: object) -> None:
-    """Apply one override by the rules of ``merge``."""
-    nested: object = value
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    assert isinstance(nested, dict)
-    merged = merge(settings, renamed(nested, f"{key}={value}"))
-    settings.clear()
-    settings.update(merged)
+def nested(key: str, value: object) -> dict[str, Any]:
+    """The settings in which a dotted key has this value."""
+    name, dot, rest = key.partition(".")
+    return {name: nested(rest, value) if dot else value}
 
 
 def describe_error(root: type[Section], item: Mapping[str, Any]) -> str:
     """One pydantic error as a sentence, with the nearest known key for an unknown one."""
     location = [part for part in item["loc"] if isinstance(part, str)]
     if item["type"] == "extra_forbidden":
-        known = known_keys(root, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        _, section = follow(root, location[:-1])
+        hint = nearest(location[-1], sorted(section.model_fields), "known keys")
         return f"{dotted(root, location)}: unknown key; {hint}"
     if item["type"] == "missing":
         return f"{dotted(root, location)}: missing, and it has no default"
@@ -132,48 +124,37 @@ def describe_error(root: type[Section], item: Mapping[str, Any]) -> str:
 
 def dotted(root: type[Section], location: Sequence[str]) -> str:
     """The setting's name as it is written, without pydantic's union tags."""
-    kept: list[str] = []
+    names, _ = follow(root, location)
+    return ".".join(names) or "recipe"
+
+
+def follow(root: type[Section], location: Sequence[str]) -> tuple[list[str], Any]:
+    """The settings' names on the way to a pydantic error location, and the type of what is there.
+
+    Where a setting is a union of sections, pydantic puts the tag of the chosen one into the location.
+    """
+    names: list[str] = []
     section: Any = root
     for part in location:
-        if not is_section(section) and variants(section):
-            # A union of sections: pydantic puts the chosen tag here.
-            section = next((s for s in variants(section) if variant_tag(s) == part), object)
+        tagged = {variant_tag(variant): variant for variant in variants(section)}
+        if tagged:
+            section = tagged.get(part, object)
             continue
-        kept.append(part)
+        names.append(part)
         field = getattr(section, "model_fields", {}).get(part)
-        section = object if field is None else required(field.annotation)
-    return ".".join(kept) or "recipe"
+        section = object if field is None else field.annotation
+        if len(alone := variants(section)) == 1:  # Section | None
+            section = alone[0]
+    return names, section
 
 
-def is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
-def known_keys(root: type[Section], location: Sequence[str]) -> list[str]:
-    """Field names of the section at a pydantic error location (union tags included)."""
-    section: Any = root
-    for part in location:
-        if not is_section(section):
-            section = next(s for s in variants(section) if variant_tag(s) == part)
-        else:
-            section = required(section.model_fields[part].annotation)
-    return sorted(section.model_fields)
-
-
-def required(annotation: Any) -> Any:
-    """The section behind ``Section | None``; other annotations as they are."""
-    sections = variants(annotation)
-    return sections[0] if len(sections) == 1 else annotation
-
-
-def variants(union: Any) -> tuple[type[Section], ...]:
-    found: list[type[Section]] = []
-    for argument in get_args(union):
-        if isinstance(argument, type) and issubclass(argument, Section):
-            found.append(argument)
-        else:
-            found.extend(variants(argument))
-    return tuple(found)
+def variants(annotation: Any) -> list[type[Section]]:
+    """The sections in a union, however deep; none for a section itself."""
+    sections: list[type[Section]] = []
+    for argument in get_args(annotation):
+        is_section = isinstance(argument, type) and issubclass(argument, Section)
+        sections += [argument] if is_section else variants(argument)
+    return sections
 
 
 def variant_tag(section: type[Section]) -> str:

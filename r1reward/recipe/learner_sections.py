@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from r1reward.recipe.choices import FilterRule
 from r1reward.recipe.sections import PositiveInt, Section, Share
@@ -129,42 +129,24 @@ class AlgorithmSection(Section):
     log_reference_kl: bool = False
     """Load the reference model for its metric even when kl_beta is 0."""
 
-    @model_validator(mode="after")
-    def pre_clip_bounds(self) -> AlgorithmSection:
+    def check(self) -> None:
         low, high = self.pre_clip_min, self.pre_clip_max
         if (low is not None and low >= 1) or (high is not None and high <= 1):
             raise ValueError(
                 f"algorithm.pre_clip_min ({low}) and pre_clip_max ({high}) must lie on either side "
                 "of 1, the ratio of an unchanged policy"
             )
-        return self
-
-    @field_validator("rollout_correction", mode="before")
-    @classmethod
-    def name_alone(cls, value: object) -> object:
-        return {"type": value or "none"} if value is None or isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def dual_clip_has_a_surrogate(self) -> AlgorithmSection:
         if self.dual_clip is not None and self.ratio == "cispo":
             raise ValueError(
                 "algorithm.dual_clip bounds PPO's surrogate, but with algorithm.ratio cispo the ratio "
                 "is clipped for both signs already: set algorithm.dual_clip to null"
             )
-        return self
-
-    @model_validator(mode="after")
-    def kl_in_the_loss_has_a_gradient(self) -> AlgorithmSection:
         if self.kl_placement == "loss" and self.kl_estimator == "k1":
             raise ValueError(
                 "algorithm.kl_placement loss with kl_estimator k1 would do nothing on average: the "
                 "gradient of k1 is that of log pi, whose expectation is 0; set "
                 "algorithm.kl_estimator to k2 or k3"
             )
-        return self
-
-    @model_validator(mode="after")
-    def correction_has_two_policies(self) -> AlgorithmSection:
         correction = self.rollout_correction.type
         if self.old_logprobs == "rollout" and correction in ("token_is", "sequence_mask"):
             raise ValueError(
@@ -172,10 +154,6 @@ class AlgorithmSection(Section):
                 "rollout's, but algorithm.old_logprobs rollout makes them the same and every weight "
                 "1: set algorithm.old_logprobs to learner or algorithm.rollout_correction to none"
             )
-        return self
-
-    @model_validator(mode="after")
-    def advantages_are_defined(self) -> AlgorithmSection:
         if self.normalize_scope == "group" and (self.baseline == "none" or not self.normalize):
             raise ValueError(
                 "algorithm.normalize_scope group divides what a baseline leaves by the spread of the "
@@ -188,7 +166,11 @@ class AlgorithmSection(Section):
                 "batch: set algorithm.filter_sigma, normalize to true and normalize_scope to batch, "
                 "or filter_rule to sigma"
             )
-        return self
+
+    @field_validator("rollout_correction", mode="before")
+    @classmethod
+    def name_alone(cls, value: object) -> object:
+        return {"type": value or "none"} if value is None or isinstance(value, str) else value
 
     @property
     def clip_bounds(self) -> tuple[float, float]:
@@ -230,14 +212,12 @@ class PartsSection(Section):
     language: PartSection = PartSection()
     """The language model with its embeddings and head."""
 
-    @model_validator(mode="after")
-    def something_trains(self) -> PartsSection:
+    def check(self) -> None:
         if not (self.vision.trainable or self.merger.trainable or self.language.trainable):
             raise ValueError(
                 "learner.parts freezes vision, merger and language: nothing is left to train; "
                 "set trainable to true for one of them"
             )
-        return self
 
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -320,11 +300,9 @@ class LearnerSection(Section):
     timeout_s: PositiveInt = 1800
     """Seconds until a collective operation of the ranks counts as failed."""
 
-    @model_validator(mode="after")
-    def adapters_or_parts(self) -> LearnerSection:
+    def check(self) -> None:
         if self.lora is not None and self.parts != PartsSection():
             raise ValueError(
                 "learner.lora freezes every weight and trains adapters only, so learner.parts has "
                 "nothing to say: remove one of the two"
             )
-        return self

@@ -11,24 +11,18 @@ from typing import Any
 
 import yaml
 
-from r1reward.errors import InputError
+from r1reward.errors import InputError, as_input_error
 from r1reward.recipe.moved import with_new_names
 from r1reward.recipe.sections import ModelSection, PromptSection
 
 FILE_NAME = "r1reward.yaml"
-SIZES = (
-    "dtype",
-    "min_image_tokens",
-    "max_image_tokens",
-    "max_prompt_tokens",
-    "max_new_tokens",
-)
+SIZES = {"dtype", "min_image_tokens", "max_image_tokens", "max_prompt_tokens", "max_new_tokens"}
 
 
 def write_model_settings(folder: Path, model: ModelSection, prompt: PromptSection) -> None:
     """Writes prompt and sizes into an exported model folder."""
     settings = {
-        "model": model.model_dump(mode="json", include=set(SIZES)),
+        "model": model.model_dump(mode="json", include=SIZES),
         "prompt": prompt.model_dump(mode="json"),
     }
     (folder / FILE_NAME).write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -39,10 +33,8 @@ def read_model_settings(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     if not path.is_file():
         return {}
-    try:
+    with as_input_error(f"{path}: not a YAML file", yaml.YAMLError, UnicodeDecodeError):
         settings = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(settings, dict) or not set(settings) <= {"model", "prompt"}:
         raise InputError(f"{path}: must hold the sections model and prompt only")
     return with_new_names(settings)[0]

@@ -6,20 +6,11 @@ are then read as if they had the new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 # Version 0.1 counted pixels and knew one family of models, in which a token is 28 x 28 of them.
 TOKEN_PIXELS = 28 * 28
-
-
-@dataclass(frozen=True)
-class Moved:
-    """The new name in the same section, and the new value from the old one."""
-
-    name: str
-    convert: Callable[[int], int]
 
 
 def rounded_down(pixels: int) -> int:
@@ -30,10 +21,11 @@ def rounded_up(pixels: int) -> int:
     return -(-pixels // TOKEN_PIXELS)
 
 
-# Old section and name. Bounds are rounded outwards: no image is refused a size that it had.
+# Section and old name; the new name there, and the new value from the old one. Bounds are rounded
+# outwards: no image is refused a size that it had.
 MOVED = {
-    ("model", "min_pixels"): Moved("min_image_tokens", rounded_down),
-    ("model", "max_pixels"): Moved("max_image_tokens", rounded_up),
+    ("model", "min_pixels"): ("min_image_tokens", rounded_down),
+    ("model", "max_pixels"): ("max_image_tokens", rounded_up),
 }
 
 
@@ -44,15 +36,18 @@ def with_new_names(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     own checks to refuse.
     """
     renamed, sentences = dict(settings), []
-    for (section, old), moved in MOVED.items():
+    for (section, old), (name, convert) in MOVED.items():
         values = renamed.get(section)
-        if not isinstance(values, Mapping) or moved.name in values:
+        if (
+            not isinstance(values, Mapping)
+            or name in values
+            or not isinstance(values.get(old), int)
+        ):
             continue
-        value = values.get(old)
-        if not isinstance(value, int):
-            continue
-        new = moved.convert(value)
-        rest = {name: other for name, other in values.items() if name != old}
-        renamed[section] = rest | {moved.name: new}
-        sentences.append(f"{section}.{old} is now {section}.{moved.name}: {value} is read as {new}")
+        rest = dict(values)
+        value = rest.pop(old)
+        renamed[section] = rest | {name: convert(value)}
+        sentences.append(
+            f"{section}.{old} is now {section}.{name}: {value} is read as {convert(value)}"
+        )
     return renamed, sentences

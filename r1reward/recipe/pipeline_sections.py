@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from r1reward.recipe.engine_sections import EngineSection, PolicyEndpoint
 from r1reward.recipe.sections import (
@@ -102,8 +102,7 @@ class AnnotateSection(Section):
     max_cost: float | None = Field(default=None, gt=0)
     """Stop before the attempts cost more than this, in the prices' currency; None: no budget."""
 
-    @model_validator(mode="after")
-    def cost_can_be_told(self) -> AnnotateSection:
+    def check(self) -> None:
         prompt = self.price_per_million_prompt_tokens
         completion = self.price_per_million_completion_tokens
         if (prompt is None) != (completion is None):
@@ -116,7 +115,6 @@ class AnnotateSection(Section):
                 "annotate.max_cost needs prices: set price_per_million_prompt_tokens and "
                 "price_per_million_completion_tokens, or remove max_cost"
             )
-        return self
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
         """None without prices, or where the teacher told no token counts."""
@@ -220,14 +218,12 @@ class PassRateSelection(Selection):
     max_rate: Share = 0.9
     """Pairs that are right more often are left out."""
 
-    @model_validator(mode="after")
-    def rates_in_order(self) -> PassRateSelection:
+    def check(self) -> None:
         if self.min_rate > self.max_rate:
             raise ValueError(
                 f"select.min_rate ({self.min_rate}) is above select.max_rate ({self.max_rate}): "
                 "no pair could be selected; swap them"
             )
-        return self
 
 
 SelectSection = Annotated[
@@ -244,10 +240,9 @@ class FinalSection(EvaluateSection):
     benches: tuple[BenchSection, ...] = Field(min_length=1)
     """The benchmarks, each of them with the settings of a bench section."""
 
-    @model_validator(mode="after")
-    def benches_differ(self) -> FinalSection:
+    def check(self) -> None:
+        super().check()
         names = [bench.name for bench in self.benches]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"final.benches names {name} twice: remove one of them")
-        return self

@@ -8,7 +8,6 @@ recipe apart for those who run it. None of these imports torch or an engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,14 +81,12 @@ class RunRecipe(Section):
     def is_a_url(cls, value: str | None) -> str | None:
         return None if value is None else checked_url(value)
 
-    @model_validator(mode="after")
-    def copy_lies_elsewhere(self) -> Self:
+    def check(self) -> None:
         if self.run_url is not None and overlap(self.run_dir, self.run_url):
             raise ValueError(
                 f"run_dir is {self.run_dir} and run_url is {self.run_url}, of which one lies in the "
                 "other: give run_dir alone, or another run_url"
             )
-        return self
 
 
 class Recipe(RunRecipe):
@@ -118,8 +115,8 @@ class Recipe(RunRecipe):
 
     final: FinalSection | None = None
 
-    @model_validator(mode="after")
-    def sections_fit(self) -> Self:
+    def check(self) -> None:
+        super().check()
         checks.check_engines(self.model, self.rollout, self.placement)
         checks.check_one_process(self.rollout, self.judge, self.placement)
         checks.check_batches(self.rollout, self.learner)
@@ -128,7 +125,6 @@ class Recipe(RunRecipe):
         checks.check_groups(self.rollout, self.algorithm, self.reward)
         checks.check_stages(self.annotate, self.sft, self.select, self.learner)
         checks.check_teacher(self.annotate, self.prompt, self.data)
-        return self
 
 
 class EvalRecipe(RunRecipe):
@@ -148,11 +144,10 @@ class EvalRecipe(RunRecipe):
     predictions: Path | None = None
     """File of answers that were made elsewhere, scored instead of asking a model; None: ask."""
 
-    @model_validator(mode="after")
-    def sections_fit(self) -> Self:
+    def check(self) -> None:
+        super().check()
         checks.check_engines(self.model, self.rollout, self.placement)
         checks.check_one_process(self.rollout, self.judge, self.placement)
-        return self
 
 
 class SftRecipe(RunRecipe):
@@ -166,7 +161,6 @@ class SftRecipe(RunRecipe):
     tracking: TrackingSection = TrackingSection()
     alerts: AlertsSection = AlertsSection()
 
-    @model_validator(mode="after")
-    def sections_fit(self) -> Self:
+    def check(self) -> None:
+        super().check()
         checks.check_learner(self.model, self.learner, self.placement)
-        return self

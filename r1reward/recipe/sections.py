@@ -7,8 +7,9 @@ the stages around RL in ``pipeline_sections.py``.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -27,6 +28,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 # models that are compared on a benchmark must see the same ones.
 FRAME_PIXELS = 100_352
 Share = Annotated[float, Field(ge=0, le=1)]
+SectionKind = TypeVar("SectionKind", bound="Section")
 
 
 class Section(BaseModel):
@@ -38,6 +40,28 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
     )
+
+    @model_validator(mode="after")
+    def settings_fit(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raises ``ValueError`` with one sentence if the settings do not fit together.
+
+        Runs whenever a section is made; a section that inherits checks calls ``super().check()``.
+        """
+
+
+def nearest(name: str, known: Sequence[str], label: str = "known") -> str:
+    """The end of a sentence about a name that is not known."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{label}: {', '.join(known)}"
+
+
+def changed(section: SectionKind, **settings: object) -> SectionKind:
+    """The section with other settings, validated anew."""
+    return type(section).model_validate(section.model_dump() | settings)
 
 
 class ModelSection(Section):
@@ -69,14 +93,12 @@ class ModelSection(Section):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of transformers in the learner; packing needs sdpa."""
 
-    @model_validator(mode="after")
-    def image_token_bounds(self) -> ModelSection:
+    def check(self) -> None:
         if self.min_image_tokens > self.max_image_tokens:
             raise ValueError(
                 f"model.min_image_tokens ({self.min_image_tokens}) is above model.max_image_tokens "
                 f"({self.max_image_tokens}): lower the first or raise the second"
             )
-        return self
 
     @property
     def max_sequence_tokens(self) -> int:
@@ -147,14 +169,12 @@ class PromptSection(Section):
     """How a trace is read: strict allows nothing between analysis and answer and only one
     answer; tolerant allows whitespace there and several answers that agree."""
 
-    @model_validator(mode="after")
-    def tags_differ(self) -> PromptSection:
+    def check(self) -> None:
         if self.think_tag == self.answer_tag:
             raise ValueError(
                 f"prompt.think_tag and prompt.answer_tag are both {self.think_tag!r}: "
                 "no trace could be read; make them differ"
             )
-        return self
 
 
 class RewardSection(Section):
@@ -235,14 +255,12 @@ class EvaluateSection(Section):
             return self.temperature
         return 1.0 if self.samples > 1 else 0.0
 
-    @model_validator(mode="after")
-    def samples_differ(self) -> EvaluateSection:
+    def check(self) -> None:
         if self.samples > 2 and self.sampling_temperature == 0:
             raise ValueError(
                 f"evaluate.samples is {self.samples} at temperature 0: greedy samples are all alike; "
                 "set evaluate.temperature to 1, or evaluate.samples to 1"
             )
-        return self
 
 
 class TrainingEvaluation(EvaluateSection):
@@ -258,14 +276,13 @@ class TrainingEvaluation(EvaluateSection):
     """Export the model of the evaluation that is best by this measure to run_dir/best; None:
     no such export."""
 
-    @model_validator(mode="after")
-    def best_can_be_told(self) -> TrainingEvaluation:
+    def check(self) -> None:
+        super().check()
         if self.keep_best == "both_right" and self.orders != "both":
             raise ValueError(
                 f"evaluate.keep_best both_right needs both orders, but evaluate.orders is "
                 f"{self.orders}: set one of the two"
             )
-        return self
 
 
 class BenchSection(Section):
@@ -376,16 +393,13 @@ class AlertsSection(Section):
         known = get_args(AlertName)
         for name in names if isinstance(names, list | tuple) else ():
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                hint = nearest(str(name), known)
                 raise ValueError(f"alerts.stop_on: there is no alert {name!r}; {hint}")
         return names
 
-    @model_validator(mode="after")
-    def slot_bounds(self) -> AlertsSection:
+    def check(self) -> None:
         if self.min_slot_1_share >= self.max_slot_1_share:
             raise ValueError(
                 f"alerts.min_slot_1_share ({self.min_slot_1_share}) must be below "
                 f"alerts.max_slot_1_share ({self.max_slot_1_share})"
             )
-        return self

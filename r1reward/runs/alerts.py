@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from r1reward.metrics import Name, alert_name
-from r1reward.recipe.sections import AlertName, AlertsSection
+from r1reward.recipe.sections import AlertsSection
 from r1reward.types import StepReport
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ Rule = Callable[[Sequence[StepMetrics], AlertsSection], bool]
 class Alert:
     """``is_on`` sees the metrics of the last two ``alerts.window`` of steps or fewer, newest last."""
 
-    name: AlertName
+    name: str
     advice: str
     is_on: Rule
 
@@ -35,18 +35,17 @@ class AlertError(RuntimeError):
     """An alert that the recipe's ``alerts.stop_on`` names is on."""
 
 
-def negatives_vanished(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    newest = window[-1]
-    has_wrong = newest.get(Name.ADVANTAGE_NUM_WRONG, 0) > 0
-    return has_wrong and newest.get(Name.ADVANTAGE_FILTERED_WRONG_SHARE, 0) == 1
+ALERTS: list[Alert] = []
 
 
-def slot_drift(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
-    """Over a full window only: one batch of a few prompts says little about a habit."""
-    average = full_mean(window[-settings.window :], Name.ROLLOUT_SLOT_1_SHARE, settings.window)
-    if average is None:
-        return False
-    return not settings.min_slot_1_share <= average <= settings.max_slot_1_share
+def alert(advice: str) -> Callable[[Rule], Rule]:
+    """Declares the rule below as the alert of its name."""
+
+    def declare(rule: Rule) -> Rule:
+        ALERTS.append(Alert(rule.__name__, advice, rule))
+        return rule
+
+    return declare
 
 
 def full_mean(steps: Sequence[StepMetrics], name: str, num_steps: int) -> float | None:
@@ -55,10 +54,34 @@ def full_mean(steps: Sequence[StepMetrics], name: str, num_steps: int) -> float 
     return sum(values) / num_steps if len(values) == num_steps else None
 
 
+@alert(
+    "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, raise "
+    "algorithm.filter_sigma, or set algorithm.filter_rule to keep_both_signs"
+)
+def negatives_vanished(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    newest = window[-1]
+    has_wrong = newest.get(Name.ADVANTAGE_NUM_WRONG, 0) > 0
+    return has_wrong and newest.get(Name.ADVANTAGE_FILTERED_WRONG_SHARE, 0) == 1
+
+
+@alert("the policy prefers a slot: check that labels are balanced and read rollouts/")
+def slot_drift(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
+    """Over a full window only: one batch of a few prompts says little about a habit."""
+    average = full_mean(window[-settings.window :], Name.ROLLOUT_SLOT_1_SHARE, settings.window)
+    if average is None:
+        return False
+    return not settings.min_slot_1_share <= average <= settings.max_slot_1_share
+
+
+@alert("traces run into model.max_new_tokens: raise it, or lower learner.lr if they are garbled")
 def length_at_cap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     return window[-1].get(Name.ROLLOUT_TRUNCATED_SHARE, 0) > settings.max_truncated_share
 
 
+@alert(
+    "rollout engine and learner disagree on the same weights: check dtype, images and weight "
+    "sync before trusting the ratios"
+)
 def logprob_gap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """At lag 0 both sides hold the same weights; with a lag the gap also measures learning."""
     newest = window[-1]
@@ -66,15 +89,24 @@ def logprob_gap(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     return same_weights and newest.get(Name.POLICY_LOGPROB_GAP_MEAN, 0) > settings.max_logprob_gap
 
 
+@alert("the consistency judge fails on some calls: check its endpoint and its log")
 def judge_abstaining(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     asked = window[-1].get(Name.JUDGE_NUM_ASKED, 0)
     return window[-1].get(Name.JUDGE_NUM_ABSTAINED, 0) > settings.max_abstain_share * asked
 
 
+@alert(
+    "many traces have no readable answer: check the prompt template and its tags, or raise "
+    "reward.format_weight"
+)
 def unparsed(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     return window[-1].get(Name.ROLLOUT_UNPARSED_SHARE, 0) > settings.max_unparsed_share
 
 
+@alert(
+    "the policy hardly varies what it writes, so samples teach little: lower learner.lr, use "
+    "harder pairs, or hold it to the reference with algorithm.kl_beta"
+)
 def entropy_collapse(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     entropy = full_mean(window[-settings.window :], Name.POLICY_ENTROPY, settings.window)
     return (
@@ -82,11 +114,19 @@ def entropy_collapse(window: Sequence[StepMetrics], settings: AlertsSection) -> 
     )
 
 
+@alert(
+    "the policy has moved far from the model it is measured against: lower learner.lr or "
+    "train.max_policy_lag, or raise algorithm.kl_beta"
+)
 def kl_above_bound(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     kls = [window[-1].get(f"policy/{name}", 0) for name in ("reference_kl", "behaviour_kl")]
     return settings.max_kl is not None and max(kls) > settings.max_kl
 
 
+@alert(
+    "analyses agree with answers more often while no more answers are right: read rollouts/ for "
+    "analyses that please the judge, or lower reward.consistency_weight"
+)
 def consistent_but_not_better(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """Means of the last window against the one before: one step of either is mostly noise."""
     size = settings.window
@@ -98,6 +138,10 @@ def consistent_but_not_better(window: Sequence[StepMetrics], settings: AlertsSec
     return matches[1] - matches[0] >= settings.max_match_rise and right[1] <= right[0]
 
 
+@alert(
+    "loss or gradient norm jumped: look at this step's ratios and rollouts, and lower learner.lr "
+    "if it comes again"
+)
 def loss_spike(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
     """Against the median of the window before.
 
@@ -111,67 +155,6 @@ def loss_spike(window: Sequence[StepMetrics], settings: AlertsSection) -> bool:
             if newest > max(1.0, settings.max_spike * median(before)):
                 return True
     return False
-
-
-ALERTS = (
-    Alert(
-        "negatives_vanished",
-        "the 3-sigma filter drops every wrong answer (most are right): use harder pairs, raise "
-        "algorithm.filter_sigma, or set algorithm.filter_rule to keep_both_signs",
-        negatives_vanished,
-    ),
-    Alert(
-        "slot_drift",
-        "the policy prefers a slot: check that labels are balanced and read rollouts/",
-        slot_drift,
-    ),
-    Alert(
-        "length_at_cap",
-        "traces run into model.max_new_tokens: raise it, or lower learner.lr if they are garbled",
-        length_at_cap,
-    ),
-    Alert(
-        "logprob_gap",
-        "rollout engine and learner disagree on the same weights: check dtype, images and weight "
-        "sync before trusting the ratios",
-        logprob_gap,
-    ),
-    Alert(
-        "judge_abstaining",
-        "the consistency judge fails on some calls: check its endpoint and its log",
-        judge_abstaining,
-    ),
-    Alert(
-        "unparsed",
-        "many traces have no readable answer: check the prompt template and its tags, or raise "
-        "reward.format_weight",
-        unparsed,
-    ),
-    Alert(
-        "entropy_collapse",
-        "the policy hardly varies what it writes, so samples teach little: lower learner.lr, use "
-        "harder pairs, or hold it to the reference with algorithm.kl_beta",
-        entropy_collapse,
-    ),
-    Alert(
-        "kl_above_bound",
-        "the policy has moved far from the model it is measured against: lower learner.lr or "
-        "train.max_policy_lag, or raise algorithm.kl_beta",
-        kl_above_bound,
-    ),
-    Alert(
-        "consistent_but_not_better",
-        "analyses agree with answers more often while no more answers are right: read rollouts/ for "
-        "analyses that please the judge, or lower reward.consistency_weight",
-        consistent_but_not_better,
-    ),
-    Alert(
-        "loss_spike",
-        "loss or gradient norm jumped: look at this step's ratios and rollouts, and lower learner.lr "
-        "if it comes again",
-        loss_spike,
-    ),
-)
 
 
 class AlertWatch:

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 from r1reward.data.atomic import partial_path
@@ -60,11 +61,10 @@ async def save_checkpoint(
 
 
 def flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with ExitStack() as at_end:
+        descriptor = os.open(path, os.O_RDONLY)
+        at_end.callback(os.close, descriptor)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from r1reward.data.atomic import write_whole
-from r1reward.errors import RecipeError
+from r1reward.errors import RecipeError, as_input_error
 from r1reward.recipe.diff import recipe_changes
 from r1reward.recipe.files import dump_recipe
 from r1reward.recipe.recipe import RunRecipe
@@ -39,7 +39,7 @@ def claim_by_recipe(folder: Path, work: Work, recipe: RunRecipe, setting: str = 
     for other in SIGNS:
         if other != work and holds(folder, other):
             raise RecipeError(f"{folder} holds {other}: choose another {setting}")
-    changes: Sequence[str] = ()
+    changes: list[str] = []
     if work != "a pipeline" and holds(folder, work):
         kept = folder / RECIPE
         if kept.is_file():
@@ -66,11 +66,8 @@ def claim_folder(
             f"{folder} holds {work} that was made otherwise ({'; '.join(changes)}): choose another "
             f"{setting}, or remove the folder"
         )
-    try:
+    advice = f"cannot be written, choose another {setting}"
+    with as_input_error(f"{folder} {advice}", OSError, kind=RecipeError):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in records.items():
             write_whole(folder / name, text)
-    except OSError as error:
-        raise RecipeError(
-            f"{folder} cannot be written ({error.strerror}): choose another {setting}"
-        ) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from r1reward.data.atomic import write_whole
 from r1reward.data.stores.json_lines import read_json_lines
@@ -14,6 +15,21 @@ from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs import names
 from r1reward.runs.claim import claim_by_recipe
 from r1reward.runs.storage import RemoteFolder
+
+
+class Below:
+    """The path of a file or folder in a folder that has a ``root``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: HasRoot, kind: type) -> Path:
+        return folder.root / self.name
+
+
+class HasRoot(Protocol):
+    @property
+    def root(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -28,38 +44,18 @@ class RunFolder:
         url = recipe.run_url
         return cls(recipe.run_dir, None if url is None else RemoteFolder(url))
 
-    @property
-    def recipe(self) -> Path:
-        return self.root / names.RECIPE
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / names.METRICS
-
-    @property
-    def rollouts(self) -> Path:
-        return self.root / names.ROLLOUTS
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / names.CHECKPOINTS
+    recipe = Below(names.RECIPE)
+    metrics = Below(names.METRICS)
+    rollouts = Below(names.ROLLOUTS)
+    checkpoints = Below(names.CHECKPOINTS)
+    model = Below(names.MODEL)
+    evaluations = Below(names.EVALUATIONS)
+    # The model of the best evaluation, where the recipe keeps it.
+    best = Below(names.BEST)
 
     @property
     def remote_checkpoints(self) -> RemoteFolder | None:
         return None if self.remote is None else self.remote / names.CHECKPOINTS
-
-    @property
-    def model(self) -> Path:
-        return self.root / names.MODEL
-
-    @property
-    def evaluations(self) -> Path:
-        return self.root / names.EVALUATIONS
-
-    @property
-    def best(self) -> Path:
-        """The model of the best evaluation, where the recipe keeps it."""
-        return self.root / names.BEST
 
     def evaluation(self, num_steps_done: int) -> Path:
         """An evaluation folder, by the number of steps that are behind the weights."""
@@ -91,7 +87,6 @@ class RunFolder:
 
 def is_step_up_to(line: str, num_steps_done: int) -> bool:
     """False also for a line that a kill cut short."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         return int(json.loads(line)["step"]) <= num_steps_done
-    except (ValueError, KeyError, TypeError):
-        return False
+    return False

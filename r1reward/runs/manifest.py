@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from r1reward.data.atomic import write_whole
-from r1reward.errors import InputError
+from r1reward.errors import InputError, as_input_error
 from r1reward.recipe.derive import StageName, stage_folder
-from r1reward.recipe.diff import flat, may_change, shown
+from r1reward.recipe.diff import flat, setting_changes
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.claim import claim_folder
 from r1reward.runs.names import STAGE
@@ -54,12 +54,9 @@ class StageRecord:
     def read(self) -> Manifest | None:
         if not self.path.is_file():
             return None
-        try:
+        advice = "cannot be read; remove the folder to make the stage again"
+        with as_input_error(f"{self.path}: {advice}", ValueError, TypeError):
             return Manifest(**json.loads(self.path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{self.path}: cannot be read ({error}); remove the folder to make the stage again"
-            ) from error
 
     def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
         """Whether the stage is complete already; otherwise its folder is there and may be worked in.
@@ -85,20 +82,20 @@ class StageRecord:
 
     def finish(self, outputs: Iterable[str]) -> None:
         """Every output is whole: remember their content."""
-        found = self.read()
-        assert found is not None, "begin was called"
+        begun = self.read()
+        assert begun is not None, "begin was called"
         hashes = {name: content_hash(self.folder / name) for name in outputs}
-        write_whole(self.path, manifest_text(Manifest(found.settings, found.inputs, hashes)))
+        write_whole(self.path, manifest_text(replace(begun, outputs=hashes)))
 
     def output(self, name: str) -> str:
         """The content hash of an output. Raises ``InputError`` if the stage is not complete."""
-        found = self.read()
-        if found is None or name not in found.outputs or not (self.folder / name).exists():
+        manifest = self.read()
+        if manifest is None or name not in manifest.outputs or not self.has([name]):
             raise InputError(
                 f"{self.folder} is not complete: run `r1reward {self.verb} RECIPE` first, or "
                 "`r1reward run RECIPE` for every stage"
             )
-        return found.outputs[name]
+        return manifest.outputs[name]
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -114,26 +111,19 @@ def stage_record(recipe: Recipe, stage: StageName) -> StageRecord:
     return StageRecord(stage, stage_folder(recipe, stage), MAY_GROW.get(stage, ()))
 
 
-def differences(found: Manifest, wanted: Manifest) -> dict[str, str]:
+def differences(before: Manifest, wanted: Manifest) -> dict[str, str]:
     """What changed, by name, as half sentences."""
-    changed = {}
-    for name in sorted(found.settings.keys() | wanted.settings.keys()):
-        old, new = found.settings.get(name), wanted.settings.get(name)
-        if old != new and not may_change(name):
-            changed[name] = f"{name} was {shown(old)}, now it is {shown(new)}"
-    for name in sorted(found.inputs.keys() | wanted.inputs.keys()):
-        if found.inputs.get(name) != wanted.inputs.get(name):
-            changed[name] = f"{name} has another content"
-    return changed
+    inputs = sorted(before.inputs.items() ^ wanted.inputs.items())
+    return setting_changes(before.settings, wanted.settings) | {
+        name: f"{name} has another content" for name, _ in inputs
+    }
 
 
 def content_hash(path: Path) -> str:
     """Of a file, or of every file of a folder with its place in it."""
     digest = hashlib.blake2b(digest_size=16)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
-        if not file.is_file():
-            continue
+    below = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in filter(Path.is_file, below):
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as content:
             while block := content.read(1 << 22):

@@ -29,6 +29,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -218,12 +219,10 @@ class Mirror:
         elif name in self.in_use:
             self.num_versions += 1
             target = f"{VERSIONS}{self.writer[:8]}-{self.num_versions}/{name}"
-        try:
+        with suppress(FileNotFoundError):
             self.remote.upload(self.folder / name, target)
-        except FileNotFoundError:
-            return
-        self.own.add(target)
-        self.files[name] = file._replace(object=target)
+            self.own.add(target)
+            self.files[name] = file._replace(object=target)
 
     def publish(self, files: dict[str, File]) -> None:
         """Write ``LATEST``, then remove what it no longer names.
@@ -276,12 +275,11 @@ class Mirror:
 
 def parsed(text: bytes | None) -> Latest | None:
     """None for what is no ``LATEST``."""
-    try:
+    with suppress(ValueError, TypeError, LookupError):
         fields = json.loads(text or b"")
         files = {name: File(*file) for name, file in fields["files"].items()}
         return Latest(**fields | {"files": files})
-    except (ValueError, TypeError, LookupError):
-        return None
+    return None
 
 
 def read_local_latest(folder: Path) -> Latest | None:
@@ -340,13 +338,11 @@ def is_temporary(name: str) -> bool:
 
 def file_at(root: Path, name: str) -> File | None:
     """None for what is no plain file (W&B links its newest run) or is gone."""
-    try:
+    with suppress(OSError):
         status = (root / name).lstat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return File(name, status.st_size, status.st_mtime_ns, status.st_ino)
+        if stat.S_ISREG(status.st_mode):
+            return File(name, status.st_size, status.st_mtime_ns, status.st_ino)
+    return None
 
 
 def inodes(files: dict[str, File]) -> dict[str, int]:

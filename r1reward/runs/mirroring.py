@@ -9,10 +9,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from r1reward.errors import InputError, ServiceError
+from r1reward.errors import InputError, ServiceError, as_input_error
 from r1reward.recipe.recipe import RunRecipe
 from r1reward.runs.mirror import Mirror, TakenOverError
 from r1reward.runs.storage import RemoteFolder
@@ -51,23 +51,22 @@ def locked(folder: Path) -> Iterator[None]:
     Systemd's cleaning of temporary files (tmpfiles.d(5)) leaves a locked folder alone. Raises
     ``InputError`` if the folder cannot be made or written to, or another process works in it.
     """
-    try:
+    advice = "choose another run_dir, or --out of an evaluation"
+    with as_input_error(f"{folder} cannot be worked in, {advice}", OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "no permission to write")
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be worked in ({error.strerror}): choose another run_dir, or --out of an "
-            "evaluation"
-        ) from error
-    try:
+            raise PermissionError("no permission to write")
+        descriptor = os.open(folder, os.O_RDONLY)
+    with ExitStack() as at_end:
+        at_end.callback(remove_if_empty, folder)
+        at_end.callback(os.close, descriptor)
         lock(descriptor, folder)
         yield
-    finally:
-        os.close(descriptor)
-        with suppress(OSError):
-            folder.rmdir()  # if nothing came into it
+
+
+def remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def lock(descriptor: int, folder: Path) -> None:

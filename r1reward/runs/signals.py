@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,6 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
 
     for number in SIGNALS:
         signal.signal(number, ask)
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(restore)
         yield asked
-    finally:
-        restore()

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import fsspec
 from filelock import FileLock
 
 from r1reward.data.atomic import partial_path, written_whole
-from r1reward.errors import InputError, ServiceError
+from r1reward.errors import InputError, ServiceError, as_input_error
 from r1reward.recipe.location import ON_A_DISK, working_folder, working_folders
 from r1reward.types import Location
 
@@ -45,14 +45,13 @@ class RemoteFolder:
     @cached_property
     def opened(self) -> tuple[Any, str]:
         """The file system and this folder's path in it. Raises ``InputError`` for an unknown scheme."""
-        try:
+        advice = (
+            "no file system for it, install the fsspec package of that storage (s3fs for s3://, gcsfs "
+            "for gs://), or give a path"
+        )
+        with as_input_error(f"{self.url}: {advice}", ImportError, ValueError):
             # Listings that another process has changed meanwhile must not come from memory.
             fs, path = fsspec.url_to_fs(self.url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise InputError(
-                f"{self.url}: no file system for it ({error}); install the fsspec package of that "
-                "storage (s3fs for s3://, gcsfs for gs://), or give a path"
-            ) from error
         return fs, str(path).rstrip("/")
 
     @contextmanager
@@ -71,10 +70,9 @@ class RemoteFolder:
         """Bytes of every file, by its name in this folder; empty for a folder that is not there."""
         with self.errors_named("listed") as (fs, root):
             fs.invalidate_cache()
-            try:
+            infos: dict[str, Any] = {}
+            with suppress(FileNotFoundError):
                 infos = fs.find(root, detail=True)
-            except FileNotFoundError:
-                return {}
             cut = len(root) + 1
             sizes = {path[cut:]: int(info["size"] or 0) for path, info in sorted(infos.items())}
             return {name: size for name, size in sizes.items() if is_file_name(name)}
@@ -86,12 +84,10 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes | None:
         """None if there is no such file."""
-        with self.errors_named("read", name) as (fs, path):
-            try:
-                content: bytes = fs.cat_file(path)
-            except FileNotFoundError:
-                return None
-            return content
+        content: bytes | None = None
+        with self.errors_named("read", name) as (fs, path), suppress(FileNotFoundError):
+            content = fs.cat_file(path)
+        return content
 
     def write(self, name: str, content: bytes) -> None:
         with self.errors_named("written", name) as (fs, path), place_for(fs, path) as place:
@@ -120,11 +116,8 @@ class RemoteFolder:
     def remove(self, names: Iterable[str]) -> None:
         """Files that are not there are none to remove."""
         for name in names:
-            with self.errors_named("removed", name) as (fs, path):
-                try:
-                    fs.rm_file(path)
-                except FileNotFoundError:
-                    continue
+            with self.errors_named("removed", name) as (fs, path), suppress(FileNotFoundError):
+                fs.rm_file(path)
 
 
 def is_file_name(name: str) -> bool:
@@ -188,12 +181,8 @@ def written_to(location: Location, scratch: Path) -> Iterator[Path]:
             remote.upload(file, file.relative_to(folder).as_posix())
 
 
-def every_file(name: str) -> bool:
-    return True
-
-
-def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] = every_file) -> Path:
-    """A folder to read from: ``location``, or one with those of its files whose names are wanted.
+def fetched(location: Location, scratch: Path, wanted: Callable[[str], bool] | None = None) -> Path:
+    """A folder to read from: ``location``, or one with its files (those whose names are wanted).
 
     For a remote one it lies below ``scratch``, and the processes of a node fill it together: what
     several of them want is fetched once. ``forget`` removes it.
@@ -223,7 +212,7 @@ def fetched_folder(url: str, scratch: Path) -> Path:
 
 def local_copy(
     remote: RemoteFolder,
-    wanted: Callable[[str], bool] = every_file,
+    wanted: Callable[[str], bool] | None = None,
     objects: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Path:
     """A folder of this machine with the wanted files as they are now; its processes share it.
@@ -256,8 +245,5 @@ def local_copy(
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder of this process that is removed at the end, and after a kill when the run goes on."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(".partial", ".", parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -5,26 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
 from PIL import Image
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from r1reward.data.images import decode_image
 from r1reward.metrics import Name
 from r1reward.recipe.sections import TrackingSection
+from r1reward.runs.progress import new_progress
 from r1reward.types import ScoredRollout, StepReport
 
 logger = logging.getLogger(__name__)
@@ -50,7 +43,7 @@ class Tracker(Protocol):
 
     def evaluation(self, report: StepReport) -> None:
         """Numbers of an evaluation after this many steps, named ``eval/...``."""
-        ...
+        self.step(report)
 
     def close(self) -> None: ...
 
@@ -61,39 +54,25 @@ def headline(report: StepReport, num_steps: int) -> str:
     return "  ".join([f"step {report.step}/{num_steps}", *shown])
 
 
-# Columns of the sample table, beside the step and the image.
-SAMPLE_COLUMNS = (
-    "question",
-    "response 1",
-    "response 2",
-    "preferred",
-    "trace",
-    "choice",
-    "reward",
-    "result",
-    "consistency",
-    "format",
-    "judge",
-)
 MAX_IMAGE_SIDE = 512
 
 
-def sample_row(scored: ScoredRollout) -> list[str | float | None]:
-    """One rollout as a row under ``SAMPLE_COLUMNS``, with the responses in the slots as shown."""
+def sample_fields(scored: ScoredRollout) -> dict[str, str | float | None]:
+    """What is shown of one rollout, with the responses in the slots as the policy saw them."""
     pair, reward = scored.rollout.request.prompt.pair, scored.reward
-    return [
-        pair.question,
-        pair.response_1,
-        pair.response_2,
-        pair.preferred,
-        scored.rollout.text,
-        scored.verdict.choice,
-        reward.total,
-        reward.result,
-        reward.consistency,
-        reward.format,
-        reward.judge_word,
-    ]
+    return {
+        "question": pair.question,
+        "response 1": pair.response_1,
+        "response 2": pair.response_2,
+        "preferred": pair.preferred,
+        "trace": scored.rollout.text,
+        "choice": scored.verdict.choice,
+        "reward": reward.total,
+        "result": reward.result,
+        "consistency": reward.consistency,
+        "format": reward.format,
+        "judge": reward.judge_word,
+    }
 
 
 def image_strip(encoded: Sequence[bytes]) -> Image.Image | None:
@@ -112,21 +91,16 @@ def image_strip(encoded: Sequence[bytes]) -> Image.Image | None:
     return strip
 
 
-class TerminalTracker:
+class TerminalTracker(Tracker):
     """One line a step; on a terminal also a progress bar below them, with the time left."""
 
     def __init__(self, console: Console, num_steps: int, start_step: int) -> None:
-        self.progress = Progress(
-            BarColumn(bar_width=40),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = new_progress(console)
         self.is_live = console.is_terminal
         self.num_steps = num_steps
-        self.task = self.progress.add_task("training", total=num_steps, completed=start_step)
+        self.task = self.progress.add_task(
+            "training", total=num_steps, completed=start_step, word=""
+        )
         if self.is_live:
             self.progress.start()
 
@@ -134,16 +108,14 @@ class TerminalTracker:
         """The terminal shows numbers only."""
 
     def step(self, report: StepReport) -> None:
-        line = headline(report, self.num_steps)
-        if self.is_live:
-            self.progress.console.print(line, highlight=False)
-            self.progress.update(self.task, completed=report.step)
-        else:
-            logger.info(line)
+        self.write(headline(report, self.num_steps))
+        self.progress.update(self.task, completed=report.step)
 
     def evaluation(self, report: StepReport) -> None:
         shown = "  ".join(f"{name[5:]} {value:.3f}" for name, value in report.metrics.items())
-        line = f"evaluation after step {report.step}  {shown}"
+        self.write(f"evaluation after step {report.step}  {shown}")
+
+    def write(self, line: str) -> None:
         if self.is_live:
             self.progress.console.print(line, highlight=False)
         else:
@@ -154,7 +126,7 @@ class TerminalTracker:
             self.progress.stop()
 
 
-class TensorBoardTracker:
+class TensorBoardTracker(Tracker):
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -162,16 +134,13 @@ class TensorBoardTracker:
 
     def samples(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
         for number, scored in enumerate(rollouts):
-            fields = zip(SAMPLE_COLUMNS, sample_row(scored), strict=True)
+            fields = sample_fields(scored).items()
             text = "\n\n".join(f"**{name}**\n\n{indented(value)}" for name, value in fields)
             self.writer.add_text(f"rollouts/{number}", text, step)
 
     def step(self, report: StepReport) -> None:
         for name, value in report.metrics.items():
             self.writer.add_scalar(name, value, report.step)
-
-    def evaluation(self, report: StepReport) -> None:
-        self.step(report)
 
     def close(self) -> None:
         self.writer.close()
@@ -191,7 +160,7 @@ class TrackedRun:
     settings: Mapping[str, Any]
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """Online with a key in the environment, offline without; WANDB_MODE overrides that.
 
     The run's id is kept in the run folder, so a resumed run goes on in the same place. The x-axis is
@@ -205,16 +174,13 @@ class WandbTracker:
         # Images of a table wait here for their upload; W&B's default is the home directory, which
         # in a container is gone when the run folder is synced.
         os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
-        # None: W&B reads WANDB_MODE itself.
-        mode: Literal["online", "offline"] | None = None
-        if not os.environ.get("WANDB_MODE"):
-            mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-        is_offline = (mode or os.environ["WANDB_MODE"]) == "offline"
+        default = "online" if os.environ.get("WANDB_API_KEY") else "offline"
+        mode: Any = os.environ.get("WANDB_MODE") or default
         self.run = wandb.init(
             project=project,
             name=run.name,
             id=wandb_run_id(folder),
-            resume=None if is_offline else "allow",
+            resume=None if mode == "offline" else "allow",
             dir=str(folder),
             config=dict(run.settings),
             mode=mode,
@@ -223,18 +189,16 @@ class WandbTracker:
         self.run.define_metric("*", step_metric="step")
 
     def samples(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
-        table = self.wandb.Table(columns=["step", *SAMPLE_COLUMNS, "image"])
-        for scored in rollouts:
+        rows = [sample_fields(scored) for scored in rollouts]
+        table = self.wandb.Table(columns=["step", *rows[0], "image"])
+        for scored, row in zip(rollouts, rows):
             strip = image_strip(scored.rollout.request.prompt.pair.images)
             image = None if strip is None else self.wandb.Image(strip)
-            table.add_data(step, *sample_row(scored), image)
+            table.add_data(step, *row.values(), image)
         self.run.log({"step": step, "rollouts/samples": table})
 
     def step(self, report: StepReport) -> None:
         self.run.log({"step": report.step, **report.metrics})
-
-    def evaluation(self, report: StepReport) -> None:
-        self.step(report)
 
     def close(self) -> None:
         try:
@@ -251,32 +215,18 @@ def wandb_run_id(folder: Path) -> str:
     return path.read_text()
 
 
-class Trackers:
-    """Opens what the recipe asks for and closes it, whatever happens."""
-
-    def __init__(
-        self,
-        run: TrackedRun,
-        tracking: TrackingSection,
-        root: Path,
-        console: Console,
-        start_step: int,
-    ) -> None:
-        self.opened: list[Tracker] = []
+@contextmanager
+def opened_trackers(
+    run: TrackedRun, tracking: TrackingSection, root: Path, console: Console, start_step: int
+) -> Iterator[list[Tracker]]:
+    """What the recipe asks for, until the run ends, well or not."""
+    with ExitStack() as at_end:
+        trackers: list[Tracker] = []
         if tracking.tensorboard:
-            self.opened.append(TensorBoardTracker(root / "tensorboard"))
+            trackers.append(TensorBoardTracker(root / "tensorboard"))
         if tracking.wandb_project:
-            self.opened.append(WandbTracker(run, tracking.wandb_project, root))
-        self.opened.append(TerminalTracker(console, run.num_steps, start_step))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for tracker in self.opened:
-            tracker.close()
+            trackers.append(WandbTracker(run, tracking.wandb_project, root))
+        trackers.append(TerminalTracker(console, run.num_steps, start_step))
+        for tracker in trackers:
+            at_end.callback(tracker.close)
+        yield trackers

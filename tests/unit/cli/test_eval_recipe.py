@@ -317,6 +317,6 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     """Regression: a traceback."""
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(RecipeError, match=r"cannot be written .*: choose another --out"):
+        with pytest.raises(RecipeError, match="cannot be written, choose another --out"):
             EvalFolder(out).prepare(resolve("--model", "shapes"))
     assert (tmp_path / "file").read_text() == "mine"

@@ -30,7 +30,6 @@ from r1reward.pipeline.annotation import (
     MAX_FIRST_REFUSALS,
     Annotating,
     annotate,
-    only_writer,
 )
 from r1reward.recipe.pipeline_sections import AnnotateSection, EndpointTeacher
 from r1reward.recipe.sections import PromptSection
@@ -437,13 +436,6 @@ def test_an_unused_turn_is_not_saved_up() -> None:
 
     times = asyncio.run(turns())
     assert times[2] - times[0] >= 0.1
-
-
-def test_two_runs_do_not_pay_for_the_same_attempts(server: ChatServer, tmp_path: Path) -> None:
-    path = tmp_path / "attempts.jsonl"
-    with only_writer(path), pytest.raises(InputError, match="another run is writing"):
-        run(settings(server.url), make_pairs(1), path)
-    assert server.requests == []
 
 
 def test_a_finished_file_does_not_show_the_order_of_the_answers(tmp_path: Path) -> None:

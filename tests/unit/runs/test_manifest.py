@@ -82,7 +82,7 @@ def test_a_damaged_manifest_is_one_sentence(record: StageRecord) -> None:
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     record = StageRecord("sft", tmp_path / "file" / "sft")
-    with pytest.raises(InputError, match=r"cannot be written \(Not a directory\): choose"):
+    with pytest.raises(InputError, match=r"cannot be written, choose another run_dir: .*Not a dir"):
         record.begin(SETTINGS, INPUTS)
 
 

@@ -176,6 +176,6 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_starts(
     """Regression: a traceback after the engines had started."""
     (tmp_path / "a").write_text("mine")
     recipe = Recipe.model_validate(make_recipe().model_dump() | {"run_dir": tmp_path / below})
-    said = pytest.raises(InputError, match=r"cannot be worked in .* choose another run_dir")
+    said = pytest.raises(InputError, match="cannot be worked in, choose another run_dir")
     with said, kept_copied(recipe):
         raise AssertionError("something started")

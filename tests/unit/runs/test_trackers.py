@@ -15,13 +15,12 @@ from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import TrackingSection
 from r1reward.runs.trackers import (
-    SAMPLE_COLUMNS,
     TensorBoardTracker,
-    Trackers,
     WandbTracker,
     headline,
     image_strip,
-    sample_row,
+    opened_trackers,
+    sample_fields,
 )
 from r1reward.types import (
     PreferencePair,
@@ -55,8 +54,7 @@ def scored(*images: bytes) -> ScoredRollout:
 
 
 def test_a_sample_shows_the_slots_as_the_policy_saw_them() -> None:
-    row = dict(zip(SAMPLE_COLUMNS, sample_row(scored()), strict=True))
-    assert row == {
+    assert sample_fields(scored()) == {
         "question": "which?",
         "response 1": "right",
         "response 2": "left",
@@ -126,10 +124,10 @@ def test_wandb_keeps_numbers_a_sample_table_and_its_run_id(
     assert all((folder / f"run-{run_id}.wandb").stat().st_size for folder in folders)
     (table, *_) = (folders[-1] / "files" / "media" / "table").rglob("*.table.json")
     content = json.loads(table.read_text())
-    assert content["columns"] == ["step", *SAMPLE_COLUMNS, "image"]
+    assert content["columns"] == ["step", *sample_fields(scored()), "image"]
     first, second = content["data"]
-    assert first[:-1] == [1, *sample_row(scored(*images))]
-    assert second[:-1] == [1, *sample_row(scored())]
+    assert first[:-1] == [1, *sample_fields(scored(*images)).values()]
+    assert second[:-1] == [1, *sample_fields(scored()).values()]
     staged = [p.read_bytes() for p in (tmp_path / "wandb" / "artifacts" / "staging").iterdir()]
     pictures = [decode_image(content) for content in staged if content.startswith(b"\x89PNG")]
     assert len(pictures) == 2  # one a run: the second sample has no image
@@ -158,8 +156,8 @@ def test_a_judge_address_with_a_secret_is_refused_without_repeating_it(
 def test_trackers_open_what_the_recipe_asks_for(tmp_path: Path, tiny_recipe: Recipe) -> None:
     tracking = TrackingSection(tensorboard=True)
     console = Console(file=io.StringIO())
-    with Trackers(tracked_run(tiny_recipe), tracking, tmp_path, console, 0) as trackers:
-        for tracker in trackers.opened:
+    with opened_trackers(tracked_run(tiny_recipe), tracking, tmp_path, console, 0) as trackers:
+        for tracker in trackers:
             tracker.samples(1, [scored()])
             tracker.step(StepReport(1, {"reward/total": 0.5}))
     assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]

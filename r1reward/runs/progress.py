@@ -1,4 +1,4 @@
-"""A bar on standard error: how many of how many, a word beside it, time gone and time left."""
+"""Bars: how many of how many, a word beside it, time gone and time left."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from rich.progress import (
 )
 
 
-@contextmanager
-def counting_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yields what moves it: number done, number planned, the word (a rate, a cost)."""
-    columns = (
+def new_progress(console: Console) -> Progress:
+    """A display of bars that is not started yet. Every task of it has a field ``word``."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -27,7 +26,13 @@ def counting_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=console,
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+
+@contextmanager
+def counting_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error. Yields what moves it: number done, number planned, the word."""
+    with new_progress(Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None, word="")
         yield lambda done, planned, word: bar.update(task, completed=done, total=planned, word=word)
