@@ -6,28 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.audit import audit
-from r1reward.evaluation.benchmarks.official import official_protocol
+from r1reward.evaluation.audit import audit, mean
+from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.calibration import calibration
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.evaluation import (
     CategoryScore,
-    Conditions,
     Evaluation,
     JudgedParts,
     MappingScores,
 )
 from r1reward.evaluation.intervals import Interval, all_right, bootstrap, bootstrap_by_group
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.voting.adaptive import (
-    AdaptiveSummary,
-    adaptive_summary,
-    always_asked,
-)
+from r1reward.evaluation.voting.adaptive import adaptive_summary, always_asked
 from r1reward.evaluation.voting.curves import (
     VotingPoint,
     default_vote_counts,
     majority_score,
-    row_score,
+    vote_odds,
     voting_curve,
 )
 from r1reward.evaluation.voting.votes import RowVotes, count_votes, pool_orders
@@ -90,12 +86,12 @@ def count_answers(
     drawn = drawn_rows(fair_rows, conditions)
     num_votes = min(conditions.num_samples, largest_vote(drawn))
     scores = (
-        [row_score(row, num_votes) for row in drawn]
+        [vote_odds(row, num_votes).score for row in drawn]
         if conditions.adaptive is None
         else [majority_score(row) for row in rows]
     )
     scored = Scored(rows, [row.accuracy for row in fair_rows], scores, num_bootstrap)
-    protocol = official_protocol(benchmark.name) if official else None
+    protocol = PROTOCOLS.get(benchmark.name) if official else None
     return Evaluation(
         conditions=conditions,
         accuracy=scored.interval(scored.accuracies),
@@ -108,7 +104,9 @@ def count_answers(
         audit=audit(fair_rows, fair),
         parts=judged_parts(fair),
         voting=tuple(curve(benchmark, fair, drawn, conditions, num_bootstrap)),
-        adaptive=savings(benchmark, answers, conditions) if scheduled else None,
+        adaptive=adaptive_summary(benchmark.items, answers, conditions)
+        if scheduled and conditions.num_samples >= 3  # fewer leave nothing to save
+        else None,
         calibration=calibration(fair, benchmark.items),
         official=protocol.score(benchmark, answers) if protocol else None,
         image_off_drop=image_off_drop(
@@ -129,14 +127,7 @@ def fair_answers(
     """
     if conditions.adaptive is None:
         return answers
-    return always_asked(
-        benchmark.items,
-        answers,
-        conditions.num_samples,
-        conditions.adaptive,
-        conditions.orders,
-        conditions.seed,
-    )
+    return always_asked(benchmark.items, answers, conditions)
 
 
 def drawn_rows(rows: Sequence[RowVotes], conditions: Conditions) -> list[RowVotes]:
@@ -166,24 +157,6 @@ def curve(
     pooled = conditions.orders == "random"
     weights = weighted_votes(benchmark.items, answers, pooled=pooled)
     return voting_curve(rows, counts, num_bootstrap, weights=weights)
-
-
-def savings(
-    benchmark: Benchmark, answers: Sequence[Answer], conditions: Conditions
-) -> AdaptiveSummary | None:
-    """Returns what adaptive voting saved, or by its exact rule would have saved; None for fewer than
-    three samples.
-    """
-    if conditions.num_samples < 3:
-        return None
-    return adaptive_summary(
-        benchmark.items,
-        answers,
-        conditions.num_samples,
-        conditions.adaptive or 0.0,
-        conditions.orders,
-        conditions.seed,
-    )
 
 
 def mapping_scores(benchmark: Benchmark, mapping: str, scored: Scored) -> MappingScores:
@@ -221,11 +194,6 @@ def judged_parts(answers: Sequence[Answer]) -> JudgedParts:
         well_formed=sum(answer.well_formed for answer in answers) / len(answers),
         num_tokens=mean(lengths),
     )
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Returns the mean; None of nothing."""
-    return sum(values) / len(values) if values else None
 
 
 def image_off_drop(

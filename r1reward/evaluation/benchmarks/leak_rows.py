@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from r1reward.data.importers.formats import open_source
-from r1reward.data.importers.raw_pair import Broken
-from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.load import load_benchmark
-from r1reward.evaluation.benchmarks.rows import MediaOptions
+from r1reward.evaluation.benchmarks.rows import MediaOptions, unbroken, with_media
 from r1reward.types import PreferencePair
 
 
@@ -24,22 +22,10 @@ def comparable_rows(
     ``InputError`` for a benchmark that is not known or a row that cannot be read.
     """
     if text_only and name != "pairs":
-        yield from text_rows(name, file)
-        return
-    for item in load_benchmark(name, file, MediaOptions(root=images)).items:
-        yield replace(item.pair, source=item.pair.source or name)
-
-
-def text_rows(name: str, file: Path) -> Iterator[PreferencePair]:
-    for row in open_source(name, file, None):
-        if isinstance(row, Broken):
-            raise InputError(f"{row.origin}: {row.reason}")
-        yield PreferencePair(
-            question=row.question,
-            images=(),
-            response_1=row.response_1,
-            response_2=row.response_2,
-            preferred=row.preferred or 1,
-            source=name,
-            origin=row.origin,
-        )
+        rows = unbroken(open_source(name, file, None))
+        pairs = (with_media(row, images=()) for row in rows)
+    else:
+        loaded = load_benchmark(name, file, MediaOptions(root=images))
+        pairs = (item.pair for item in loaded.items)
+    for pair in pairs:
+        yield replace(pair, source=pair.source or name)
