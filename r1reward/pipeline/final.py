@@ -68,8 +68,7 @@ def tables(recipe: Recipe, final: FinalSection) -> Iterator[Headed]:
         found = evaluations(recipe, bench.name)
         conditions = next(iter(found.values())).conditions
         heads = [title(bench.name, conditions), *(HEADINGS[model] for model in found)]
-        rows = lines(found)
-        yield heads, [[line.label, *line.cells] for line in rows]
+        yield heads, [[label, *cells] for label, cells in lines(found)]
 
 
 def markdown(shown: Sequence[Headed]) -> str:

@@ -48,7 +48,7 @@ def evaluated(
 
 
 def table(**models: Evaluation) -> dict[str, list[str]]:
-    return {line.label: list(line.cells) for line in lines(models)}  # type: ignore[arg-type]
+    return {label: list(cells) for label, cells in lines(models)}  # type: ignore[arg-type]
 
 
 def test_every_line_of_the_table() -> None:
