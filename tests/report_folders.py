@@ -15,9 +15,10 @@ from r1reward.data.level_counts import LevelCount
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
 from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Conditions, Evaluation
+from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.items import Benchmark, Item, make_items
 from r1reward.evaluation.shown_pairs import write_shown_pairs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from r1reward.errors import InputError
+from r1reward.data.validated import validated
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,6 @@ class LevelCount:
 
 def read_level_counts(path: Path) -> list[LevelCount]:
     """Returns the counts in the order they were written. Raises ``InputError`` for another file."""
-    try:
+    with validated(f"{path}: not the counts of a selection"):
         counts: list[LevelCount] = TypeAdapter(list[LevelCount]).validate_json(path.read_bytes())
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise InputError(f"{path}: not the counts of a selection: {reason}") from error
     return counts

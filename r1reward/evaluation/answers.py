@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
 from r1reward.errors import InputError
@@ -25,16 +26,18 @@ class Answer:
     where nothing was judged or rewarded. ``refused`` says why a row was never put to the model.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     item: str
     order: Order
-    sample_index: int
+    sample_index: Annotated[int, Field(strict=True, ge=0)]
     seed: int
     choice: Slot | None
     text: str = ""
     num_tokens: int | None = None
     truncated: bool = False
     well_formed: bool = False
-    confidence: float | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
     judge_word: JudgeWord = "skipped"
     reward: float | None = None
     consistency: float | None = None
@@ -53,6 +56,9 @@ class Answer:
         return self.item, self.order, self.sample_index
 
 
+ANSWER = TypeAdapter(Answer)
+
+
 def append_answers(path: Path, answers: Iterable[Answer]) -> None:
     """Appends answers to the file."""
     append_json_lines(path, (asdict(answer) for answer in answers))
@@ -65,25 +71,11 @@ def read_answers(path: Path) -> list[Answer]:
     """
     answers = []
     for number, fields in numbered_json_lines(path):
-        if not is_answer(fields):
+        try:
+            answers.append(ANSWER.validate_python(fields))
+        except ValidationError as error:
             raise InputError(
                 f"{path} line {number}: not an answer of an evaluation; remove the line to have its "
                 "sample drawn again"
-            )
-        answers.append(Answer(**fields))
+            ) from error
     return answers
-
-
-def is_answer(line: object) -> bool:
-    """Returns whether the names are those of an answer and its sample and vote can be counted."""
-    if not isinstance(line, dict):
-        return False
-    known = {field.name for field in dataclass_fields(Answer)}
-    needed = {"item", "order", "sample_index", "seed", "choice"}
-    return (
-        needed <= line.keys() <= known
-        and isinstance(line["item"], str)
-        and line["order"] in get_args(Order)
-        and type(line["sample_index"]) is int
-        and line["choice"] in (1, 2, None)
-    )

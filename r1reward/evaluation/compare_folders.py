@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from r1reward.errors import InputError
+from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.tables import comparison_table, describe
@@ -15,10 +15,8 @@ from r1reward.evaluation.tables import comparison_table, describe
 def compare_folders(before: Path, after: Path, console: Console) -> None:
     """Prints the table. Raises ``InputError`` if a folder holds no result or the rows differ."""
     first, second = find_evaluation(before), find_evaluation(after)
-    try:
+    with as_input_error(f"{before} and {after}", ValueError):
         comparison = compare_evaluations(first, second)
-    except ValueError as error:
-        raise InputError(f"{before} and {after}: {error}") from error
     for evaluation in (first, second):
         console.print(describe(evaluation.conditions), highlight=False)
     if first.conditions.orders != second.conditions.orders:

@@ -1,16 +1,39 @@
-"""The conditions of an evaluation, from the settings that it was sampled with."""
+"""The conditions of an evaluation, and how they follow from its settings or its answers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.evaluation import Conditions
 from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.choices import OrderMode
 from r1reward.recipe.sections import EvaluateSection
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the answers were asked for; without this no number can be compared.
+
+    ``num_samples`` is K of voting@K; with both orders an odd K takes one sample more, so that either
+    order can have the extra vote. ``adaptive`` is the error allowed to adaptive voting (0: exact), None
+    when every row got all its samples. What a file of predictions does not tell is None.
+    """
+
+    model: str
+    benchmark: str
+    data: str
+    num_rows: int
+    num_dropped: Mapping[str, int]
+    orders: OrderMode
+    num_samples: int
+    temperature: float | None
+    top_p: float | None
+    seed: int
+    template: str | None
+    adaptive: float | None = None
+    image_off: bool = False
 
 
 def build_conditions(
@@ -47,8 +70,8 @@ def predicted_conditions(
 ) -> Conditions:
     """Returns what a file of predictions shows of how it was made: orders and samples, nothing else."""
     planned = replace(planned, temperature=None, top_p=None, template=None, adaptive=None)
-    asked = {(answer.item, answer.order) for answer in answers}
     per_order = Counter((answer.item, answer.order) for answer in answers)
+    asked = per_order.keys()
     splits = [(per_order[i.key, "stored"], per_order[i.key, "swapped"]) for i in benchmark.items]
     orders: OrderMode = "single"
     if tossed_orders(splits):
@@ -61,11 +84,8 @@ def predicted_conditions(
         orders = "authors"
     # The odd K that two pools of this size are the full plan of, as for a model that is asked.
     smallest = min(count for split in splits for count in split if count)
-    return replace(
-        planned,
-        orders=orders,
-        num_samples=2 * smallest - 1 if orders == "both" else smallest,
-    )
+    num_samples = 2 * smallest - 1 if orders == "both" else smallest
+    return replace(planned, orders=orders, num_samples=num_samples)
 
 
 def tossed_orders(splits: Sequence[tuple[int, int]]) -> bool:

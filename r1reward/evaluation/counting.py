@@ -6,28 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.audit import audit
-from r1reward.evaluation.benchmarks.official import official_protocol
+from r1reward.evaluation.audit import audit, mean
+from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.calibration import calibration
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.evaluation import (
     CategoryScore,
-    Conditions,
     Evaluation,
     JudgedParts,
     MappingScores,
 )
 from r1reward.evaluation.intervals import Interval, all_right, bootstrap, bootstrap_by_group
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.voting.adaptive import (
-    AdaptiveSummary,
-    adaptive_summary,
-    always_asked,
-)
+from r1reward.evaluation.voting.adaptive import adaptive_summary, always_asked
 from r1reward.evaluation.voting.curves import (
-    VotingPoint,
     default_vote_counts,
     majority_score,
-    row_score,
+    vote_odds,
     voting_curve,
 )
 from r1reward.evaluation.voting.votes import RowVotes, count_votes, pool_orders
@@ -87,33 +82,34 @@ def count_answers(
     # Where rows stop early, only the samples asked for in any case say how good one sample is.
     fair = fair_answers(benchmark, answers, conditions)
     fair_rows = count_votes(benchmark.items, fair)
-    drawn = drawn_rows(fair_rows, conditions)
+    # Votes are drawn from the pool of each order, but a coin per sample knows no balance of orders.
+    pooled = conditions.orders == "random"
+    drawn = [pool_orders(row) for row in fair_rows] if pooled else fair_rows
     num_votes = min(conditions.num_samples, largest_vote(drawn))
-    scores = (
-        [row_score(row, num_votes) for row in drawn]
-        if conditions.adaptive is None
-        else [majority_score(row) for row in rows]
-    )
+    if conditions.adaptive is None:
+        scores = [vote_odds(row, num_votes).score for row in drawn]
+    else:
+        scores = [majority_score(row) for row in rows]
     scored = Scored(rows, [row.accuracy for row in fair_rows], scores, num_bootstrap)
-    protocol = official_protocol(benchmark.name) if official else None
+    weights = weighted_votes(benchmark.items, fair, pooled=pooled)
+    vote_counts = default_vote_counts(num_votes)
+    protocol = PROTOCOLS.get(benchmark.name) if official else None
     return Evaluation(
         conditions=conditions,
         accuracy=scored.interval(scored.accuracies),
         voted=scored.interval(scores),
         group_accuracy=scored.group_interval() if benchmark.scores_groups else None,
         num_groups=len({row.group for row in rows}) if benchmark.scores_groups else None,
-        mappings=tuple(
-            mapping_scores(benchmark, mapping, scored) for mapping in benchmark.mappings
-        ),
+        mappings=tuple(mapping_scores(benchmark, name, scored) for name in benchmark.mappings),
         audit=audit(fair_rows, fair),
         parts=judged_parts(fair),
-        voting=tuple(curve(benchmark, fair, drawn, conditions, num_bootstrap)),
-        adaptive=savings(benchmark, answers, conditions) if scheduled else None,
+        voting=tuple(voting_curve(drawn, vote_counts, num_bootstrap, weights=weights)),
+        adaptive=adaptive_summary(benchmark.items, answers, conditions)
+        if scheduled and conditions.num_samples >= 3  # fewer leave nothing to save
+        else None,
         calibration=calibration(fair, benchmark.items),
         official=protocol.score(benchmark, answers) if protocol else None,
-        image_off_drop=image_off_drop(
-            benchmark, scored, fair_answers(benchmark, image_off, conditions)
-        ),
+        image_off_drop=image_off_drop(benchmark, scored, image_off, conditions),
         warnings=tuple(warnings(benchmark, answers, conditions)),
         rows=tuple(rows),
         row_accuracies=tuple(scored.accuracies),
@@ -129,19 +125,7 @@ def fair_answers(
     """
     if conditions.adaptive is None:
         return answers
-    return always_asked(
-        benchmark.items,
-        answers,
-        conditions.num_samples,
-        conditions.adaptive,
-        conditions.orders,
-        conditions.seed,
-    )
-
-
-def drawn_rows(rows: Sequence[RowVotes], conditions: Conditions) -> list[RowVotes]:
-    """Returns the pools that K votes are drawn from; a coin per sample knows no balance of orders."""
-    return [pool_orders(row) for row in rows] if conditions.orders == "random" else list(rows)
+    return always_asked(benchmark.items, answers, conditions)
 
 
 def largest_vote(rows: Sequence[RowVotes]) -> int:
@@ -151,38 +135,6 @@ def largest_vote(rows: Sequence[RowVotes]) -> int:
         if row.has_both_orders
         else row.num_samples
         for row in rows
-    )
-
-
-def curve(
-    benchmark: Benchmark,
-    answers: Sequence[Answer],
-    rows: Sequence[RowVotes],
-    conditions: Conditions,
-    num_bootstrap: int,
-) -> list[VotingPoint]:
-    """Returns the curve of voting@K up to the largest K that every row can fill."""
-    counts = default_vote_counts(min(conditions.num_samples, largest_vote(rows)))
-    pooled = conditions.orders == "random"
-    weights = weighted_votes(benchmark.items, answers, pooled=pooled)
-    return voting_curve(rows, counts, num_bootstrap, weights=weights)
-
-
-def savings(
-    benchmark: Benchmark, answers: Sequence[Answer], conditions: Conditions
-) -> AdaptiveSummary | None:
-    """Returns what adaptive voting saved, or by its exact rule would have saved; None for fewer than
-    three samples.
-    """
-    if conditions.num_samples < 3:
-        return None
-    return adaptive_summary(
-        benchmark.items,
-        answers,
-        conditions.num_samples,
-        conditions.adaptive or 0.0,
-        conditions.orders,
-        conditions.seed,
     )
 
 
@@ -223,20 +175,15 @@ def judged_parts(answers: Sequence[Answer]) -> JudgedParts:
     )
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Returns the mean; None of nothing."""
-    return sum(values) / len(values) if values else None
-
-
 def image_off_drop(
-    benchmark: Benchmark, scored: Scored, answers: Sequence[Answer]
+    benchmark: Benchmark, scored: Scored, answers: Sequence[Answer], conditions: Conditions
 ) -> Interval | None:
     """Returns by how much accuracy falls when the images are switched off, paired by row; None without
     such answers.
     """
     if not answers:
         return None
-    blind = count_votes(benchmark.items, answers)
+    blind = count_votes(benchmark.items, fair_answers(benchmark, answers, conditions))
     return scored.interval(
         [seen - off.accuracy for seen, off in zip(scored.accuracies, blind, strict=True)]
     )

@@ -7,45 +7,20 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from r1reward.errors import InputError
+from r1reward.data.validated import validated
 from r1reward.evaluation.audit import Audit
 from r1reward.evaluation.benchmarks.scores import OfficialScore
 from r1reward.evaluation.calibration import Calibration
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.evaluation.voting.votes import RowVotes
-from r1reward.recipe.choices import OrderMode
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """How the answers were asked for; without this no number can be compared.
-
-    ``num_samples`` is K of voting@K; with both orders an odd K takes one sample more, so that either
-    order can have the extra vote. ``adaptive`` is the error allowed to adaptive voting (0: exact), None
-    when every row got all its samples. What a file of predictions does not tell is None.
-    """
-
-    model: str
-    benchmark: str
-    data: str
-    num_rows: int
-    num_dropped: Mapping[str, int]
-    orders: OrderMode
-    num_samples: int
-    temperature: float | None
-    top_p: float | None
-    seed: int
-    template: str | None
-    adaptive: float | None = None
-    image_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,11 +96,6 @@ def read_evaluation(path: Path) -> Evaluation:
 
     Raises ``InputError`` naming the file and the first field that is not as it should be.
     """
-    try:
+    with validated(f"{path}: not the result of an evaluation"):
         evaluation: Evaluation = TypeAdapter(Evaluation).validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"])) or "the file"
-        reason = f"{field}: {problem['msg']}"
-        raise InputError(f"{path}: not the result of an evaluation: {reason}") from error
     return evaluation

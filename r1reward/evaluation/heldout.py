@@ -39,11 +39,6 @@ class HeldoutPlan:
     num_steps: int
     benchmark: Benchmark
 
-    def due(self, num_steps_done: int) -> bool:
-        every = self.evaluate.every
-        ends = num_steps_done in (0, self.num_steps)
-        return ends or (every > 0 and num_steps_done % every == 0)
-
 
 @dataclass(frozen=True)
 class HeldoutEvaluator:
@@ -60,7 +55,9 @@ class HeldoutEvaluator:
     trackers: Sequence[Tracker]
 
     def due(self, num_steps_done: int) -> bool:
-        return self.plan.due(num_steps_done)
+        every = self.plan.evaluate.every
+        ends = num_steps_done in (0, self.plan.num_steps)
+        return ends or (every > 0 and num_steps_done % every == 0)
 
     async def evaluate(self, weights: WeightsHandle) -> None:
         step, settings, benchmark = weights.version, self.plan.evaluate, self.plan.benchmark

@@ -24,13 +24,11 @@ def without_images(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
     Everything else stays: text, token ids, prompt id, seed. Answers are counted by prompt id: a pair's
     own id is a hash of its images, too.
     """
-    grey: dict[bytes, bytes] = {}
+    images = {image for request in requests for image in request.prompt.pair.images}
+    grey = {image: grey_image(*decode_image(image).size) for image in images}
     replaced = []
     for request in requests:
         pair = request.prompt.pair
-        for image in pair.images:
-            if image not in grey:
-                grey[image] = grey_image(*decode_image(image).size)
         blind = replace(pair, images=tuple(grey[image] for image in pair.images))
         replaced.append(replace(request, prompt=replace(request.prompt, pair=blind)))
     return replaced

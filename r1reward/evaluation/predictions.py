@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from r1reward.errors import InputError
-from r1reward.evaluation.answers import Answer
+from r1reward.data.validated import validated
+from r1reward.errors import InputError, as_input_error
+from r1reward.evaluation.answers import ANSWER, Answer
 from r1reward.evaluation.items import Item
-from r1reward.types import Order
 
-ORDERS: dict[str, Order] = {"stored": "stored", "swapped": "swapped"}
 KNOWN = {field.name for field in fields(Answer)} | {"row"}
-ANSWER = TypeAdapter(Answer)
 
 
 def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
@@ -31,16 +26,19 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    keys = [item.key for item in items]
-    known_keys = set(keys)
-    counts: Counter[tuple[str, Order]] = Counter()
+    keys = {item.key: number for number, item in enumerate(items, start=1)}
+    counts: Counter[tuple[str, str]] = Counter()
     answers = []
     # As bytes: texts may hold characters that end a line for str, but not in JSONL.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        answer = read_line(line, keys, known_keys, f"{path} line {number}", counts)
+        answer = read_line(line, items, f"{path} line {number}", counts)
+        if answer.item not in keys:
+            raise InputError(
+                f"{path} line {number}: no row of the benchmark has the key {answer.item!r}"
+            )
         answers.append(answer)
     answered = {answer.item for answer in answers}
-    if missing := [number for number, key in enumerate(keys, start=1) if key not in answered]:
+    if missing := [number for key, number in keys.items() if key not in answered]:
         shown = ", ".join([*map(str, missing[:5]), *["..."] * (len(missing) > 5)])
         raise InputError(
             f"{path}: {len(missing)} of {len(keys)} rows have no prediction (rows {shown}): add "
@@ -54,54 +52,28 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
 
 
 def read_line(
-    line: bytes,
-    keys: Sequence[str],
-    known_keys: set[str],
-    origin: str,
-    counts: Counter[tuple[str, Order]],
+    line: bytes, items: Sequence[Item], origin: str, counts: Counter[tuple[str, str]]
 ) -> Answer:
     """Returns the answer of one line and counts it. Raises ``InputError``."""
-    try:
-        raw: Mapping[str, Any] = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{origin}: not JSON: {error}") from error
+    with as_input_error(f"{origin}: not JSON", ValueError):
+        raw = json.loads(line)
     if not isinstance(raw, dict):
         raise InputError(f"{origin}: not a JSON object")
     if unknown := sorted(set(raw) - KNOWN):
         raise InputError(
             f"{origin}: unknown field {unknown[0]!r}; known: {', '.join(sorted(KNOWN))}"
         )
-    key = raw.get("item")
-    if key is None:
-        row = raw.get("row")
-        if type(row) is not int or not 1 <= row <= len(keys):
-            raise InputError(f"{origin}: row is {row!r}; it must be from 1 to {len(keys)}")
-        key = keys[row - 1]
-    if not isinstance(key, str) or key not in known_keys:
-        raise InputError(f"{origin}: no row of the benchmark has the key {key!r}")
-    order = ORDERS.get(str(raw.get("order", "stored")))
-    if order is None:
-        raise InputError(f"{origin}: order is {raw['order']!r}; it must be stored or swapped")
-    slot = raw.get("choice")
+    row = raw.pop("row", None)
+    if raw.get("item") is None:
+        if type(row) is not int or not 1 <= row <= len(items):
+            raise InputError(f"{origin}: row is {row!r}; it must be from 1 to {len(items)}")
+        raw["item"] = items[row - 1].key
+    raw = {"order": "stored", "seed": 0, "choice": None, **raw}
+    slot = raw["choice"]
     if slot is not None and (type(slot) is not int or slot not in (1, 2)):
         raise InputError(f"{origin}: choice is {slot!r}; it must be 1, 2 or null")
-    check_range(raw, origin)
-    given = {"sample_index": counts[key, order], "seed": 0, **raw, "item": key, "order": order}
-    given.pop("row", None)
-    counts[key, order] += 1
-    try:
-        return ANSWER.validate_python({"choice": None, **given})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise InputError(
-            f"{origin}: {problem['loc'][0]} is {problem['input']!r}: {problem['msg']}"
-        ) from error
-
-
-def check_range(raw: Mapping[str, Any], origin: str) -> None:
-    """Raises ``InputError`` for values that the types of ``Answer`` let pass and no evaluation writes."""
-    confidence, index = raw.get("confidence"), raw.get("sample_index", 0)
-    if isinstance(confidence, int | float) and not 0 <= confidence <= 1:
-        raise InputError(f"{origin}: confidence is {confidence}; it must be from 0 to 1")
-    if isinstance(index, int) and index < 0:
-        raise InputError(f"{origin}: sample_index is {index}; it must be 0 or more")
+    sample = (str(raw["item"]), str(raw["order"]))
+    with validated(origin):
+        answer: Answer = ANSWER.validate_python({"sample_index": counts[sample], **raw})
+    counts[sample] += 1
+    return answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,25 +17,12 @@ from PIL import Image
 
 from r1reward.data.atomic import written_whole
 from r1reward.data.images import decode_image
-from r1reward.errors import InputError
+from r1reward.errors import as_input_error
 from r1reward.evaluation.items import Item
 from r1reward.types import Slot
 
 MAX_SIDE = 256
 SHOWN_BY_BROWSERS = ("PNG", "JPEG")
-SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("row_id", pa.string()),
-        ("question", pa.string()),
-        ("response_1", pa.string()),
-        ("response_2", pa.string()),
-        ("preferred", pa.int8()),
-        ("category", pa.string()),
-        ("group", pa.string()),
-        ("thumbnails", pa.list_(pa.binary())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,10 @@ class ShownPair:
     thumbnails: tuple[bytes, ...]
 
 
+TYPES = {"preferred": pa.int8(), "thumbnails": pa.list_(pa.binary())}
+SCHEMA = pa.schema([(f.name, TYPES.get(f.name, pa.string())) for f in fields(ShownPair)])
+
+
 def write_shown_pairs(path: Path, items: Sequence[Item]) -> None:
     """Write the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +57,8 @@ def write_shown_pairs(path: Path, items: Sequence[Item]) -> None:
 
 def read_shown_pairs(path: Path) -> list[ShownPair]:
     """Raises ``InputError`` for a file that cannot be read."""
-    try:
+    with as_input_error(f"{path}: not the pairs of an evaluation", pa.ArrowInvalid):
         rows = pq.read_table(path, schema=SCHEMA).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not the pairs of an evaluation: {error}") from error
     return [ShownPair(**{**row, "thumbnails": tuple(row["thumbnails"])}) for row in rows]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.evaluation import Conditions, Evaluation
+from r1reward.evaluation.conditions import Conditions
+from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.recipe.derive import ModelName
@@ -15,12 +15,7 @@ from r1reward.recipe.derive import ModelName
 HEADINGS: Mapping[ModelName, str] = {"base": "base", "sft": "SFT only", "rl": "RL"}
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: a label and a cell for each model."""
-
-    label: str
-    cells: Sequence[str]
+Line = tuple[str, Sequence[str]]  # a label, and a cell for each model
 
 
 def title(bench: str, conditions: Conditions) -> str:
@@ -35,23 +30,23 @@ def lines(results: Mapping[ModelName, Evaluation]) -> list[Line]:
     votes = sorted(
         {k for k in (5, evaluations[0].conditions.num_samples) if voting_points(evaluations, k)}
     )
-    table = [Line("accuracy, one sample", [points(one.accuracy) for one in evaluations])]
-    table.append(Line("gain over the column before, points", gains(evaluations)))
-    table += [
-        Line(f"voting@{k}", [points(point.accuracy) for point in voting_points(evaluations, k)])
-        for k in votes
+    table: list[Line] = [
+        ("accuracy, one sample", [points(one.accuracy) for one in evaluations]),
+        ("gain over the column before, points", gains(evaluations)),
     ]
+    for k in votes:
+        cells = [points(point.accuracy) for point in voting_points(evaluations, k)]
+        table.append((f"voting@{k}", cells))
     if votes:
-        last = voting_points(evaluations, votes[-1])
-        cells = [signed_points(point.gain) for point in last]
-        table.append(Line(f"voting@{votes[-1]} minus one sample, points", cells))
-    table += [
-        Line("right in both orders", [percent(one.audit.both_right_share) for one in evaluations]),
-        Line("slot-1 rate", [percent(one.audit.slot_1_rate) for one in evaluations]),
-        Line("answer follows analysis", [percent(one.parts.consistency) for one in evaluations]),
-        Line("response length, tokens", lengths(evaluations)),
+        cells = [signed_points(point.gain) for point in voting_points(evaluations, votes[-1])]
+        table.append((f"voting@{votes[-1]} minus one sample, points", cells))
+    return [
+        *table,
+        ("right in both orders", [percent(one.audit.both_right_share) for one in evaluations]),
+        ("slot-1 rate", [percent(one.audit.slot_1_rate) for one in evaluations]),
+        ("answer follows analysis", [percent(one.parts.consistency) for one in evaluations]),
+        ("response length, tokens", lengths(evaluations)),
     ]
-    return table
 
 
 def voting_points(evaluations: Sequence[Evaluation], num_votes: int) -> list[VotingPoint]:

@@ -8,11 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from r1reward.evaluation.audit import Audit
-from r1reward.evaluation.benchmarks.recombine import recombine_under_each
+from r1reward.evaluation.benchmarks.recombine import recombine
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
 from r1reward.evaluation.compare import Comparison
-from r1reward.evaluation.evaluation import CategoryScore, Conditions, Evaluation, MappingScores
+from r1reward.evaluation.conditions import Conditions
+from r1reward.evaluation.evaluation import CategoryScore, Evaluation, MappingScores
 from r1reward.evaluation.number_format import bare_points, percent, points, signed_points
 
 # R1-Reward (arXiv 2505.02835), table of VL-RewardBench; its overall accuracy there is 71.92.
@@ -52,7 +52,7 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
         console.print(mapping_table(evaluation, mapping))
     if len(evaluation.voting) > 1:
         console.print(voting_table(evaluation))
-    console.print(audit_table(evaluation.audit, evaluation))
+    console.print(audit_table(evaluation))
     for lines in (adaptive_lines, official_lines, recombination_lines):
         for line in lines(evaluation):
             console.print(line, highlight=False)
@@ -119,10 +119,10 @@ def voting_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def audit_table(audit: Audit, evaluation: Evaluation) -> Table:
+def audit_table(evaluation: Evaluation) -> Table:
     """What the score may owe to slots, lengths and unreadable answers."""
     table = new_table("audit", "of answers and rows", "share")
-    lengths = audit.by_length
+    audit, lengths = evaluation.audit, evaluation.audit.by_length
     rows = [
         ("slot-1 rate", percent(audit.slot_1_rate)),
         ("flip rate after swap", percent(audit.flip_rate)),
@@ -167,11 +167,12 @@ def recombination_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"  {mapping.mapping}: {terms} = {num_right:.1f} of {num_rows}"
     published = ", ".join(f"{name} {value}" for name, value in R1_REWARD_PUBLISHED.items())
     yield f"R1-Reward's published {published} add up to"
-    for name, sums in recombine_under_each(R1_REWARD_PUBLISHED, PUBLISHED_COUNTS).items():
-        terms = " + ".join(f"{sums.num_right[c]} of {sums.counts[c]}" for c in sums.counts)
-        fits = "" if sums.all_fit else ", but these rows do not give those percentages"
+    for name, counts in PUBLISHED_COUNTS.items():
+        sums = recombine(R1_REWARD_PUBLISHED, counts)
+        terms = " + ".join(f"{sums.num_right[c]} of {counts[c]}" for c in counts)
+        fits = "" if all(sums.fits.values()) else ", but these rows do not give those percentages"
         yield (
-            f"  {name}: {terms} = {sum(sums.num_right.values())} of {sum(sums.counts.values())} "
+            f"  {name}: {terms} = {sum(sums.num_right.values())} of {sum(counts.values())} "
             f"= {100 * sums.overall:.2f} %{fits}"
         )
 
@@ -203,9 +204,9 @@ def comparison_table(
     if max(before.conditions.num_samples, after.conditions.num_samples) > 1:
         votes = [f"{points(e.voted)} (K = {e.conditions.num_samples})" for e in (before, after)]
         table.add_row("vote", *votes)
-    shares, more_shares = comparison_cells(before), comparison_cells(after)
-    for label, cell in shares.items():
-        table.add_row(label, cell, more_shares[label])
+    cells = comparison_cells(after)
+    for label, cell in comparison_cells(before).items():
+        table.add_row(label, cell, cells[label])
     table.caption = caption(before, after, comparison)
     return table
 

@@ -59,9 +59,9 @@ def eval_recipe(
 
 def official_settings(bench: str) -> dict[str, Any]:
     """Returns how the benchmark's authors ask a model, as settings of the section ``evaluate``."""
-    from r1reward.evaluation.benchmarks.official import official_protocol
+    from r1reward.evaluation.benchmarks.official import PROTOCOLS
 
-    protocol = official_protocol(bench)
+    protocol = PROTOCOLS.get(bench)
     if protocol is None:
         raise InputError(f"{bench} has no published scoring rule: leave out --official")
     return {

@@ -16,12 +16,11 @@ from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
-from r1reward.evaluation.benchmarks.official import official_protocol
+from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.benchmarks.rows import MediaOptions
-from r1reward.evaluation.conditions import build_conditions, predicted_conditions
+from r1reward.evaluation.conditions import Conditions, build_conditions, predicted_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Conditions
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.predictions import read_predictions
 from r1reward.evaluation.sampler import EvaluationSampler, is_finished, sample_answers
@@ -100,7 +99,7 @@ def with_room_for_images(recipe: EvalRecipe, benchmark: Benchmark) -> EvalRecipe
 
 def check_official(conditions: Conditions) -> None:
     """Raises ``InputError`` where the official rule takes one answer a row and there are to be more."""
-    protocol = official_protocol(conditions.benchmark)
+    protocol = PROTOCOLS.get(conditions.benchmark)
     if protocol is None or protocol.num_samples > 1:
         return
     if conditions.orders == "both" or conditions.num_samples > 1:

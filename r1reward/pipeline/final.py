@@ -68,7 +68,7 @@ def tables(recipe: Recipe, final: FinalSection) -> Iterator[Headed]:
         by_model = evaluations(recipe, bench.name)
         conditions = next(iter(by_model.values())).conditions
         heads = [title(bench.name, conditions), *(HEADINGS[model] for model in by_model)]
-        yield heads, [[line.label, *line.cells] for line in lines(by_model)]
+        yield heads, [[label, *cells] for label, cells in lines(by_model)]
 
 
 def markdown(shown: Sequence[Headed]) -> str:

@@ -128,7 +128,7 @@ def bench_view(
         missing=missing,
         title=title(name, next(iter(results.values())).conditions),
         heads=[HEADINGS[model] for model in results],
-        rows=[(line.label, [cell(text) for text in line.cells]) for line in lines(results)],
+        rows=[(label, [cell(text) for text in cells]) for label, cells in lines(results)],
         charts=charts,
         tiles=model_tiles(results, name),
         warnings=[f"{name}: {text}" for text in dict.fromkeys(warnings)],

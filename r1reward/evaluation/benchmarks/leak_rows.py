@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from r1reward.data.importers.formats import open_source
-from r1reward.errors import DataError
 from r1reward.evaluation.benchmarks.load import load_benchmark
-from r1reward.evaluation.benchmarks.rows import MediaOptions
+from r1reward.evaluation.benchmarks.rows import MediaOptions, unbroken
 from r1reward.types import PreferencePair
 
 
@@ -23,22 +22,10 @@ def comparable_rows(
     ``InputError`` for a benchmark that is not known or a row that cannot be read.
     """
     if text_only and name != "pairs":
-        yield from text_rows(name, file)
-        return
-    for item in load_benchmark(name, file, MediaOptions(root=images)).items:
-        yield replace(item.pair, source=item.pair.source or name)
-
-
-def text_rows(name: str, file: Path) -> Iterator[PreferencePair]:
-    for row in open_source(name, file, None):
-        if isinstance(row, DataError):
-            raise row
-        yield PreferencePair(
-            question=row.question,
-            images=(),
-            response_1=row.response_1,
-            response_2=row.response_2,
-            preferred=row.preferred or 1,
-            source=name,
-            origin=row.origin,
-        )
+        rows = unbroken(open_source(name, file, None))
+        pairs = (replace(row, preferred=row.preferred or 1).pair(()) for row in rows)
+    else:
+        loaded = load_benchmark(name, file, MediaOptions(root=images))
+        pairs = (item.pair for item in loaded.items)
+    for pair in pairs:
+        yield replace(pair, source=pair.source or name)

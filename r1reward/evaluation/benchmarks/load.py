@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import get_args
 
 from r1reward.errors import InputError
-from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import load_mm_rlhf_rewardbench
-from r1reward.evaluation.benchmarks.multimodal_rewardbench import load_multimodal_rewardbench
+from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import MM_RLHF_REWARDBENCH
+from r1reward.evaluation.benchmarks.multimodal_rewardbench import MULTIMODAL_REWARDBENCH
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.stored_pairs import load_shapes, load_stored_pairs
-from r1reward.evaluation.benchmarks.vl_rewardbench import load_vl_rewardbench
+from r1reward.evaluation.benchmarks.vl_rewardbench import VL_REWARDBENCH
 from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.choices import BenchmarkName
 
 FROM_FILES = {
-    "vl-rewardbench": load_vl_rewardbench,
-    "mm-rlhf-rewardbench": load_mm_rlhf_rewardbench,
-    "multimodal-rewardbench": load_multimodal_rewardbench,
+    "vl-rewardbench": VL_REWARDBENCH.load,
+    "mm-rlhf-rewardbench": MM_RLHF_REWARDBENCH.load,
+    "multimodal-rewardbench": MULTIMODAL_REWARDBENCH.load,
     "pairs": load_stored_pairs,
 }
 

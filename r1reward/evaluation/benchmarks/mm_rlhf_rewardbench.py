@@ -6,13 +6,10 @@ Rule: Kwai-YuanQi/MM-RLHF, cal_performance_mmreweard_bench.py; R1-Reward's get_a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
 
 from r1reward.data.importers.mm_rlhf_rewardbench import NAME, read_mm_rlhf_rewardbench
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.benchmarks.rows import MediaOptions, build_benchmark
+from r1reward.evaluation.benchmarks.rows import PublishedBenchmark
 from r1reward.evaluation.benchmarks.scores import (
     OfficialScore,
     ScorePart,
@@ -24,42 +21,31 @@ from r1reward.evaluation.items import Benchmark
 
 MAPPING = "official"
 MAPPINGS = {MAPPING: "the first of mcq, long, short, safety, video in the path, 42/37/34/32/25"}
-
-
-def load_mm_rlhf_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """Returns the first ``num_rows`` rows of the JSONL. Raises ``DataError``."""
-    rows = islice(read_mm_rlhf_rewardbench(path), num_rows)
-    benchmark = build_benchmark(
-        NAME, path, rows, lambda pair: {MAPPING: pair.category}, MAPPINGS, media
-    )
-    return replace(benchmark, scores_groups=True)
+MM_RLHF_REWARDBENCH = PublishedBenchmark(
+    NAME,
+    read_mm_rlhf_rewardbench,
+    lambda pair: {MAPPING: pair.category},
+    MAPPINGS,
+    scores_groups=True,
+)
 
 
 def score_mm_rlhf_rewardbench(benchmark: Benchmark, answers: Sequence[Answer]) -> OfficialScore:
     """Acc and Acc+ by category and overall; ``overall`` is Acc. One answer a row, or ``ValueError``."""
     votes = single_answers(benchmark, answers)
     right = {item.key: votes[item.key] == item.pair.preferred for item in benchmark.items}
-    acc = count_parts({item.key: item.categories[MAPPING] for item in benchmark.items}, right)
+    acc = count_parts("Acc ", {i.key: i.categories[MAPPING] for i in benchmark.items}, right)
     all_right: dict[str, bool] = {}
     category_of_id: dict[str, str] = {}
     for item in benchmark.items:
         all_right[item.row_id] = all_right.get(item.row_id, True) and right[item.key]
         category_of_id.setdefault(item.row_id, item.categories[MAPPING])
-    acc_plus = count_parts(category_of_id, all_right)
+    acc_plus = count_parts("Acc+ ", category_of_id, all_right)
     num_unreadable = sum(vote is None for vote in votes.values())
     return OfficialScore(
         rule="Acc is the share of pairs right and Acc+ the share of ids whose pairs are all right; "
         "an unreadable answer is wrong",
-        parts=(
-            *(ScorePart(f"Acc {part.name}", part.num_right, part.num_counted) for part in acc),
-            *(
-                ScorePart(f"Acc+ {part.name}", part.num_right, part.num_counted)
-                for part in acc_plus
-            ),
-            ScorePart("Acc+ overall", sum(all_right.values()), len(all_right)),
-        ),
+        parts=(*acc, *acc_plus, ScorePart("Acc+ overall", sum(all_right.values()), len(all_right))),
         overall=pooled(acc),
-        macro=None,
-        num_left_out=0,
         notes=(f"unreadable and so wrong: {num_unreadable}",),
     )

@@ -28,6 +28,7 @@ class OfficialProtocol:
     score: Callable[[Benchmark, Sequence[Answer]], OfficialScore]
 
 
+# Sets of pairs without a rule of their own have none.
 PROTOCOLS: Mapping[str, OfficialProtocol] = {
     # inference_hf.py (k = 10, a coin for the order of each call) and cal.py.
     "vl-rewardbench": OfficialProtocol(10, 0.2, 0.2, "random", score_vl_rewardbench),
@@ -39,8 +40,3 @@ PROTOCOLS: Mapping[str, OfficialProtocol] = {
     # 2_get_accuracy.py.
     "multimodal-rewardbench": OfficialProtocol(1, 1.0, 1.0, "stored", score_multimodal_rewardbench),
 }
-
-
-def official_protocol(name: str) -> OfficialProtocol | None:
-    """Returns a benchmark's protocol, or None for sets of pairs without a rule of their own."""
-    return PROTOCOLS.get(name)

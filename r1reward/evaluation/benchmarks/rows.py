@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
@@ -27,45 +28,49 @@ class MediaOptions:
     frames: FrameRules = field(default_factory=FrameRules)
 
 
-def build_benchmark(
-    name: str,
-    path: Path,
-    rows: RawPairs,
-    categories: Callable[[RawPair], Mapping[str, str]],
-    mappings: Mapping[str, str],
-    media: MediaOptions,
-) -> Benchmark:
-    """Returns the rows of a benchmark as items, with their images read.
+@dataclass(frozen=True)
+class PublishedBenchmark:
+    """A benchmark whose rows an importer reads.
 
-    A row's ``group`` is the benchmark's id of it; rows with the same id are one group. ``categories``
-    gives a row's category under each mapping. A row whose two responses are identical counts as it is
-    published. Raises ``DataError`` for what cannot be used.
+    ``categories`` gives a row's category under each of the ``mappings``, whose values say where each
+    mapping comes from. ``scores_groups`` is that of ``Benchmark``.
     """
-    pairs = list(unbroken(rows))
-    if not pairs:
-        raise DataError(f"{path}: holds no rows")
-    root = media.root or (path if path.is_dir() else path.parent)
-    absent = [first_absent(pair.images, pair.video, root) for pair in pairs]
-    num_missing = refuse_missing(path, absent, root, media.missing)
-    kept = [pair for pair, file in zip(pairs, absent, strict=True) if file is None]
-    default = next(iter(mappings))
-    loaded: dict[object, tuple[bytes, ...]] = {}  # rows of one group share their media
-    for pair in kept:
-        key = (pair.images, pair.video)
-        if key not in loaded:
-            loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
-    items = make_items(
-        (
-            replace(pair.pair(loaded[pair.images, pair.video]), category=categories(pair)[default]),
-            pair.group,
-            categories(pair),
-        )
-        for pair in kept
-    )
-    return Benchmark(name, items, mappings, {MEDIA_MISSING: num_missing} if num_missing else {})
+
+    name: str
+    read: Callable[[Path], RawPairs]
+    categories: Callable[[RawPair], Mapping[str, str]]
+    mappings: Mapping[str, str]
+    scores_groups: bool = False
+
+    def load(self, path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
+        """Returns the first ``num_rows`` rows of a file or folder as items, with their images read.
+
+        A row's ``group`` is the benchmark's id of it; rows with the same id are one group. A row whose
+        two responses are identical counts as it is published. Raises ``DataError`` for what cannot be
+        used.
+        """
+        pairs = list(unbroken(islice(self.read(path), num_rows)))
+        if not pairs:
+            raise DataError(f"{path}: holds no rows")
+        root = media.root or (path if path.is_dir() else path.parent)
+        absent = [first_absent(pair.images, pair.video, root) for pair in pairs]
+        default = next(iter(self.mappings))
+        num_dropped = count_missing(path, absent, root, media.missing)
+        loaded: dict[object, tuple[bytes, ...]] = {}  # rows of one group share their media
+        rows = []
+        for pair, file in zip(pairs, absent, strict=True):
+            if file is None:
+                key = (pair.images, pair.video)
+                if key not in loaded:
+                    loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
+                categories = self.categories(pair)
+                shown = replace(pair.pair(loaded[key]), category=categories[default])
+                rows.append((shown, pair.group, categories))
+        items = make_items(rows)
+        return Benchmark(self.name, items, self.mappings, num_dropped, self.scores_groups)
 
 
-def unbroken(rows: RawPairs) -> Iterator[RawPair]:
+def unbroken(rows: Iterable[RawPair | DataError]) -> Iterator[RawPair]:
     """Yields the rows. Raises ``DataError`` for a broken one: with it, the benchmark would be another
     one.
     """
@@ -96,10 +101,11 @@ def is_absent(item: str, is_video: bool, root: Path) -> bool:
     return not path.is_file()
 
 
-def refuse_missing(
+def count_missing(
     path: Path, absent: Sequence[str | None], root: Path, missing: MissingMedia
-) -> int:
-    """Returns how many rows miss their media; ``absent`` names the missing file of each row.
+) -> dict[str, int]:
+    """Returns ``num_dropped`` of a benchmark: how many rows miss their media, if any do. ``absent`` names
+    the missing file of each row.
 
     Raises ``DataError`` once for all of them if they may not be dropped, or if no row is left.
     """
@@ -114,4 +120,4 @@ def refuse_missing(
             f"{path}: {len(files)} of {len(absent)} rows miss their image or video under {root} "
             f"({shown}): {remedy}"
         )
-    return len(files)
+    return {MEDIA_MISSING: len(files)} if files else {}

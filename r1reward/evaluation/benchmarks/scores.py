@@ -35,12 +35,12 @@ class OfficialScore:
     rule: str
     parts: tuple[ScorePart, ...]
     overall: float | None
-    macro: float | None
-    num_left_out: int
+    macro: float | None = None
+    num_left_out: int = 0
     notes: tuple[str, ...] = ()
 
 
-def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+def all_answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, list[Answer]]:
     """Returns the answers to every row, in the benchmark's order of rows and the answers' own order.
 
     Raises ``ValueError`` for a row without an answer, an answer to no row, and a repeated sample.
@@ -67,7 +67,7 @@ def answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str
 def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:
     """Returns the stored response each row's only answer votes for. Raises ``ValueError`` for several."""
     votes: dict[str, Slot | None] = {}
-    for key, row in answers_by_item(benchmark, answers).items():
+    for key, row in all_answers_by_item(benchmark, answers).items():
         if len(row) != 1:
             raise ValueError(
                 f"the rule of {benchmark.name} takes one answer a row and row {key} has "
@@ -79,18 +79,19 @@ def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str,
 
 def pooled(parts: Sequence[ScorePart]) -> float | None:
     """Returns the share right of all parts together."""
-    return ScorePart(
-        "", sum(part.num_right for part in parts), sum(part.num_counted for part in parts)
-    ).share
+    num_counted = sum(part.num_counted for part in parts)
+    return sum(part.num_right for part in parts) / num_counted if num_counted else None
 
 
-def count_parts(categories: Mapping[str, str], right: Mapping[str, bool]) -> tuple[ScorePart, ...]:
+def count_parts(
+    prefix: str, categories: Mapping[str, str], right: Mapping[str, bool]
+) -> tuple[ScorePart, ...]:
     """Returns the right and counted rows of each category, in the order of first appearance; both are
-    keyed by row.
+    keyed by row. A part is called by ``prefix`` and its category.
     """
     return tuple(
         ScorePart(
-            name,
+            prefix + name,
             sum(right[key] for key, category in categories.items() if category == name),
             sum(category == name for category in categories.values()),
         )

@@ -8,12 +8,7 @@ from pathlib import Path
 
 from r1reward.data.stores.store import Row, pair_files
 from r1reward.errors import DataError
-from r1reward.evaluation.benchmarks.rows import (
-    MEDIA_MISSING,
-    MediaOptions,
-    first_absent,
-    refuse_missing,
-)
+from r1reward.evaluation.benchmarks.rows import MediaOptions, count_missing, first_absent
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import ShapesSplit
 from r1reward.types import PreferencePair
@@ -33,14 +28,13 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
     absent = [
         first_absent(image_items(row), row.get("video"), file.media.root) for file, _, row in rows
     ]
-    num_missing = refuse_missing(path, absent, rows[0][0].media.root, media.missing)
+    num_dropped = count_missing(path, absent, rows[0][0].media.root, media.missing)
     pairs = [
         file.pair(row, origin)
         for (file, origin, row), missing in zip(rows, absent, strict=True)
         if missing is None
     ]
-    dropped = {MEDIA_MISSING: num_missing} if num_missing else {}
-    return pairs_benchmark("pairs", pairs, dropped)
+    return pairs_benchmark("pairs", pairs, num_dropped)
 
 
 def load_shapes(name: str, split: ShapesSplit, num_rows: int | None) -> Benchmark:

@@ -6,8 +6,6 @@ Rule: vl-rewardbench/VL_RewardBench, inference_hf.py and cal.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 from r1reward.data.importers.vl_rewardbench import (
@@ -17,8 +15,13 @@ from r1reward.data.importers.vl_rewardbench import (
     read_vl_rewardbench,
 )
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.benchmarks.rows import MediaOptions, build_benchmark
-from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart, answers_by_item, pooled
+from r1reward.evaluation.benchmarks.rows import PublishedBenchmark
+from r1reward.evaluation.benchmarks.scores import (
+    OfficialScore,
+    ScorePart,
+    all_answers_by_item,
+    pooled,
+)
 from r1reward.evaluation.items import Benchmark
 from r1reward.types import Slot
 
@@ -39,14 +42,6 @@ PUBLISHED_COUNTS: Mapping[str, Mapping[str, int]] = {
 Majority = Literal["right", "wrong", "unreadable", "split"]
 
 
-def load_vl_rewardbench(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """Returns the first ``num_rows`` of a file or a folder of Parquet files. Raises ``DataError``."""
-    rows = islice(read_vl_rewardbench(path), num_rows)
-    return build_benchmark(
-        NAME, path, rows, lambda pair: categories_of(pair.group), MAPPINGS, media
-    )
-
-
 def categories_of(row_id: str) -> dict[str, str]:
     """Returns the row's category under each mapping."""
     official = official_category(row_id)
@@ -58,6 +53,11 @@ def categories_of(row_id: str) -> dict[str, str]:
         authors = "general"
     unifiedreward = "general" if id_prefix(row_id) == "hallucination" else official
     return {"official": official, "authors": authors, "unifiedreward": unifiedreward}
+
+
+VL_REWARDBENCH = PublishedBenchmark(
+    NAME, read_vl_rewardbench, lambda pair: categories_of(pair.group), MAPPINGS
+)
 
 
 def majority(votes: Sequence[Slot | None], preferred: Slot) -> Majority:
@@ -77,7 +77,7 @@ def score_vl_rewardbench(
     benchmark: Benchmark, answers: Sequence[Answer], mapping: str = "official"
 ) -> OfficialScore:
     """Majority of each row's answers; raises ``ValueError`` for a row without any."""
-    votes = answers_by_item(benchmark, answers)
+    votes = all_answers_by_item(benchmark, answers)
     outcomes: dict[str, list[Majority]] = {name: [] for name in CATEGORIES}
     for item in benchmark.items:
         responses = [answer.response for answer in votes[item.key]]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.evaluation.voting.stopping import (
@@ -50,74 +51,71 @@ class AdaptiveSummary:
 
 
 def adaptive_summary(
-    items: Sequence[Item],
-    answers: Iterable[Answer],
-    num_samples: int,
-    error: float,
-    orders: OrderMode,
-    seed: int,
+    items: Sequence[Item], answers: Iterable[Answer], conditions: Conditions
 ) -> AdaptiveSummary:
-    """Returns what adaptive voting saves, from the answers of a full plan (replayed) or of a run that
-    stopped early.
+    """Returns what adaptive voting saved, from the answers of a run that stopped early; or what its exact
+    rule would have saved, from those of a full plan (replayed).
 
     Rows without any answer are left out. Raises ``ValueError`` if a row's answers are not the first
     ones of its schedule, or end before its vote is settled.
     """
+    num_samples, error = conditions.num_samples, conditions.adaptive or 0.0
     responses: Responses = {answer.sample_key: answer.response for answer in answers}
     asked = {key for key, _, _ in responses}
     rows = [
-        scheduled_votes(item, responses, num_samples, orders, seed)
+        scheduled_votes(item, responses, num_samples, conditions.orders, conditions.seed)
         for item in items
         if item.key in asked
     ]
-    if not rows:
-        raise ValueError("there are no votes to count")
-    if all(len(votes) == num_samples for votes in rows):
-        return replay(rows, error)
-    unfinished = sum(next_samples(votes, num_samples, error) > 0 for votes in rows)
-    if unfinished:
+    return summary_of_rows(rows, num_samples, error)
+
+
+def summary_of_rows(
+    rows: Sequence[Sequence[Slot | None]], num_samples: int, error: float
+) -> AdaptiveSummary:
+    """Returns the summary of rows [N] of votes, each in the sequence of its schedule: all K of every
+    row, or those up to where the vote was settled.
+    """
+    num_changed: int | None = None
+    counts: Sequence[tuple[float, float, float]]
+    if replayed := all(len(votes) == num_samples for votes in rows):
+        used = [samples_needed(votes, error) for votes in rows]
+        counts = [tally(votes) for votes in rows]
+        majority_share = sum(max(count[:2]) for count in counts) / len(rows) / num_samples
+        num_changed = sum(
+            verdict(votes[:num]) != verdict(votes) for votes, num in zip(rows, used, strict=True)
+        )
+    else:
+        check_settled(rows, num_samples, error)
+        used = [len(votes) for votes in rows]
+        shares = [shares_at_stop(tally(votes), num_samples, error) for votes in rows]
+        counts = [
+            (one * num_samples, two * num_samples, none * num_samples) for one, two, none in shares
+        ]
+        for_winner = [
+            share[0] if votes.count(1) >= votes.count(2) else share[1]
+            for votes, share in zip(rows, shares, strict=True)
+        ]
+        majority_share = sum(for_winner) / len(rows)
+    return AdaptiveSummary(
+        num_rows=len(rows),
+        num_samples=num_samples,
+        error=error,
+        replayed=replayed,
+        used_share=sum(used) / len(rows) / num_samples,
+        predicted_share=sum(expected_samples(c, error) for c in counts) / len(rows) / num_samples,
+        majority_share=majority_share,
+        num_changed=num_changed,
+    )
+
+
+def check_settled(rows: Sequence[Sequence[Slot | None]], num_samples: int, error: float) -> None:
+    """Raises ``ValueError`` if the votes of a row end before they are settled."""
+    if unfinished := sum(next_samples(votes, num_samples, error) > 0 for votes in rows):
         raise ValueError(
             f"{unfinished} of {len(rows)} rows have too few samples for K = {num_samples} at an error "
             f"of {error}: go on with the evaluation, or ask for a smaller K"
         )
-    shares = [shares_at_stop(tally(votes), num_samples, error) for votes in rows]
-    for_winner = [
-        share[0] if votes.count(1) >= votes.count(2) else share[1]
-        for votes, share in zip(rows, shares, strict=True)
-    ]
-    predicted = [
-        expected_samples((one * num_samples, two * num_samples, none * num_samples), error)
-        for one, two, none in shares
-    ]
-    return AdaptiveSummary(
-        num_rows=len(rows),
-        num_samples=num_samples,
-        error=error,
-        replayed=False,
-        used_share=sum(map(len, rows)) / len(rows) / num_samples,
-        predicted_share=sum(predicted) / len(rows) / num_samples,
-        majority_share=sum(for_winner) / len(rows),
-        num_changed=None,
-    )
-
-
-def replay(rows: Sequence[Sequence[Slot | None]], error: float) -> AdaptiveSummary:
-    """Returns what the rule would have saved on rows [N] that have all their K votes."""
-    num_samples = len(rows[0])
-    needed = [samples_needed(votes, error) for votes in rows]
-    counts = [tally(votes) for votes in rows]
-    return AdaptiveSummary(
-        num_rows=len(rows),
-        num_samples=num_samples,
-        error=error,
-        replayed=True,
-        used_share=sum(needed) / len(rows) / num_samples,
-        predicted_share=sum(expected_samples(c, error) for c in counts) / len(rows) / num_samples,
-        majority_share=sum(max(c[:2]) for c in counts) / len(rows) / num_samples,
-        num_changed=sum(
-            verdict(votes[:num]) != verdict(votes) for votes, num in zip(rows, needed, strict=True)
-        ),
-    )
 
 
 def verdict(votes: Sequence[Slot | None]) -> Slot | None:
@@ -147,22 +145,17 @@ def scheduled_votes(
 
 
 def always_asked(
-    items: Sequence[Item],
-    answers: Iterable[Answer],
-    num_samples: int,
-    error: float,
-    orders: OrderMode,
-    seed: int,
+    items: Sequence[Item], answers: Iterable[Answer], conditions: Conditions
 ) -> list[Answer]:
     """Returns the answers that adaptive voting asks for whatever they say: the first of every row.
 
     Where rows stopped early, means over all answers lean towards the winners of rows; means over
     these do not.
     """
-    num_first = next_samples([], num_samples, error)
+    num_first = next_samples([], conditions.num_samples, conditions.adaptive or 0.0)
     first = {
         (item.key, *sample)
         for item in items
-        for sample in sample_schedule(item, num_first, orders, seed)
+        for sample in sample_schedule(item, num_first, conditions.orders, conditions.seed)
     }
     return [answer for answer in answers if answer.sample_key in first]

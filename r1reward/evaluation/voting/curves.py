@@ -42,7 +42,8 @@ class VoteOdds:
 
 @dataclass(frozen=True)
 class VotingPoint:
-    """One K of the curve; intervals are over groups of rows. ``chance`` is a coin's any-correct.
+    """One K of the curve; intervals are over groups of rows. ``chance`` is a coin's any-correct,
+    1 - 2^-K: already 99.997 % at K = 15.
 
     ``gain`` is by how much the vote beats one sample, paired by row. ``weighted`` is the accuracy of
     votes weighted by their confidence, None where that is unknown.
@@ -100,8 +101,6 @@ def split_odds(row: RowVotes, num_stored: int, num_swapped: int) -> VoteOdds:
 
 def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
     """Returns the odds of voting@K on one row. With both orders it needs ceil(K / 2) samples of each."""
-    if num_votes < 1:
-        raise ValueError(f"voting needs at least one vote, not {num_votes}")
     if not row.swapped.num_samples:
         return split_odds(row, num_votes, 0)
     if not row.stored.num_samples:
@@ -113,11 +112,6 @@ def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
         (one.tied + other.tied) / 2,
         (one.no_vote + other.no_vote) / 2,
     )
-
-
-def row_score(row: RowVotes, num_votes: int) -> float:
-    """Returns what voting@K is expected to score on one row."""
-    return vote_odds(row, num_votes).score
 
 
 def majority_score(row: RowVotes) -> float:
@@ -135,20 +129,10 @@ def any_correct(row: RowVotes, num_drawn: int) -> float:
     """Returns the probability that one of K samples is right: 1 - C(n - c, K) / C(n, K), unbiased for n
     >= K.
 
-    The n samples are those of both orders together. Raises ``ValueError`` if there are fewer than K.
+    The n samples are those of both orders together.
     """
     num_samples = row.num_samples
-    if num_drawn > num_samples:
-        raise ValueError(
-            f"row {row.key} has {num_samples} samples, fewer than K = {num_drawn}: "
-            "sample more, or lower K"
-        )
     return 1 - comb(num_samples - row.votes_right, num_drawn) / comb(num_samples, num_drawn)
-
-
-def chance_any_correct(num_drawn: int) -> float:
-    """Returns what a coin scores on any-correct@K: 1 - 2^-K, already 99.997 % at K = 15."""
-    return 1 - 0.5**num_drawn
 
 
 def default_vote_counts(num_samples: int) -> list[int]:
@@ -165,7 +149,6 @@ def voting_curve(
     rows: Sequence[RowVotes],
     vote_counts: Sequence[int],
     num_bootstrap: int,
-    seed: int = 0,
     weights: Sequence[WeightedVotes] | None = None,
 ) -> list[VotingPoint]:
     """Returns voting@K and any-correct@K for every K asked for. Raises ``ValueError`` if a pool is too
@@ -173,15 +156,13 @@ def voting_curve(
 
     ``weights`` are the same rows' votes with their confidences, if these are known.
     """
-    if not rows:
-        raise ValueError("there are no votes to count")
     assert weights is None or [row.key for row in rows] == [row.key for row in weights]
     groups = [row.group for row in rows]
 
     def interval(values: Sequence[float]) -> Interval:
-        return bootstrap_by_group(values, groups, num_bootstrap, seed)
+        return bootstrap_by_group(values, groups, num_bootstrap, seed=0)
 
-    single = [row_score(row, 1) for row in rows]
+    single = [vote_odds(row, 1).score for row in rows]
     points = []
     for num_votes in vote_counts:
         odds = [vote_odds(row, num_votes) for row in rows]
@@ -190,13 +171,13 @@ def voting_curve(
                 num_votes=num_votes,
                 accuracy=interval([item.score for item in odds]),
                 gain=interval([item.score - one for item, one in zip(odds, single, strict=True)]),
-                weighted=interval([weighted_score(w, num_votes, seed) for w in weights])
+                weighted=interval([weighted_score(w, num_votes) for w in weights])
                 if weights
                 else None,
                 tied_share=sum(item.tied for item in odds) / len(odds),
                 no_vote_share=sum(item.no_vote for item in odds) / len(odds),
                 any_correct=interval([any_correct(row, num_votes) for row in rows]),
-                chance=chance_any_correct(num_votes),
+                chance=1 - 0.5**num_votes,
             )
         )
     return points

@@ -58,10 +58,8 @@ def next_samples(votes: Sequence[Slot | None], num_samples: int, error: float) -
         raise ValueError(f"the error allowed to adaptive voting is in [0, 0.5), not {error}")
     num_left = num_samples - len(votes)
     assert num_left >= 0, "a row has no more than K samples"
-    leading, trailing = tally(votes)[:2]
-    if leading < trailing:
-        leading, trailing = trailing, leading
-    unreadable = len(votes) - leading - trailing
+    one, two, unreadable = tally(votes)
+    leading, trailing = max(one, two), min(one, two)
     return next(
         more
         for more in range(num_left + 1)

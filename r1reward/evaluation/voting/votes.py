@@ -7,7 +7,7 @@ these counts, so more samples a row only make it more exact.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from r1reward.evaluation.answers import Answer
@@ -69,9 +69,8 @@ class RowVotes:
     @property
     def flip(self) -> float:
         """Probability that samples of the two orders name the same slot, hence different responses."""
-        num_draws = self.stored.num_samples * self.swapped.num_samples
         same = self.stored.for_1 * self.swapped.for_2 + self.stored.for_2 * self.swapped.for_1
-        return same / num_draws
+        return same / (self.stored.num_samples * self.swapped.num_samples)
 
     @property
     def has_both_orders(self) -> bool:
@@ -106,14 +105,20 @@ def pool_orders(row: RowVotes) -> RowVotes:
     return replace(row, stored=pooled, swapped=Ballots(0, 0, 0))
 
 
-def count_votes(items: Sequence[Item], answers: Iterable[Answer]) -> list[RowVotes]:
+def count_votes(items: Sequence[Item], answers: Sequence[Answer]) -> list[RowVotes]:
     """Returns the votes about every item that was asked, in the order of the items."""
+    assert len({answer.sample_key for answer in answers}) == len(answers), "no sample counts twice"
+    return [row_votes(item, given) for item, given in answers_by_item(items, answers)]
+
+
+def answers_by_item(
+    items: Sequence[Item], answers: Sequence[Answer]
+) -> Iterator[tuple[Item, list[Answer]]]:
+    """Yields every item that was asked with its answers, in the order of the items."""
     by_item: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer)
-    keys = {answer.sample_key for given in by_item.values() for answer in given}
-    assert len(keys) == sum(map(len, by_item.values())), "every answer is a different sample"
-    return [row_votes(item, by_item[item.key]) for item in items if item.key in by_item]
+    return ((item, by_item[item.key]) for item in items if item.key in by_item)
 
 
 def row_votes(item: Item, answers: Sequence[Answer]) -> RowVotes:
@@ -140,7 +145,5 @@ def ballots(answers: Sequence[Answer], order: Order) -> Ballots:
 
 def first_right(answers: Sequence[Answer], order: Order, label: Slot) -> bool | None:
     """Returns whether sample 0 of an order is right; None if it was not asked for."""
-    for answer in answers:
-        if answer.order == order and answer.sample_index == 0:
-            return answer.response == label
-    return None
+    first = (answer for answer in answers if answer.order == order and answer.sample_index == 0)
+    return next((answer.response == label for answer in first), None)

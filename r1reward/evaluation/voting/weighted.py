@@ -9,8 +9,7 @@ shuffles for every K and row. Every subset of one order meets every subset of th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -20,6 +19,7 @@ import numpy as np
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Item
+from r1reward.evaluation.voting.votes import answers_by_item
 from r1reward.types import Order, Slot
 
 NUM_SUBSETS = 100
@@ -39,26 +39,21 @@ class WeightedVotes:
 
 
 def weighted_votes(
-    items: Sequence[Item], answers: Iterable[Answer], *, pooled: bool = False
+    items: Sequence[Item], answers: Sequence[Answer], *, pooled: bool = False
 ) -> list[WeightedVotes] | None:
     """Returns the weights of every item that was asked, in the order of the items.
 
     ``pooled`` takes all samples as of one order, like ``votes.pool_orders``. None if any readable
     answer has no confidence: votes with and without weight cannot be counted together.
     """
-    by_item: dict[str, list[Answer]] = defaultdict(list)
-    for answer in answers:
-        if answer.choice is not None and answer.confidence is None:
-            return None
-        by_item[answer.item].append(answer)
+    if any(answer.choice is not None and answer.confidence is None for answer in answers):
+        return None
     rows = []
-    for item in items:
-        given = sorted(by_item.get(item.key, []), key=lambda answer: answer.sample_key)
+    for item, given in answers_by_item(items, answers):
         orders: dict[Order, list[float]] = {"stored": [], "swapped": []}
-        for answer in given:
+        for answer in sorted(given, key=lambda answer: answer.sample_key):
             orders["stored" if pooled else answer.order].append(weight(answer, item.pair.preferred))
-        if given:
-            rows.append(WeightedVotes(item.key, tuple(orders["stored"]), tuple(orders["swapped"])))
+        rows.append(WeightedVotes(item.key, tuple(orders["stored"]), tuple(orders["swapped"])))
     return rows
 
 
@@ -70,9 +65,7 @@ def weight(answer: Answer, label: Slot) -> float:
 
 
 def weighted_score(row: WeightedVotes, num_votes: int, seed: int = 0) -> float:
-    """Returns what weighted voting@K is expected to score. Raises ``ValueError`` if a pool is too
-    small.
-    """
+    """Returns what weighted voting@K is expected to score. No pool may be smaller than its share of K."""
     fewer, more = num_votes // 2, (num_votes + 1) // 2
     splits = {(more, fewer), (fewer, more)}
     if not row.swapped:
@@ -83,14 +76,7 @@ def weighted_score(row: WeightedVotes, num_votes: int, seed: int = 0) -> float:
 
 
 def split_score(row: WeightedVotes, num_stored: int, num_swapped: int, seed: int) -> float:
-    """Returns the score of weighted votes among samples of each order. Raises ``ValueError`` if a pool
-    is too small.
-    """
-    if num_stored > len(row.stored) or num_swapped > len(row.swapped):
-        raise ValueError(
-            f"row {row.key} has {len(row.stored)} and {len(row.swapped)} samples in its two orders; "
-            f"this vote needs {num_stored} and {num_swapped}: sample more, or lower K"
-        )
+    """Returns the score of weighted votes among samples of each order."""
     stored = np.array(row.stored)[subsets(len(row.stored), num_stored, seed)]
     swapped = np.array(row.swapped)[subsets(len(row.swapped), num_swapped, seed)]
     margins = np.add.outer(stored.sum(axis=1), swapped.sum(axis=1))

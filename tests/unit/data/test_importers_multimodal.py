@@ -9,7 +9,7 @@ from PIL import Image
 
 from r1reward.data.importers.multimodal_rewardbench import read_multimodal_rewardbench
 from r1reward.data.importers.raw_pair import RawPair
-from r1reward.evaluation.benchmarks.multimodal_rewardbench import load_multimodal_rewardbench
+from r1reward.evaluation.benchmarks.multimodal_rewardbench import MULTIMODAL_REWARDBENCH
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 
 
@@ -53,7 +53,7 @@ def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
 def test_the_benchmark_reads_it_too(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist([ROW, ROW | {"ID": "PAIRS_1", "Category": "safety"}]), path)
-    found = load_multimodal_rewardbench(path, MediaOptions(), None)
+    found = MULTIMODAL_REWARDBENCH.load(path, MediaOptions(), None)
     assert [item.categories["official"] for item in found.items] == [
         "reasoning/math",
         "safety/bias",

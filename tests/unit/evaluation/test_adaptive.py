@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.adaptive import (
     AdaptiveSummary,
     adaptive_summary,
     always_asked,
-    replay,
+    summary_of_rows,
     verdict,
 )
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
@@ -164,7 +165,8 @@ def drawn_rows(num_samples: int, habit: float, unreadable: float) -> list[list[S
 def test_what_is_used_is_predicted_within_a_point(
     num_samples: int, habit: float, unreadable: float
 ) -> None:
-    found = replay(drawn_rows(num_samples, habit, unreadable), error=0)
+    rows = drawn_rows(num_samples, habit, unreadable)
+    found = summary_of_rows(rows, num_samples, error=0)
     assert found.predicted_share == pytest.approx(found.used_share, abs=0.01)
     assert found.num_changed == 0
     assert 0.5 < found.used_share < 0.9
@@ -172,7 +174,7 @@ def test_what_is_used_is_predicted_within_a_point(
 
 def test_an_error_saves_more_and_changes_few_verdicts() -> None:
     rows = drawn_rows(15, 0, 0)
-    exact, rough = replay(rows, 0), replay(rows, 0.05)
+    exact, rough = summary_of_rows(rows, len(rows[0]), 0), summary_of_rows(rows, len(rows[0]), 0.05)
     assert rough.used_share < exact.used_share - 0.2
     assert rough.predicted_share == pytest.approx(rough.used_share, abs=0.01)
     assert rough.num_changed is not None and 0 < rough.num_changed < 0.05 * len(rows)
@@ -191,20 +193,27 @@ def answers_of(
     return answers[::-1]
 
 
+def planned(num_samples: int, orders: OrderMode, seed: int) -> Conditions:
+    """Exact adaptive voting over K samples."""
+    return Conditions(
+        "model", "pairs", "data", 1, {}, orders, num_samples, 1.0, 1.0, seed, "paper", adaptive=0.0
+    )
+
+
 @pytest.mark.parametrize("orders", ["both", "random", "single"])
 def test_a_run_that_stopped_early_tells_what_its_replay_does(orders: OrderMode) -> None:
     rows = drawn_rows(15, 0, 0.02)[:1500]
     items = [make_item(str(i)) for i in range(len(rows))]
-    full = adaptive_summary(items, answers_of(items, rows, orders, 4), 15, 0, orders, 4)
-    assert full == replay(rows, 0)
+    full = adaptive_summary(items, answers_of(items, rows, orders, 4), planned(15, orders, 4))
+    assert full == summary_of_rows(rows, len(rows[0]), 0)
     short = [votes[: samples_needed(votes, 0)] for votes in rows]
     answers = answers_of(items, short, orders, 4)
-    found = adaptive_summary(items, answers, 15, 0, orders, 4)
+    found = adaptive_summary(items, answers, planned(15, orders, 4))
     assert (found.replayed, found.num_changed) == (False, None)
     assert found.used_share == pytest.approx(full.used_share)
     assert found.majority_share == pytest.approx(full.majority_share, abs=0.01)
     assert found.predicted_share == pytest.approx(full.predicted_share, abs=0.01)
-    first = always_asked(items, answers, 15, 0, orders, 4)
+    first = always_asked(items, answers, planned(15, orders, 4))
     assert len(first) == 8 * len(rows)
     # The plain share of all answers leans to the winners of the rows; that of the first ones does not.
     share = [np.mean([a.response == 1 for a in found]) for found in (first, answers)]
@@ -217,7 +226,7 @@ def test_a_summary_by_hand() -> None:
     rows: list[list[Slot | None]] = [[1, 1, 2], [2, 1, None]]
     answers = answers_of(items[:2], rows, "both", 0)
     # a stops after 2 (expected: 2 * 4 / 3); b is a tie and takes 3.
-    found = adaptive_summary(items, answers, 3, 0, "both", 0)
+    found = adaptive_summary(items, answers, planned(3, "both", 0))
     assert found.predicted_share == pytest.approx((8 / 3 + 3) / 6)
     assert replace(found, predicted_share=0) == AdaptiveSummary(
         num_rows=2,
@@ -234,7 +243,7 @@ def test_a_summary_by_hand() -> None:
 def test_the_extra_sample_of_a_full_plan_is_no_part_of_the_vote() -> None:
     item = make_item("a")
     answers = [make_answer("a", order, i, 1) for order, i in full_plan(item, 3, "both", 0)]
-    found = adaptive_summary([item], answers, 3, 0, "both", 0)
+    found = adaptive_summary([item], answers, planned(3, "both", 0))
     assert (found.replayed, found.num_samples, found.used_share) == (True, 3, 1.0)
 
 
@@ -242,10 +251,8 @@ def test_answers_off_the_schedule_and_unfinished_rows_are_refused() -> None:
     items = [make_item("a")]
     answers = answers_of(items, [[1, 1, 2, 2]], "stored", 0)
     with pytest.raises(ValueError, match="not the first ones of its schedule"):
-        adaptive_summary(items, answers[:2], 5, 0, "stored", 0)
+        adaptive_summary(items, answers[:2], planned(5, "stored", 0))
     with pytest.raises(ValueError, match="not the first ones of its schedule"):
-        adaptive_summary(items, [make_answer("a", "swapped", 0, 1)], 5, 0, "stored", 0)
+        adaptive_summary(items, [make_answer("a", "swapped", 0, 1)], planned(5, "stored", 0))
     with pytest.raises(ValueError, match="1 of 1 rows have too few samples for K = 5"):
-        adaptive_summary(items, answers, 5, 0, "stored", 0)
-    with pytest.raises(ValueError, match="no votes"):
-        adaptive_summary(items, [], 5, 0, "stored", 0)
+        adaptive_summary(items, answers, planned(5, "stored", 0))

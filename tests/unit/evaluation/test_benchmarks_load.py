@@ -10,7 +10,7 @@ from r1reward.data.stores.store import write_pairs
 from r1reward.errors import DataError, InputError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.load import load_benchmark
-from r1reward.evaluation.benchmarks.official import official_protocol
+from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.items import Benchmark
 from r1reward.shapes.pairs import make_pairs
@@ -160,7 +160,7 @@ def test_wrong_names_and_paths() -> None:
     ],
 )
 def test_protocols(name: str, num_samples: int, temperature: float, orders: str) -> None:
-    protocol = official_protocol(name)
+    protocol = PROTOCOLS.get(name)
     assert protocol is not None
     assert (protocol.num_samples, protocol.temperature, protocol.orders) == (
         num_samples,
@@ -170,8 +170,8 @@ def test_protocols(name: str, num_samples: int, temperature: float, orders: str)
 
 
 def test_our_own_sets_have_no_official_protocol() -> None:
-    assert official_protocol("pairs") is None
-    assert official_protocol("shapes") is None
+    assert PROTOCOLS.get("pairs") is None
+    assert PROTOCOLS.get("shapes") is None
 
 
 def load_any(name: str, folder: Path, num_rows: int) -> Benchmark:
@@ -205,7 +205,7 @@ def load_any(name: str, folder: Path, num_rows: int) -> Benchmark:
 )
 def test_planted_answers_score_what_was_planted(tmp_path: Path, name: str) -> None:
     benchmark = load_any(name, tmp_path, 20)
-    protocol = official_protocol(name)
+    protocol = PROTOCOLS.get(name)
     assert protocol is not None
     # The label, wrong in every fifth row: 16 of 20.
     planted = [

@@ -10,7 +10,7 @@ from r1reward.data.video import FrameRules
 from r1reward.errors import DataError
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import (
-    load_mm_rlhf_rewardbench,
+    MM_RLHF_REWARDBENCH,
     score_mm_rlhf_rewardbench,
 )
 from r1reward.evaluation.benchmarks.rows import MediaOptions
@@ -49,7 +49,7 @@ def benchmark(tmp_path: Path) -> Benchmark:
         row("d", "The sea.", "A very long fire.", video="video/d"),
     ]
     media = MediaOptions(frames=FrameRules(4, 200))
-    return load_mm_rlhf_rewardbench(write(tmp_path / "bench.jsonl", rows), media, None)
+    return MM_RLHF_REWARDBENCH.load(write(tmp_path / "bench.jsonl", rows), media, None)
 
 
 def answers(benchmark: Benchmark, responses: list[Slot | None]) -> list[Answer]:
@@ -147,12 +147,12 @@ def test_a_bad_row_is_named(tmp_path: Path, changes: dict[str, object], sentence
     (tmp_path / "video" / "bad" / "0.png").write_bytes(b"junk")
     path = write(tmp_path / "a.jsonl", [row("a", "Yes.", "No.", image="mcq/a.png") | changes])
     with pytest.raises(DataError, match=sentence):
-        load_mm_rlhf_rewardbench(path, MediaOptions(), None)
+        MM_RLHF_REWARDBENCH.load(path, MediaOptions(), None)
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        load_mm_rlhf_rewardbench(tmp_path / "a.jsonl", MediaOptions(), None)
+        MM_RLHF_REWARDBENCH.load(tmp_path / "a.jsonl", MediaOptions(), None)
     (tmp_path / "a.jsonl").write_text("{")
     with pytest.raises(DataError, match="row 1: not JSON"):
-        load_mm_rlhf_rewardbench(tmp_path / "a.jsonl", MediaOptions(), None)
+        MM_RLHF_REWARDBENCH.load(tmp_path / "a.jsonl", MediaOptions(), None)

@@ -16,8 +16,8 @@ from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.benchmarks.scores import ScorePart
 from r1reward.evaluation.benchmarks.vl_rewardbench import (
     MAPPINGS,
+    VL_REWARDBENCH,
     categories_of,
-    load_vl_rewardbench,
     majority,
     score_vl_rewardbench,
 )
@@ -69,7 +69,7 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def load(path: Path) -> Benchmark:
-    return load_vl_rewardbench(path, MediaOptions(), None)
+    return VL_REWARDBENCH.load(path, MediaOptions(), None)
 
 
 def votes(item: Item, responses: Sequence[Slot | None]) -> list[Answer]:

@@ -14,7 +14,7 @@ from r1reward.evaluation.compare import (
     sign_test,
 )
 from r1reward.evaluation.intervals import Interval
-from r1reward.evaluation.voting.curves import row_score
+from r1reward.evaluation.voting.curves import vote_odds
 from r1reward.evaluation.voting.votes import RowVotes
 from tests.rows import NONE, make_row
 
@@ -83,7 +83,7 @@ def difference(before: list[RowVotes], after: list[RowVotes], num_votes: int = 0
     """Of the accuracy of one sample, or of a vote."""
 
     def scores(rows: list[RowVotes]) -> list[float]:
-        return [row_score(r, num_votes) if num_votes else r.accuracy for r in rows]
+        return [vote_odds(r, num_votes).score if num_votes else r.accuracy for r in rows]
 
     return paired_difference(scores(before), scores(after), [r.group for r in before])
 

@@ -1,7 +1,6 @@
 """The conditions that an evaluation states, from what it was told to do."""
 
-from r1reward.evaluation.conditions import build_conditions
-from r1reward.evaluation.evaluation import Conditions
+from r1reward.evaluation.conditions import Conditions, build_conditions
 from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.sections import EvaluateSection
 from tests.rows import make_item

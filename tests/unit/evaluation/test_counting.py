@@ -11,11 +11,12 @@ import pytest
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import Scored, count_answers
-from r1reward.evaluation.evaluation import Conditions, Evaluation, read_evaluation
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.items import Benchmark, Item
-from r1reward.evaluation.voting.curves import row_score
+from r1reward.evaluation.voting.curves import vote_odds
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.recipe.choices import OrderMode
 from r1reward.types import Order, Slot
@@ -147,7 +148,7 @@ def test_groups_are_no_score_where_the_benchmark_does_not_say_so() -> None:
 def test_a_vote_that_is_sure_to_be_right_is_right_for_its_group() -> None:
     """Regression: its odds, summed, are 1 but for rounding, and its group counted as wrong."""
     row = make_row((1, 1, 4), (3, 1, 2))
-    score = row_score(row, 11)
+    score = vote_odds(row, 11).score
     assert 1 - 1e-9 < score < 1
     assert Scored([row], [0.5], [score], NUM_BOOTSTRAP).group_interval().value == 1.0
     assert Scored([row], [0.5], [0.999], NUM_BOOTSTRAP).group_interval().value == 0.0

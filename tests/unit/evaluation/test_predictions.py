@@ -15,15 +15,14 @@ from r1reward.evaluation.conditions import build_conditions, predicted_condition
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.predictions import ORDERS as NAMES
 from r1reward.evaluation.predictions import read_predictions
 from r1reward.recipe.recipe import EvalRecipe
-from r1reward.types import Slot
+from r1reward.types import Order, Slot
 from tests.rows import make_item
 
 LABELS: tuple[Slot, ...] = (1, 2, 2, 1, 2)
 ITEMS = tuple(make_item(f"key {n}", label) for n, label in enumerate(LABELS, start=1))
-ORDERS = tuple(NAMES.values())
+ORDERS: tuple[Order, ...] = ("stored", "swapped")
 KEYS = [item.key for item in ITEMS]
 
 
@@ -104,9 +103,12 @@ def test_an_evaluations_own_answers_are_such_a_file(tmp_path: Path) -> None:
         ('{"row": "1"}', "line 1: row is '1'; it must be from 1 to 5"),
         ('{"row": true}', "line 1: row is True; it must be from 1 to 5"),
         ('{"item": "key 9"}', "line 1: no row of the benchmark has the key 'key 9'"),
-        ('{"item": ["key 1"]}', "line 1: no row of the benchmark has the key ['key 1']"),
-        ('{"row": 1, "order": "both"}', "line 1: order is 'both'; it must be stored or swapped"),
-        ('{"row": 1, "order": []}', "line 1: order is []; it must be stored or swapped"),
+        ('{"item": ["key 1"]}', "line 1: item: Input should be a valid string"),
+        (
+            '{"row": 1, "order": "both"}',
+            "line 1: order is 'both': Input should be 'stored' or 'swapped'",
+        ),
+        ('{"row": 1, "order": []}', "line 1: order: Input should be 'stored' or 'swapped'"),
         ('{"row": 1, "choice": 0}', "line 1: choice is 0; it must be 1, 2 or null"),
         ('{"row": 1, "choice": "1"}', "line 1: choice is '1'; it must be 1, 2 or null"),
         ('{"row": 1, "choice": 1.0}', "line 1: choice is 1.0; it must be 1, 2 or null"),
@@ -259,9 +261,9 @@ def test_settings_of_asking_do_not_touch_what_was_asked_elsewhere(tmp_path: Path
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        ({"confidence": 7}, "confidence is 7; it must be from 0 to 1"),
-        ({"confidence": float("nan")}, "confidence is nan; it must be from 0 to 1"),
-        ({"sample_index": -1}, "sample_index is -1; it must be 0 or more"),
+        ({"confidence": 7}, "confidence is 7: Input should be less than or equal to 1"),
+        ({"confidence": float("nan")}, "confidence is nan: Input should be "),
+        ({"sample_index": -1}, "sample_index is -1: Input should be greater than or equal to 0"),
     ],
 )
 def test_values_that_no_evaluation_writes_are_refused(

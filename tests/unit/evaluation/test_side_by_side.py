@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import count_answers
-from r1reward.evaluation.evaluation import Conditions, Evaluation
+from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.side_by_side import lengths, lines, voting_points
 from r1reward.types import Order, Slot
@@ -47,7 +48,7 @@ def evaluated(
 
 
 def table(**models: Evaluation) -> dict[str, list[str]]:
-    return {line.label: list(line.cells) for line in lines(models)}  # type: ignore[arg-type]
+    return {label: list(cells) for label, cells in lines(models)}  # type: ignore[arg-type]
 
 
 def test_every_line_of_the_table() -> None:

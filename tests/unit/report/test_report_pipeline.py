@@ -60,9 +60,9 @@ def test_the_table_is_that_of_the_summary(pipeline: Path, page: Elements) -> Non
     models = ("base", "sft", "rl")
     found = {model: read_evaluation(folder / model / "result.json") for model in models}
     assert "16 pairs of shapes, both orders base SFT only RL accuracy, one sample" in page.text
-    for line in lines(found):  # type: ignore[arg-type]
-        cells = " ".join(filter(None, line.cells)).replace("-", "\N{MINUS SIGN}")
-        assert f"{line.label} {cells}" in page.text
+    for label, cells in lines(found):  # type: ignore[arg-type]
+        shown = " ".join(filter(None, cells)).replace("-", "\N{MINUS SIGN}")
+        assert f"{label} {shown}" in page.text
     assert "5 of 5 stages complete." in page.text
     assert "yet" not in page.text
 
