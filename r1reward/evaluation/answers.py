@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
-from r1reward.errors import InputError
+from r1reward.data.validated import validated
 from r1reward.types import JudgeWord, Order, Slot
 
 
@@ -71,11 +71,7 @@ def read_answers(path: Path) -> list[Answer]:
     """
     answers = []
     for number, fields in numbered_json_lines(path):
-        try:
+        where = f"{path} line {number}: not an answer of an evaluation"
+        with validated(f"{where}; remove the line to have its sample drawn again"):
             answers.append(ANSWER.validate_python(fields))
-        except ValidationError as error:
-            raise InputError(
-                f"{path} line {number}: not an answer of an evaluation; remove the line to have its "
-                "sample drawn again"
-            ) from error
     return answers
