@@ -30,9 +30,7 @@ def holds(folder: Path, work: Work) -> bool:
     return any(any(folder.glob(pattern)) for pattern in SIGNS[work])
 
 
-def claim_by_recipe(
-    folder: Path, work: Work, recipe: RunRecipe, setting: str = "run_dir"
-) -> None:
+def claim_by_recipe(folder: Path, work: Work, recipe: RunRecipe, setting: str = "run_dir") -> None:
     """Make the folder, or make sure that it is this recipe's; the resolved recipe is in it then.
 
     ``setting`` names the folder in error messages. A pipeline's stages say themselves what they were
