@@ -16,7 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from r1reward import __version__
-from r1reward.errors import InputError
+from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.number_format import percent
 from r1reward.report.charts import Chart
@@ -64,11 +64,9 @@ def build_report(root: Path, out: Path | None) -> Path:
             "name one, or let the evaluation finish"
         )
     html = page(content)
-    try:
+    with as_input_error(f"{out} cannot be written", OSError):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from error
     return out
 
 
