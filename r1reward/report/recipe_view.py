@@ -50,11 +50,13 @@ class PipelineRecipe(RecipeView):
 
 def run_recipe(root: Path, *, is_supervised: bool) -> RecipeView:
     """The recipe of a run of RL, or of fine-tuning on traces."""
-    text, recipe = read_recipe(root, SftRecipe if is_supervised else Recipe)
-    if recipe is None:
-        return RecipeView(root.resolve().name, text, {})
-    facts = rl_facts(recipe) if isinstance(recipe, Recipe) else supervised_facts(recipe)
-    return RecipeView(recipe.name, text, facts)
+    kind: type[Recipe] | type[SftRecipe] = SftRecipe if is_supervised else Recipe
+    text, recipe = read_recipe(root, kind)
+    if isinstance(recipe, Recipe):
+        return RecipeView(recipe.name, text, rl_facts(recipe))
+    if isinstance(recipe, SftRecipe):
+        return RecipeView(recipe.name, text, supervised_facts(recipe))
+    return RecipeView(root.resolve().name, text, {})
 
 
 def pipeline_recipe(root: Path) -> PipelineRecipe | None:
@@ -91,7 +93,7 @@ def recipe_of_folders(root: Path, text: str) -> PipelineRecipe | None:
     ]
     if not stages:
         return None
-    benches = sorted(path.name for path in (root / "eval").glob("*/"))
+    benches = sorted(path.name for path in RunFolder(root).evaluations.glob("*/"))
     every_model = get_args(ModelName)
     return PipelineRecipe(root.resolve().name, text, {}, stages, benches, every_model, None)
 

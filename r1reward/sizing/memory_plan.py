@@ -58,7 +58,8 @@ def engine_holder(
         Line(
             "KV cache",
             max(0, memory.cache),
-            f"room for {memory.num_sequences} of {memory.max_len:,} tokens, {memory.bytes_per_token:,} B each",
+            f"room for {memory.num_sequences} of {memory.max_len:,} tokens, "
+            f"{memory.bytes_per_token:,} B each",
         ),
     )
     peak = memory.busy + max(0, memory.cache)
