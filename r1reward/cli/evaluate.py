@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from r1reward.cli.stages import run_in_folder
+from r1reward.cli.stages import run_in_folder, run_stage
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode
@@ -67,20 +68,15 @@ class EvalArguments:
 
 def run(arguments: EvalArguments) -> None:
     if arguments.recipe is not None:
-        run_in_folder(load_recipe(arguments.recipe, arguments.overrides[1:]), "eval")
+        recipe = load_recipe(arguments.recipe, arguments.overrides[1:])
+        run_in_folder(recipe, partial(run_stage, "eval"))
         return
-    import asyncio
-
-    from rich.console import Console
-
     from r1reward.pipeline.eval_settings import eval_recipe
     from r1reward.pipeline.evaluate import evaluate_model
-    from r1reward.runs.mirroring import kept_copied
 
     model_folder = None if arguments.endpoint else arguments.model
-    recipe = eval_recipe(eval_settings(arguments), model_folder, arguments.overrides)
-    with kept_copied(recipe):
-        asyncio.run(evaluate_model(recipe, Console()))
+    settings = eval_settings(arguments)
+    run_in_folder(eval_recipe(settings, model_folder, arguments.overrides), evaluate_model)
 
 
 def eval_settings(arguments: EvalArguments) -> Mapping[str, Any]:
@@ -106,15 +102,10 @@ def eval_settings(arguments: EvalArguments) -> Mapping[str, Any]:
         for name in ("samples", "temperature", "orders", "adaptive", "image_off")
         if (value := getattr(arguments, name)) is not None
     }
-    if evaluate:
-        settings["evaluate"] = evaluate
-    if arguments.out:
-        settings["run_dir"] = arguments.out
-    if arguments.endpoint:
-        settings["endpoint"] = {"url": arguments.endpoint, "model": model}
-    if arguments.predictions:
-        settings["predictions"] = arguments.predictions
-    return settings
+    endpoint = {"url": arguments.endpoint, "model": model} if arguments.endpoint else None
+    optional: dict[str, Any] = {"evaluate": evaluate, "run_dir": arguments.out}
+    optional |= {"endpoint": endpoint, "predictions": arguments.predictions}
+    return settings | {name: value for name, value in optional.items() if value}
 
 
 def refuse_unused(arguments: EvalArguments) -> None:

@@ -12,7 +12,7 @@ from errno import EDQUOT, ENOSPC
 from typing import Any
 
 from r1reward import __version__
-from r1reward.cli import compare, doctor, evaluate, plan, recipe, report, rollout, stages, submit
+from r1reward.cli import compare, doctor, evaluate, plan, recipe, report, stages, submit
 from r1reward.cli.data import actions as data
 from r1reward.cli.verb import Verb, add_verbs
 from r1reward.errors import InputError, ServiceError, StoppedError
@@ -20,7 +20,6 @@ from r1reward.errors import InputError, ServiceError, StoppedError
 # In the order of --help. A new verb is a file beside this one and a line here.
 VERBS = (
     *stages.VERBS,
-    rollout.VERB,
     submit.VERB,
     evaluate.VERB,
     data.VERB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,9 @@ def known_store_bytes(recipe: Recipe) -> int | None:
     from r1reward.models.model_shape import read_model_shape
     from r1reward.sizing.memory_plan import store_bytes
 
-    try:
+    with suppress(InputError):
         return store_bytes(read_model_shape(recipe.model.path), recipe.model.dtype)
-    except InputError:
-        return None
+    return None
 
 
 def show_findings(request: DoctorRequest, console: Console) -> bool:
@@ -80,11 +80,10 @@ def show_findings(request: DoctorRequest, console: Console) -> bool:
     for finding in run_checks(request):
         show(finding, console)
         num_problems += finding.state == "problem"
-    if num_problems:
-        things = "thing" if num_problems == 1 else "things"
-        console.print(f"\n[red]{num_problems} {things} to fix[/red]", highlight=False)
-    else:
-        console.print("\n[green]nothing is wrong[/green]", highlight=False)
+    things = "thing" if num_problems == 1 else "things"
+    to_fix = f"[red]{num_problems} {things} to fix[/red]"
+    summary = to_fix if num_problems else "[green]nothing is wrong[/green]"
+    console.print(f"\n{summary}", highlight=False)
     return num_problems == 0
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from r1reward.doctor.finding import Finding, note, ok, problem
+from r1reward.doctor.finding import Finding, failure, note, ok, problem
 
 # Of `ray start --head`: the cluster itself, and its dashboard with the jobs.
 RAY_PORTS = (6379, 8265)
@@ -18,22 +19,22 @@ DEFAULT_PORTS = {"": 6379, "ray": 10001, "https": 443}
 
 def check_loopback() -> Finding:
     """Whether a free port can be opened and reached: gloo, NCCL and Ray all begin so."""
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.settimeout(10)
-            with socket.create_connection(listener.getsockname(), timeout=10) as client:
-                accepted, _ = listener.accept()
-                with accepted:
-                    client.sendall(b"r1")
-                    if accepted.recv(2) != b"r1":
-                        raise OSError("what was sent did not arrive")
-    except OSError as error:
-        return problem(
-            "loopback",
-            f"127.0.0.1 cannot be reached: {error}",
-            "bring it up (`ip link set lo up`), and let processes of this user open ports",
-        )
-    return ok("loopback", "ports open and answer")
+    error = failure(send_over_loopback, OSError)
+    if error is None:
+        return ok("loopback", "ports open and answer")
+    fix = "bring it up (`ip link set lo up`), and let processes of this user open ports"
+    return problem("loopback", f"127.0.0.1 cannot be reached: {error}", fix)
+
+
+def send_over_loopback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        with socket.create_connection(listener.getsockname(), timeout=10) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                client.sendall(b"r1")
+                if accepted.recv(2) != b"r1":
+                    raise OSError("what was sent did not arrive")
 
 
 def check_ports(ports: Sequence[int], must_be_free: bool) -> Iterator[Finding]:
@@ -53,11 +54,7 @@ def check_ports(ports: Sequence[int], must_be_free: bool) -> Iterator[Finding]:
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+        return failure(partial(probe.bind, ("", port)), OSError) is None
 
 
 def check_cluster(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -77,22 +74,16 @@ def check_cluster(environment: Mapping[str, str]) -> Iterator[Finding]:
 def check_reachable(address: str) -> Finding:
     """Whether the host and port of ``address`` (``HOST:6379`` or ``http://HOST:8265``) answer."""
     url = urlsplit(address if "//" in address else f"//{address}")
-    try:
-        host, port = url.hostname, url.port or DEFAULT_PORTS.get(url.scheme, 8265)
-    except ValueError:  # a port that is no number
-        host, port = None, 0
-    if host is None:
+    has_wrong_port = failure(lambda: url.port, ValueError)
+    if has_wrong_port or url.hostname is None:
         fix = "write it as HOST:6379 or http://HOST:8265"
         return problem("ray", f"RAY_ADDRESS is {address!r}", fix)
-    try:
-        socket.create_connection((host, port), timeout=10).close()
-    except OSError as error:
-        return problem(
-            "ray",
-            f"RAY_ADDRESS {address} does not answer ({error})",
-            "is the head up (`ray status` there), and its port open to this machine?",
-        )
-    return ok("ray", f"{host} answers on port {port}")
+    host, port = url.hostname, url.port or DEFAULT_PORTS.get(url.scheme, 8265)
+    error = failure(lambda: socket.create_connection((host, port), timeout=10).close(), OSError)
+    if error is None:
+        return ok("ray", f"{host} answers on port {port}")
+    fix = "is the head up (`ray status` there), and its port open to this machine?"
+    return problem("ray", f"RAY_ADDRESS {address} does not answer ({error})", fix)
 
 
 def check_authentication(environment: Mapping[str, str]) -> Finding:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 from r1reward.doctor.finding import Finding, note, ok, problem
 
@@ -92,28 +93,19 @@ def check_compiler(offload: bool) -> Finding:
 
 def check_imports() -> Iterator[Finding]:
     """Loads every engine's library in a process of its own. Takes about a minute."""
-    for name in ("vllm", "deepspeed", "ray"):
-        error = run_python(f"import {name}")
-        if error is None:
-            yield ok(f"import {name}", "loads")
-        else:
-            yield problem(f"import {name}", error, "run `make setup`")
+    for statement in ("import vllm", "import deepspeed", "import ray"):
+        error = run_python(statement)
+        yield problem(statement, error, "run `make setup`") if error else ok(statement, "loads")
 
 
 def run_python(script: str) -> str | None:
     """Returns None when the script succeeds in a new process, else the last line of its error."""
     environment = os.environ | {"DS_ACCELERATOR": "cpu"} if "deepspeed" in script else os.environ
-    try:
+    command = [sys.executable, "-c", script]
+    with suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            env=environment,
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment
         )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {TIMEOUT_S} s"
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}"
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return lines[-1] if done.returncode else None
+    return f"no answer within {TIMEOUT_S} s"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+Error = TypeVar("Error", bound=Exception)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,15 @@ def ok(check: str, message: str) -> Finding:
 
 def note(check: str, message: str, fix: str = "") -> Finding:
     return Finding(check, "note", message, fix)
+
+
+def failure(probe: Callable[[], object], *kinds: type[Error]) -> Error | None:
+    """Calls the probe, and returns the error of one of these kinds that it raises, None without one."""
+    try:
+        probe()
+    except kinds as error:
+        return error
+    return None
 
 
 def problem(check: str, message: str, fix: str) -> Finding:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+from functools import partial
 from pathlib import Path
 
-from r1reward.doctor.finding import Finding, note, ok, problem
+from r1reward.doctor.finding import Finding, failure, note, ok, problem
 from r1reward.errors import InputError, ServiceError
 from r1reward.runs.storage import RemoteFolder
 
@@ -21,20 +22,13 @@ def check_run_dir(folder: Path) -> Finding:
     existing = folder.expanduser().absolute()
     while not existing.exists():
         existing = existing.parent
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(20, "not a folder")
-        with tempfile.TemporaryDirectory(dir=existing, prefix=".r1reward-doctor-") as probe:
-            first = Path(probe) / "first"
-            first.write_bytes(b"r1reward")
-            first.rename(Path(probe) / "second")
-        free = shutil.disk_usage(existing).free / 1e9
-    except OSError as error:
+    if error := failure(partial(write_and_rename, existing), OSError):
         return problem(
             "run folder",
             f"{folder}: nothing can be written to {existing} ({error.strerror or error})",
             f"choose another run_dir, or give this user the folder: `chown $(id -u) {existing}`",
         )
+    free = shutil.disk_usage(existing).free / 1e9
     if free < MIN_FREE_GB:
         return problem(
             "run folder",
@@ -44,23 +38,30 @@ def check_run_dir(folder: Path) -> Finding:
     return ok("run folder", f"{folder}, {free:,.0f} GB free")
 
 
+def write_and_rename(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".r1reward-doctor-") as probe:
+        first = Path(probe) / "first"
+        first.write_bytes(b"r1reward")
+        first.rename(Path(probe) / "second")
+
+
 def check_run_url(url: str) -> Finding:
     """Whether a file can be written, listed, read back and removed there."""
-    remote = RemoteFolder(url)
+    error = failure(partial(write_and_read, RemoteFolder(url)), InputError, ServiceError)
+    if error is None:
+        return ok("run URL", f"{url} can be written")
+    fix = "check bucket, region and the keys in the environment, or give a path as run_dir"
+    return problem("run URL", str(error), fix)
+
+
+def write_and_read(remote: RemoteFolder) -> None:
+    """Raises ``ServiceError`` if a file that was written cannot be read back."""
     name = f".r1reward-doctor-{uuid.uuid4().hex}"
-    try:
-        remote.write(name, b"r1reward")
-        is_whole = remote.read(name) == b"r1reward" and name in remote.files()
-        remote.remove([name])
-    except (InputError, ServiceError) as error:
-        return problem(
-            "run URL",
-            str(error),
-            "check bucket, region and the keys in the environment, or give a path as run_dir",
-        )
+    remote.write(name, b"r1reward")
+    is_whole = remote.read(name) == b"r1reward" and name in remote.files()
+    remote.remove([name])
     if not is_whole:
-        return problem("run URL", f"{url}: a file that was written is not listed there", "")
-    return ok("run URL", f"{url} can be written")
+        raise ServiceError(f"{remote.url}: a file that was written is not listed there")
 
 
 def check_shared_memory(store_bytes: int | None, folder: Path = SHARED_MEMORY) -> Finding:

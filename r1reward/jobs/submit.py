@@ -9,6 +9,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -156,10 +157,9 @@ def without_secrets(text: str, values: Iterable[str]) -> str:
 def user_wants_stop(job_id: str) -> bool:
     """Asks after Ctrl-C: only a yes stops the remote job. A second Ctrl-C or no terminal is a no."""
     print(f"\nstop the job {job_id}? [y/N] ", end="", file=sys.stderr, flush=True)
-    try:
+    with suppress(KeyboardInterrupt, EOFError):
         return input().strip().lower() in ("y", "yes")
-    except (KeyboardInterrupt, EOFError):
-        return False
+    return False
 
 
 def next_commands(address: str, job_id: str) -> str:

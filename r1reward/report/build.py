@@ -8,26 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from r1reward import __version__
-from r1reward.errors import InputError
+from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.number_format import percent
 from r1reward.report.charts import Chart
-from r1reward.report.embed import script_json
+from r1reward.report.embed import page_part, page_template, script_json
 from r1reward.report.evaluation_view import EvaluationView, evaluation_view
-from r1reward.report.facts import brackets, whole
 from r1reward.report.pipeline_page import PipelineView, pipeline_view
 from r1reward.report.recipe_view import PipelineRecipe, pipeline_recipe
 from r1reward.report.run_view import RunView, evaluation_folders, run_view
 from r1reward.report.samples import Samples
 from r1reward.report.tiles import Tile, change_tile, evaluation_tiles
+from r1reward.runs import names
 from r1reward.runs.folder import RunFolder
 
 
@@ -51,7 +48,7 @@ def build_report(root: Path, out: Path | None) -> Path:
 
     Raises ``InputError`` if ``root`` is none of them or one of its files cannot be read.
     """
-    out = out or root / "report.html"
+    out = out or root / names.REPORT
     folder = EvalFolder(root)
     if folder.result.is_file():
         content = Content(evaluation=evaluation_view(root))
@@ -64,11 +61,9 @@ def build_report(root: Path, out: Path | None) -> Path:
             "name one, or let the evaluation finish"
         )
     html = page(content)
-    try:
+    with as_input_error(f"{out} cannot be written", OSError):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from error
     return out
 
 
@@ -90,7 +85,7 @@ def newest_evaluation(root: Path) -> tuple[EvaluationView | None, str]:
 def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
     """RL's final evaluation on the first benchmark that has one, or else the newest in training."""
     sft, rl = RunFolder(root / "sft"), RunFolder(root / "train")
-    final = [EvalFolder(root / "eval" / bench / "rl") for bench in recipe.benches]
+    final = [EvalFolder(root / names.EVALUATIONS / bench / "rl") for bench in recipe.benches]
     done = next((folder.root for folder in final if folder.result.is_file()), None)
     if done is None:
         evaluation, evaluation_of = newest_evaluation(rl.root)
@@ -108,38 +103,22 @@ def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
 
 def page(content: Content) -> str:
     """The whole file. At least a run, an evaluation or a pipeline is there."""
-    run, evaluation = content.run, content.evaluation
-    samples = evaluation.samples if evaluation else Samples()
+    samples = content.evaluation.samples if content.evaluation else Samples()
     charts = list(charts_of(content))
     cold_start = content.pipeline.cold_start if content.pipeline else None
     data = {
         "charts": [chart.spec() for chart in charts],
         "samples": {"rows": samples.rows, "images": samples.images},
-        "rollouts": run.rollouts if run else [],
+        "rollouts": content.run.rollouts if content.run else [],
         "attempts": cold_start.attempts if cold_start else [],
     }
-    own = Path(str(files("r1reward.report")))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(own),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "brackets": brackets, "whole": whole}
-    return environment.get_template("page.html").render(
-        run=run,
-        evaluation=evaluation,
-        evaluation_of=content.evaluation_of,
-        pipeline=content.pipeline,
-        sft=content.sft,
+    return page_template("page.html").render(
+        **vars(content),
         tiles=tiles(content),
         warnings=warnings(content),
         version=__version__,
-        css=Markup((own / "page.css").read_text(encoding="utf-8")),
-        scripts=[
-            Markup((own / name).read_text(encoding="utf-8")) for name in ("charts.js", "samples.js")
-        ],
+        css=page_part("page.css"),
+        scripts=[page_part("charts.js"), page_part("samples.js")],
         plotly=Markup(get_plotlyjs() if charts else ""),
         data=Markup(script_json(data)),
     )

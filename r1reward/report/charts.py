@@ -16,6 +16,8 @@ from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.report.facts import brackets
 
 Spec = dict[str, object]
+# The axis of shares, in per cent.
+SHARES: Spec = {"tickformat": ".0%"}
 DASHES = ("solid", "solid", "dash", "dot")
 
 
@@ -64,13 +66,14 @@ def band(x: Sequence[float], intervals: Sequence[Interval], colour: int) -> Spec
 
 def marked_line(name: str, x: Sequence[float], intervals: Sequence[Interval], colour: int) -> Spec:
     """A line with a mark for each estimate, whose interval is shown when it is pointed at."""
-    return {
-        **line(name, x, [each.value for each in intervals], colour),
-        "mode": "lines+markers",
-        "marker": {"size": 6, "color": f"--series-{colour}"},
-        "text": [brackets(each) for each in intervals],
-        "hovertemplate": "%{y:.1%} %{text}",
-    }
+    texts = [brackets(each) for each in intervals]
+    values = line(name, x, [each.value for each in intervals], colour)
+    return values | marks(colour) | {"text": texts, "hovertemplate": "%{y:.1%} %{text}"}
+
+
+def marks(colour: int, size: int = 6) -> Spec:
+    """What makes the points of a line visible."""
+    return {"mode": "lines+markers", "marker": {"size": size, "color": f"--series-{colour}"}}
 
 
 def banded_line(
@@ -91,23 +94,19 @@ def level(value: float, label: str) -> Spec:
 
 def accuracy_over_steps(steps: Sequence[int], curves: Mapping[str, Sequence[Interval]]) -> Chart:
     """Evaluations of a run by step; each curve has one estimate for each step."""
-    traces = [
-        trace
-        for colour, (name, intervals) in enumerate(curves.items(), start=1)
-        for trace in banded_line(name, steps, intervals, colour)
-    ]
-    return Chart(
-        "accuracy-over-steps",
-        "Evaluation over training",
-        "Held-out accuracy at each evaluated step, with 95 % intervals.",
-        traces,
-        {
-            "xaxis": {"title": {"text": "training step"}, "rangemode": "tozero"},
-            "yaxis": {"tickformat": ".0%"},
-            "shapes": [level(0.5, "chance")],
-        },
-        size="large",
-    )
+    traces: list[Spec] = []
+    for colour, (name, intervals) in enumerate(curves.items(), start=1):
+        traces += banded_line(name, steps, intervals, colour)
+    title = "Evaluation over training"
+    note = "Held-out accuracy at each evaluated step, with 95 % intervals."
+    axis: Spec = {"title": {"text": "training step"}, "rangemode": "tozero"}
+    layout: Spec = {"xaxis": axis, "yaxis": SHARES, "shapes": [level(0.5, "chance")]}
+    return Chart("accuracy-over-steps", title, note, traces, layout, "large")
+
+
+def votes_layout(counts: Sequence[int]) -> Spec:
+    """The axes of shares by the number of votes."""
+    return {"xaxis": {"title": {"text": "K, samples a row"}, "tickvals": counts}, "yaxis": SHARES}
 
 
 def voting_chart(points: Sequence[VotingPoint]) -> Chart:
@@ -128,49 +127,38 @@ def voting_chart(points: Sequence[VotingPoint]) -> Chart:
         "The K samples of a row are drawn in every way. Any correct@K means something only as far "
         "as it is above a coin's, which knows nothing.",
         [*traces, coin],
-        {
-            "xaxis": {"title": {"text": "K, samples a row"}, "tickvals": counts},
-            "yaxis": {"tickformat": ".0%"},
-        },
-        size="large",
+        votes_layout(counts),
+        "large",
     )
 
 
 def calibration_chart(curves: Mapping[str, Reliability]) -> Chart:
     """Bins hold about equally many samples, so their distances show where confidences crowd."""
-    traces = [
-        calibration_line(name, curve, colour)
-        for colour, (name, curve) in enumerate(curves.items(), start=1)
-    ]
+    traces = [calibration_line(*curve, colour) for colour, curve in enumerate(curves.items(), 1)]
     bins = [each for curve in curves.values() for each in curve.bins]
     lowest = min(each.confidence for each in bins)
     least = min(lowest, *(each.accuracy for each in bins))
     diagonal = line("perfectly calibrated", [0, 1], [0, 1], 4) | {"hoverinfo": "skip"}
+    sure = SHARES | {"title": {"text": "confidence, or share of the votes"}}
+    layout: Spec = {
+        "xaxis": sure | {"range": [max(0, lowest - 0.04), 1.02]},
+        "yaxis": SHARES | {"range": [max(0, least - 0.04), 1.02]},
+        "hovermode": "closest",
+    }
     return Chart(
         "calibration",
         "How sure, and how often right",
         "Share right by confidence, or by the majority's share of the votes; each point is about a "
         "tenth of the samples. Below the diagonal the model is surer than it should be.",
         [*traces, diagonal],
-        {
-            "xaxis": {
-                "title": {"text": "confidence, or share of the votes"},
-                "tickformat": ".0%",
-                "range": [max(0, lowest - 0.04), 1.02],
-            },
-            "yaxis": {"tickformat": ".0%", "range": [max(0, least - 0.04), 1.02]},
-            "hovermode": "closest",
-        },
-        size="square",
+        layout,
+        "square",
     )
 
 
 def calibration_line(name: str, curve: Reliability, colour: int) -> Spec:
     """One mark for each bin: how sure the answers were, and how often right."""
-    return {
-        **line(name, [b.confidence for b in curve.bins], [b.accuracy for b in curve.bins], colour),
-        "mode": "lines+markers",
-        "marker": {"size": 8, "color": f"--series-{colour}"},
-        "text": [f"{each.num_samples} samples" for each in curve.bins],
-        "hovertemplate": "sure %{x:.1%}, right %{y:.1%}, %{text}",
-    }
+    x, y = [each.confidence for each in curve.bins], [each.accuracy for each in curve.bins]
+    texts = [f"{each.num_samples} samples" for each in curve.bins]
+    hover = {"text": texts, "hovertemplate": "sure %{x:.1%}, right %{y:.1%}, %{text}"}
+    return line(name, x, y, colour) | marks(colour, size=8) | hover

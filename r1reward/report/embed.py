@@ -1,4 +1,4 @@
-"""Data inside of a page: pictures as URIs, and JSON that cannot end its script element."""
+"""What goes into a page: templates, scripts, pictures as URIs, JSON that cannot end its element."""
 
 from __future__ import annotations
 
@@ -7,9 +7,34 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from r1reward.evaluation.number_format import percent
+from r1reward.report.facts import brackets, whole
 
 # What could end the script element, or is no text: half a surrogate pair.
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+
+
+def page_template(name: str) -> jinja2.Template:
+    """Returns a template of this package. Whatever it is given is escaped, but for ``Markup``."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("r1reward", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "brackets": brackets, "whole": whole}
+    return environment.get_template(name)
+
+
+def page_part(name: str) -> Markup:
+    """Returns a script or style sheet of this package, as it goes into a page."""
+    return Markup(files("r1reward.report").joinpath(name).read_text(encoding="utf-8"))
 
 
 def data_uri(image: bytes) -> str:

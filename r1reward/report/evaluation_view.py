@@ -53,15 +53,11 @@ def evaluation_view(root: Path) -> EvaluationView:
     store = next((path for path in stores if path.is_file()), None)
     pairs = read_shown_pairs(store) if store else []
     calibration = calibration_curves(result.calibration)
-    charts = {}
-    if len(result.voting) > 1:
-        charts["voting"] = voting_chart(result.voting)
+    charts = {"voting": voting_chart(result.voting)} if len(result.voting) > 1 else {}
     if calibration:
         charts["calibration"] = calibration_chart(calibration)
-    sections = {
-        "Answers": answer_facts(result.parts),
-        "Audit: what the score may owe to other things": audit_facts(result.audit),
-    }
+    sections = {"Answers": answer_facts(result.parts)}
+    sections["Audit: what the score may owe to other things"] = audit_facts(result.audit)
     if result.adaptive is not None:
         sections["Adaptive voting"] = adaptive_facts(result.adaptive)
     return EvaluationView(
@@ -160,8 +156,6 @@ def calibration_curves(calibration: Calibration | None) -> dict[str, Reliability
     """Of single answers by their confidence, and of majorities by their share of the votes."""
     if calibration is None:
         return {}
-    curves = {
-        "one answer, by its confidence": calibration.confidence,
-        "the vote, by its majority": calibration.vote_share,
-    }
-    return {name: curve for name, curve in curves.items() if curve is not None}
+    curves = [("one answer, by its confidence", calibration.confidence)]
+    curves.append(("the vote, by its majority", calibration.vote_share))
+    return {name: curve for name, curve in curves if curve is not None}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
 from r1reward.evaluation.shown_pairs import thumbnail
-from r1reward.report.embed import data_uri
+from r1reward.report.embed import data_uri, page_template
 from r1reward.types import PreferencePair
 
 MAX_TERMINAL_CHARS = 1500
@@ -57,33 +55,24 @@ def facts(pair: PreferencePair) -> str:
 def print_pairs(pairs: Iterable[PreferencePair], console: Console) -> None:
     """Prints every pair with its responses in boxes, the preferred one in green."""
     for pair in pairs:
-        parts: list[Text | Panel] = [
-            Text(facts(pair), style="dim"),
-            Text(visible(pair.question, MAX_TERMINAL_CHARS)),
-        ]
+        texts: list[Text | Panel] = [Text(facts(pair), style="dim")]
+        texts.append(Text(visible(pair.question, MAX_TERMINAL_CHARS)))
         for slot, response in ((1, pair.response_1), (2, pair.response_2)):
-            preferred = slot == pair.preferred
-            parts.append(
-                Panel(
-                    Text(visible(response, MAX_TERMINAL_CHARS)),
-                    title=f"response {slot}" + (", preferred" if preferred else ""),
-                    title_align="left",
-                    border_style="green" if preferred else "dim",
-                )
-            )
-        title = Text(visible(pair.origin, 200))
-        console.print(Panel(Group(*parts), title=title, title_align="left"))
+            is_preferred = slot == pair.preferred
+            title = f"response {slot}" + (", preferred" if is_preferred else "")
+            style = "green" if is_preferred else "dim"
+            text = Text(visible(response, MAX_TERMINAL_CHARS))
+            texts.append(Panel(text, title=title, title_align="left", border_style=style))
+        origin = Text(visible(pair.origin, 200))
+        console.print(Panel(Group(*texts), title=origin, title_align="left"))
 
 
 def write_page(pairs: Iterable[PreferencePair], out: Path, title: str) -> int:
     """Write the page and return how many pairs it shows; it ends before it gets too large."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(
-        files("r1reward.report").joinpath("pairs.html").read_text(encoding="utf-8")
-    )
     rows = list(rows_that_fit(pairs))
+    html = page_template("pairs.html").render(title=visible(title, 200), rows=rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(template.render(title=visible(title, 200), rows=rows), encoding="utf-8")
+    out.write_text(html, encoding="utf-8")
     return len(rows)
 
 

@@ -8,7 +8,7 @@ from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.side_by_side import HEADINGS
 from r1reward.recipe.derive import ModelName
-from r1reward.report.charts import Chart, Spec, banded_line, level
+from r1reward.report.charts import SHARES, Chart, Spec, banded_line, level, votes_layout
 from r1reward.report.facts import brackets, whole
 
 # A model has one colour in every chart; the base is grey.
@@ -26,21 +26,14 @@ def accuracy_of_models(index: int, results: Mapping[ModelName, Evaluation]) -> C
         traces.append(intervals(f"voting@{num_samples}", results, voted, "diamond-open"))
     # Marks, not bars: from chance to the best, not from zero.
     lowest = min(0.5, *(interval.low for interval in singles + voted))
-    return Chart(
-        f"models-{index}",
-        "Accuracy by model",
-        "With 95 % intervals, on the same rows.",
-        traces,
-        {
-            "xaxis": {"type": "category", "range": [-0.5, len(results) - 0.5]},
-            "yaxis": {"tickformat": ".0%", "range": [max(-0.02, lowest - 0.06), 1.04]},
-            "scattermode": "group",
-            "scattergap": 0.7,
-            "hovermode": "closest",
-            "shapes": [level(0.5, "chance")],
-        },
-        size="medium",
-    )
+    layout: Spec = {
+        "xaxis": {"type": "category", "range": [-0.5, len(results) - 0.5]},
+        "yaxis": SHARES | {"range": [max(-0.02, lowest - 0.06), 1.04]},
+        "shapes": [level(0.5, "chance")],
+    }
+    layout |= {"scattermode": "group", "scattergap": 0.7, "hovermode": "closest"}
+    title, note = "Accuracy by model", "With 95 % intervals, on the same rows."
+    return Chart(f"models-{index}", title, note, traces, layout, "medium")
 
 
 def intervals(
@@ -49,6 +42,7 @@ def intervals(
     """One mark for each model, with its interval as a bar."""
     names = [HEADINGS[model] for model in models]
     colours = [f"--series-{COLOURS[model]}" for model in models]
+    outline = {"width": 2, "color": colours}
     return {
         "type": "scatter",
         "mode": "markers",
@@ -59,16 +53,9 @@ def intervals(
             "type": "data",
             "array": [value.high - value.value for value in values],
             "arrayminus": [value.value - value.low for value in values],
-            "color": "--muted",
-            "thickness": 1.5,
-            "width": 5,
+            **{"color": "--muted", "thickness": 1.5, "width": 5},
         },
-        "marker": {
-            "size": 9,
-            "color": colours,
-            "symbol": symbol,
-            "line": {"width": 2, "color": colours},
-        },
+        "marker": {"size": 9, "symbol": symbol, "color": colours, "line": outline},
         "text": [brackets(value) for value in values],
         "hovertemplate": "%{x}: %{y:.1%} %{text}",
     }
@@ -77,27 +64,14 @@ def intervals(
 def votes_of_models(index: int, results: Mapping[ModelName, Evaluation]) -> Chart:
     """``index`` is the benchmark's in the recipe."""
     counts = [point.num_votes for point in next(iter(results.values())).voting]
-    traces = [
-        trace
-        for model, one in results.items()
-        for trace in banded_line(
-            HEADINGS[model],
-            [point.num_votes for point in one.voting],
-            [point.accuracy for point in one.voting],
-            COLOURS[model],
-        )
-    ]
-    return Chart(
-        f"models-votes-{index}",
-        "Voting by model",
-        "Accuracy by number of votes, with 95 % intervals.",
-        traces,
-        {
-            "xaxis": {"title": {"text": "K, samples a row"}, "tickvals": counts},
-            "yaxis": {"tickformat": ".0%"},
-        },
-        size="medium",
-    )
+    traces: list[Spec] = []
+    for model, one in results.items():
+        numbers = [point.num_votes for point in one.voting]
+        accuracies = [point.accuracy for point in one.voting]
+        traces += banded_line(HEADINGS[model], numbers, accuracies, COLOURS[model])
+    title, note = "Voting by model", "Accuracy by number of votes, with 95 % intervals."
+    layout = votes_layout(counts)
+    return Chart(f"models-votes-{index}", title, note, traces, layout, "medium")
 
 
 def attempts_chart(levels: Mapping[int | None, int], max_attempts: int) -> Chart:
@@ -109,15 +83,14 @@ def attempts_chart(levels: Mapping[int | None, int], max_attempts: int) -> Chart
         names, counts = [*names, "not done yet"], [*counts, levels[None]]
         colours.append("--series-4")
     total = sum(counts) or 1
+    axis: Spec = {"range": [0, 1.25 * max(*counts, 1)]}
     bars: Spec = {
         "type": "bar",
         "name": "pairs",
         "x": names,
         "y": counts,
         "text": [f"{whole(n)}<br>{100 * n / total:.1f} %" for n in counts],
-        "textposition": "outside",
-        "textangle": 0,
-        "constraintext": "none",
+        **{"textposition": "outside", "textangle": 0, "constraintext": "none"},
         "cliponaxis": False,
         "marker": {"color": colours},
         "hovertemplate": "%{x}: %{y} pairs<extra></extra>",
@@ -127,10 +100,6 @@ def attempts_chart(levels: Mapping[int | None, int], max_attempts: int) -> Chart
         "Pairs by attempts",
         "Attempts until the teacher agreed with people: the more it took, the harder the pair.",
         [bars],
-        {
-            "xaxis": {"type": "category"},
-            "yaxis": {"range": [0, 1.25 * max(*counts, 1)]},
-            "hovermode": "closest",
-        },
-        size="medium",
+        {"xaxis": {"type": "category"}, "yaxis": axis, "hovermode": "closest"},
+        "medium",
     )

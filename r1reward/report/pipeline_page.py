@@ -21,6 +21,7 @@ from r1reward.report.facts import NOTHING, typeset
 from r1reward.report.pipeline_charts import accuracy_of_models, votes_of_models
 from r1reward.report.recipe_view import PipelineRecipe
 from r1reward.report.tiles import Tile, change_tile
+from r1reward.runs import names
 from r1reward.runs.manifest import StageRecord
 
 TITLES: Mapping[StageName, str] = {
@@ -79,28 +80,27 @@ class PipelineView:
 
 def pipeline_view(root: Path, recipe: PipelineRecipe) -> PipelineView:
     """Reads what the stages have written so far. Raises ``InputError`` for a file that is broken."""
-    counts = root / "select" / "counts.json"
+    counts = root / "select" / names.COUNTS
+    models, folder = recipe.models, root / names.EVALUATIONS
     return PipelineView(
         recipe=recipe,
-        stages={
-            stage: StageState(TITLES[stage], stage_state(stage, root / stage))
-            for stage in recipe.stages
-        },
+        stages={stage: stage_state(stage, root / stage) for stage in recipe.stages},
         benches=[
-            bench_view(index, name, evaluations(root / "eval" / name, recipe.models), recipe.models)
+            bench_view(index, name, evaluations(folder / name, models), models)
             for index, name in enumerate(recipe.benches)
         ],
-        cold_start=cold_start(root / "annotate" / "attempts.jsonl", recipe.max_attempts),
+        cold_start=cold_start(root / "annotate" / names.ATTEMPTS, recipe.max_attempts),
         selection=read_level_counts(counts) if counts.is_file() else [],
     )
 
 
-def stage_state(stage: StageName, folder: Path) -> Literal["complete", "unfinished", "not started"]:
+def stage_state(stage: StageName, folder: Path) -> StageState:
     """What its manifest tells, which names the outputs once they are whole."""
     if not folder.is_dir():
-        return "not started"
+        return StageState(TITLES[stage], "not started")
     manifest = StageRecord(stage, folder).read()
-    return "complete" if manifest is not None and manifest.outputs else "unfinished"
+    is_complete = manifest is not None and manifest.outputs
+    return StageState(TITLES[stage], "complete" if is_complete else "unfinished")
 
 
 # The models side by side
@@ -148,10 +148,7 @@ def cell(text: str) -> Cell:
 def model_tiles(results: Mapping[ModelName, Evaluation], bench: str) -> list[Tile]:
     """One sample of every model, the vote of the last, and what the pipeline added to the base."""
     note = f"one sample, {bench}"
-    tiles = [
-        Tile(HEADINGS[model], result.accuracy, note, chance=0.5)
-        for model, result in results.items()
-    ]
+    tiles = [Tile(HEADINGS[model], one.accuracy, note, 0.5) for model, one in results.items()]
     last = list(results)[-1]
     num_samples = results[last].conditions.num_samples
     if num_samples > 1:

@@ -6,6 +6,7 @@ A recipe of another version cannot be read: then its text is shown, and the fold
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -49,16 +50,13 @@ class PipelineRecipe(RecipeView):
 
 def run_recipe(root: Path, *, is_supervised: bool) -> RecipeView:
     """The recipe of a run of RL, or of fine-tuning on traces."""
-    facts: Facts = {}
-    if is_supervised:
-        text, fitted = read_recipe(root, SftRecipe)
-        name = None if fitted is None else fitted.name
-        facts = {} if fitted is None else supervised_facts(fitted)
-    else:
-        text, trained = read_recipe(root, Recipe)
-        name = None if trained is None else trained.name
-        facts = {} if trained is None else rl_facts(trained)
-    return RecipeView(name or root.resolve().name, text, facts)
+    kind: type[Recipe] | type[SftRecipe] = SftRecipe if is_supervised else Recipe
+    text, recipe = read_recipe(root, kind)
+    if isinstance(recipe, Recipe):
+        return RecipeView(recipe.name, text, rl_facts(recipe))
+    if isinstance(recipe, SftRecipe):
+        return RecipeView(recipe.name, text, supervised_facts(recipe))
+    return RecipeView(root.resolve().name, text, {})
 
 
 def pipeline_recipe(root: Path) -> PipelineRecipe | None:
@@ -83,10 +81,9 @@ def read_recipe(root: Path, kind: type[RecipeKind]) -> tuple[str, RecipeKind | N
     """The text of recipe.yaml, and the recipe unless it is of another version."""
     path = RunFolder(root).recipe
     text = path.read_text(encoding="utf-8", errors="replace")
-    try:
+    with suppress(RecipeError):
         return text, build_recipe(kind, read_settings(path, seen=()), (), str(path))
-    except RecipeError:
-        return text, None
+    return text, None
 
 
 def recipe_of_folders(root: Path, text: str) -> PipelineRecipe | None:
@@ -96,7 +93,7 @@ def recipe_of_folders(root: Path, text: str) -> PipelineRecipe | None:
     ]
     if not stages:
         return None
-    benches = sorted(path.name for path in (root / "eval").glob("*/"))
+    benches = sorted(path.name for path in RunFolder(root).evaluations.glob("*/"))
     every_model = get_args(ModelName)
     return PipelineRecipe(root.resolve().name, text, {}, stages, benches, every_model, None)
 

@@ -110,11 +110,8 @@ def row_json(pair: ShownPair, answers: Sequence[Answer], flags: Sequence[str]) -
     ordered = sorted(answers, key=lambda answer: (answer.order, answer.sample_index))
     fields = asdict(pair)
     del fields["thumbnails"]
-    return {
-        **fields,
-        "flags": list(flags),
-        "votes": [vote_json(answer, pair.preferred) for answer in ordered],
-    }
+    votes = [vote_json(answer, pair.preferred) for answer in ordered]
+    return {**fields, "flags": list(flags), "votes": votes}
 
 
 def vote_json(answer: Answer, preferred: Slot) -> dict[str, object]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Literal
 
 from r1reward.metrics import Name, alert_name
-from r1reward.report.charts import Chart, Spec, level, line
+from r1reward.report.charts import Chart, Spec, level, line, marks
 from r1reward.runs.alerts import ALERTS
 
 StepMetrics = Mapping[str, float]
@@ -21,7 +22,6 @@ class Panel:
     """Metric keys and their names, in at most four lines of one unit.
 
     ``alerts`` names the alerts whose steps are shaded here; ``form`` is Plotly's tick format.
-    ``seldom`` are keys that are measured at some steps only: their points are marked and joined.
     """
 
     name: str
@@ -33,22 +33,20 @@ class Panel:
     is_log: bool = False
     middle: float | None = None
     stacked: bool = False
-    seldom: tuple[str, ...] = ()
-    is_large: bool = False
+    size: Literal["small", "large"] = "small"
 
 
+# These are measured at some steps only: their points are marked and joined.
+SELDOM = {Name.SUPERVISED_HELDOUT_LOSS, Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE}
 PANELS = (
     Panel(
-        "supervised",
-        "Loss on the teacher's traces",
+        *("supervised", "Loss on the teacher's traces"),
         "Nats a token; at step 0 before any training.",
         {Name.SUPERVISED_LOSS: "learned", Name.SUPERVISED_HELDOUT_LOSS: "held out"},
-        seldom=(Name.SUPERVISED_HELDOUT_LOSS,),
-        is_large=True,
+        size="large",
     ),
     Panel(
-        "above-half",
-        "Tokens given more than one half",
+        *("above-half", "Tokens given more than one half"),
         "Share of the traces' tokens that the model finds likelier than all others together.",
         {
             Name.SUPERVISED_ABOVE_HALF_SHARE: "learned",
@@ -56,20 +54,16 @@ PANELS = (
         },
         form=".1%",
         middle=1.0,
-        seldom=(Name.SUPERVISED_HELDOUT_ABOVE_HALF_SHARE,),
     ),
     Panel(
-        "accuracy",
-        "Right and consistent",
+        *("accuracy", "Right and consistent"),
         "Share of answers that people agree with, and of judged ones that follow their analysis.",
         {Name.REWARD_RESULT: "right", Name.JUDGE_MATCH_SHARE: "consistent"},
         ("judge_abstaining", "consistent_but_not_better"),
         ".0%",
     ),
     Panel(
-        "reward",
-        "Reward and its parts",
-        "Means over the step's rollouts.",
+        *("reward", "Reward and its parts", "Means over the step's rollouts."),
         {
             Name.REWARD_TOTAL: "total",
             Name.REWARD_RESULT: "result",
@@ -78,23 +72,19 @@ PANELS = (
         },
     ),
     Panel(
-        "length",
-        "Response length",
-        "Tokens a rollout.",
+        *("length", "Response length", "Tokens a rollout."),
         {Name.ROLLOUT_LENGTH_MEAN: "mean", Name.ROLLOUT_LENGTH_MAX: "longest"},
         ("length_at_cap",),
     ),
     Panel(
-        "unreadable",
-        "Unreadable and truncated",
+        *("unreadable", "Unreadable and truncated"),
         "Share of rollouts without a readable answer, or cut at the limit.",
         {Name.ROLLOUT_UNPARSED_SHARE: "unreadable", Name.ROLLOUT_TRUNCATED_SHARE: "truncated"},
         ("unparsed", "length_at_cap"),
         ".1%",
     ),
     Panel(
-        "slot",
-        "Slot-1 share",
+        *("slot", "Slot-1 share"),
         "Labels are balanced: a habit shows as a distance from one half.",
         {Name.ROLLOUT_SLOT_1_SHARE: "answers naming slot 1"},
         ("slot_drift",),
@@ -102,8 +92,7 @@ PANELS = (
         middle=0.5,
     ),
     Panel(
-        "filtered",
-        "Filtered advantages",
+        *("filtered", "Filtered advantages"),
         "Share of tokens outside 3 sigma, and of wrong answers that lost all of theirs.",
         {
             Name.ADVANTAGE_FILTERED_TOKEN_SHARE: "tokens",
@@ -113,15 +102,13 @@ PANELS = (
         ".0%",
     ),
     Panel(
-        "kl",
-        "KL divergence",
+        *("kl", "KL divergence"),
         "Nats a token, from the policy that sampled and, where one is kept, from the reference.",
         {Name.POLICY_BEHAVIOUR_KL: "sampling policy", Name.POLICY_REFERENCE_KL: "reference"},
         ("kl_above_bound",),
     ),
     Panel(
-        "gap",
-        "Engine-learner gap",
+        *("gap", "Engine-learner gap"),
         "Difference of the two log-probs of a sampled token, in nats; rounding only, at lag 0.",
         {Name.POLICY_LOGPROB_GAP_MEAN: "mean", Name.POLICY_LOGPROB_GAP_MAX: "largest"},
         ("logprob_gap",),
@@ -129,30 +116,23 @@ PANELS = (
         is_log=True,
     ),
     Panel(
-        "clip",
-        "Clipped tokens",
-        "Share of tokens at the bounds of Pre-Clip and of PPO's clip.",
+        *("clip", "Clipped tokens", "Share of tokens at the bounds of Pre-Clip and of PPO's clip."),
         {Name.POLICY_CLIP_SHARE: "clip", Name.POLICY_PRE_CLIP_SHARE: "Pre-Clip"},
         form=".1%",
     ),
     Panel(
-        "entropy",
-        "Entropy",
-        "Nats a token.",
+        *("entropy", "Entropy", "Nats a token."),
         {Name.POLICY_ENTROPY: "policy"},
         ("entropy_collapse",),
     ),
     Panel(
-        "grad",
-        "Gradient norm",
-        "Before clipping.",
+        *("grad", "Gradient norm", "Before clipping."),
         {Name.LEARNER_GRAD_NORM: "gradient norm"},
         ("loss_spike",),
     ),
     Panel("lr", "Learning rate", "At the step's last update.", {Name.LEARNER_LR: "learning rate"}),
     Panel(
-        "seconds",
-        "Seconds a step",
+        *("seconds", "Seconds a step"),
         "What the training loop spent its time on; rollouts of later steps may run beside it.",
         {
             Name.TIME_WAIT_FOR_ROLLOUTS_S: "waiting for rollouts",
@@ -160,6 +140,7 @@ PANELS = (
             Name.TIME_PUBLISH_S: "publishing weights",
         },
         stacked=True,
+        size="large",
     ),
 )
 
@@ -201,18 +182,17 @@ def panel_chart(
     """A panel of which the run has at least one metric, with its alerts' steps shaded."""
     traces: list[Spec] = []
     for colour, (key, name) in enumerate(panel.lines.items(), start=1):
-        measured = [step for step in metrics if key in step or key not in panel.seldom]
+        measured = [step for step in metrics if key in step or key not in SELDOM]
         values = [finite(step.get(key)) for step in measured]
         if all(value is None for value in values):
             continue
         trace = line(name, [int(step["step"]) for step in measured], values, colour)
-        if key in panel.seldom:
-            marker: Spec = {"size": 6, "color": f"--series-{colour}"}
-            trace |= {"mode": "lines+markers", "marker": marker}
+        if key in SELDOM:
+            trace |= marks(colour)
         if panel.stacked:
-            ink: Spec = {"color": f"--series-{colour}", "width": 1}
-            trace |= {"line": ink, "fillcolor": f"--series-{colour}-band"}
-            trace |= {"stackgroup": "phases", "hovertemplate": "%{y:.2f} s"}
+            trace["line"] = {"color": f"--series-{colour}", "width": 1}
+            trace |= {"fillcolor": f"--series-{colour}-band", "stackgroup": "phases"}
+            trace["hovertemplate"] = "%{y:.2f} s"
         traces.append(trace)
     axis: Spec = {"rangemode": "tozero"} if not panel.is_log else {"type": "log", "dtick": 1}
     if panel.form:
@@ -222,10 +202,9 @@ def panel_chart(
         axis["rangemode"] = "normal"
         shapes.append(level(panel.middle, ""))
     layout: Spec = {"yaxis": axis, "shapes": shapes}
-    if panel.seldom:
+    if SELDOM & panel.lines.keys():
         layout["xaxis"] = {"zeroline": False}
-    size: Literal["small", "large"] = "large" if panel.stacked or panel.is_large else "small"
-    return Chart(f"{prefix}-{panel.name}", panel.title, panel.note, traces, layout, size)
+    return Chart(f"{prefix}-{panel.name}", panel.title, panel.note, traces, layout, panel.size)
 
 
 def finite(value: float | None) -> float | None:
@@ -254,13 +233,15 @@ def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
 
 def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
     """First, last, least and greatest of everything that was logged."""
-    names = sorted({name for step in metrics for name in step} - {"step"})
-    summaries = []
-    for name in names:
-        values = [v for step in metrics if (v := finite(step.get(name))) is not None]
-        if values:
-            summaries.append(MetricSummary(name, values[0], values[-1], min(values), max(values)))
-    return summaries
+    values_by_name: dict[str, list[float]] = defaultdict(list)
+    for name, value in chain.from_iterable(step.items() for step in metrics):
+        if math.isfinite(value):
+            values_by_name[name].append(value)
+    return [
+        MetricSummary(name, values[0], values[-1], min(values), max(values))
+        for name, values in sorted(values_by_name.items())
+        if name != "step"
+    ]
 
 
 def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
@@ -270,12 +251,10 @@ def is_supervised(metrics: Sequence[StepMetrics]) -> bool:
 
 def loss_text(metrics: Sequence[StepMetrics]) -> str:
     """From the first to the last held-out loss, in words; empty where none was measured."""
-    losses = [
-        (int(step["step"]), value)
+    texts = [
+        f"{value:.3g} at step {step['step']:.0f}"
         for step in metrics
         if (value := finite(step.get(Name.SUPERVISED_HELDOUT_LOSS))) is not None
     ]
-    if not losses:
-        return ""
-    texts = [f"{value:.3g} at step {step}" for step, value in losses]
-    return f"held-out loss {texts[0]}" + (f", {texts[-1]}" if len(texts) > 1 else "")
+    # Once, where only one was measured.
+    return f"held-out loss {', '.join(dict.fromkeys([texts[0], texts[-1]]))}" if texts else ""

@@ -21,14 +21,18 @@ PROCESS_GB = 3.0
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """Bytes on each GPU of one engine. ``cache`` is what is left for keys and values."""
+    """Bytes on each GPU of one engine.
+
+    ``process`` is what CUDA and its graphs take, ``busy`` the most that is there at once, and
+    ``cache`` what is left for keys and values.
+    """
 
     parameters: int
     prefill: int
     vision: int
     sampling: int
-    graphs: int
-    context: int
+    process: int
+    busy: int
     cache: int
     bytes_per_token: int
     max_len: int
@@ -74,14 +78,6 @@ def engine_memory(
         cache = engine.kv_cache_memory_mb * 2**20
     else:
         cache = int(engine.gpu_memory_utilization * room) - busy - graphs
-    return EngineMemory(
-        parameters=parameters,
-        prefill=prefill,
-        vision=seen,
-        sampling=sampling,
-        graphs=graphs,
-        context=context,
-        cache=cache,
-        bytes_per_token=cache_bytes_per_token(model, limits.dtype, shards),
-        max_len=limits.max_sequence_tokens,
-    )
+    a_token = cache_bytes_per_token(model, limits.dtype, shards)
+    sizes = (parameters, prefill, seen, sampling, graphs + context, busy + graphs)
+    return EngineMemory(*sizes, cache, a_token, limits.max_sequence_tokens)

@@ -49,21 +49,20 @@ def engine_holder(
     """One GPU of a vLLM engine (or, on CPUs, its process). What it does not need becomes KV cache."""
     memory = engine_memory(model, limits, engine, room, cuda)
     wanted = memory.bytes_per_token * memory.max_len
-    fitting = memory.num_sequences
     lines = (
         Line("parameters", memory.parameters, shared(engine)),
         Line("prefill", memory.prefill, "activations of one batch of prompt tokens", True),
         Line("vision tower", memory.vision, "before prefill, not beside it", True),
         Line("logits of sampling", memory.sampling, f"max_num_seqs {engine.max_num_seqs}", True),
-        Line("CUDA, graphs" if cuda else "process", memory.graphs + memory.context, "", True),
+        Line("CUDA, graphs" if cuda else "process", memory.process, "", True),
         Line(
             "KV cache",
             max(0, memory.cache),
-            f"room for {fitting} of {memory.max_len:,} tokens, {memory.bytes_per_token:,} B each",
+            f"room for {memory.num_sequences} of {memory.max_len:,} tokens, "
+            f"{memory.bytes_per_token:,} B each",
         ),
     )
-    busy = memory.parameters + max(memory.prefill + memory.sampling, memory.vision)
-    peak = busy + memory.graphs + memory.context + max(0, memory.cache)
+    peak = memory.busy + max(0, memory.cache)
     problem = ""
     if memory.cache < wanted or peak > room:
         problem = engine_problem(role, memory, engine, limits, wanted)

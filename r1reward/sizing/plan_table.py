@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
@@ -61,14 +61,9 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     policy = read_model_shape(recipe.model.path)
     cuda = recipe.placement.device == "cuda"
     bundles = training_bundles(recipe)
-    learner = LearnerCase(
-        policy,
-        recipe.model,
-        recipe.learner,
-        recipe.algorithm.needs_reference,
-        recipe.placement,
-        hardware.images_per_pair,
-    )
+    reference = recipe.algorithm.needs_reference
+    learner = LearnerCase(policy, recipe.model, recipe.learner, reference, recipe.placement)
+    learner = replace(learner, images_per_pair=hardware.images_per_pair)
     gpu_bytes = int(hardware.gpu_gb * GB)
     room = gpu_bytes if cuda else int((hardware.host_gb or hardware.gpu_gb) * GB)
     holders: list[tuple[Holder, int]] = []
@@ -136,7 +131,7 @@ def fill_nodes(
             nodes.append({})
             free_gpus.append(gpus_per_node)
         free_gpus[node] -= width
-        nodes[node][role] = nodes[node].get(role, 0) + 1
+        add_actor(nodes[node], role)
     sentences = [
         f"one {role} engine wants more GPUs ({role}.engine.tensor_parallel_size) than a node has "
         f"({gpus_per_node}): lower the first or raise --gpus-per-node"
@@ -149,13 +144,16 @@ def nodes_of_shared_gpus(
     bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
 ) -> list[dict[str, int]]:
     """Returns the actors of each role on every node, where actor i of every role is on GPU i."""
-    num_shared = max(len(actors) for actors in bundles.values())
-    nodes: list[dict[str, int]] = []
-    for first in range(0, num_shared, gpus_per_node):
-        # On this node are the GPUs from first on.
-        here = {role: bundles[role][first : first + gpus_per_node] for role in ROLES}
-        nodes.append({role: len(actors) for role, actors in here.items() if actors})
+    num_shared = max(map(len, bundles.values()))
+    nodes: list[dict[str, int]] = [{} for _ in range(0, num_shared, gpus_per_node)]
+    for role in ROLES:
+        for gpu in range(len(bundles[role])):
+            add_actor(nodes[gpu // gpus_per_node], role)
     return nodes
+
+
+def add_actor(node: dict[str, int], role: Role) -> None:
+    node[role] = node.get(role, 0) + 1
 
 
 def head_problems(shards: int, num_heads: int) -> list[str]:
@@ -172,10 +170,9 @@ def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
     """Prints the plan. Returns whether everything fits."""
     plan = plan_memory(recipe, hardware)
     policy = plan.policy
-    sizes = {
-        part: sum(w.numel for w in policy.weights if w.part == part)
-        for part in ("vision", "merger", "language")
-    }
+    sizes = dict.fromkeys(("vision", "merger", "language"), 0)
+    for weight in policy.weights:
+        sizes[weight.part] += weight.numel
     parts = ", ".join(f"{name} {billions(size)}" for name, size in sizes.items())
     console.print(
         f"[bold]{recipe.name}[/bold]: {recipe.model.path} ({policy.source}), "
@@ -209,15 +206,8 @@ def holder_table(holder: Holder, count: int, device: str) -> Table:
     kinds = "processes" if kind == "process" else f"{kind}s"
     which = f"each of {count} {kinds}" if count > 1 else f"one {kind}"
     heading = f"{'host memory' if kind == 'node' else holder.title}, {which}"
-    table = Table(
-        title=f"\n{heading}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        expand=False,
-        show_header=False,
-    )
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.title, table.title_justify, table.title_style = f"\n{heading}", "left", "bold"
     table.add_column("part", width=23)
     table.add_column("size", justify="right", width=11)
     table.add_column("note", style="dim", overflow="fold")

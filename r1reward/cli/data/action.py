@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,13 +56,10 @@ def check_counts(arguments: Any) -> None:
 
 def positive_number(text: str, label: str) -> float:
     """Reads a number above 0. Raises ``InputError`` that begins with ``label``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < float("inf"):
-        raise InputError(f"{label} is {text!r}; it must be a number above 0")
-    return number
+    with suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise InputError(f"{label} is {text!r}; it must be a number above 0")
 
 
 @contextmanager
