@@ -25,11 +25,11 @@ train-local:    ## RL on the built-in miniature through the whole real stack
 submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secret NAME key=value"]: a job of a Ray cluster
 	$(BIN)/r1reward submit $(RECIPE) --address $(ADDRESS) $(ARGS)
 
-test-fast:      ## unit and loop tests, one worker a core: no engine, no Ray
-	$(BIN)/pytest tests/unit tests/loop --numprocesses auto
+test-fast:      ## unit and loop tests but the slow ones, one worker a core: no engine, no Ray
+	$(BIN)/pytest tests/unit tests/loop -m "not slow" --numprocesses auto
 
 test: test-fast ## the whole test suite, real engines included
-	$(BIN)/pytest tests/browser tests/stack tests/gpu --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
 	$(BIN)/pytest -m gpu

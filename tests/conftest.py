@@ -14,6 +14,17 @@ settings.register_profile("r1reward", deadline=None, max_examples=50, derandomiz
 settings.load_profile("r1reward")
 
 
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs an engine, a browser or a GPU is slow."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] not in ("unit", "loop"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Recipe:
     """A valid recipe of 4 sequences a step, in a run folder that does not exist yet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.intervals import Interval, bootstrap_by_group
@@ -45,7 +44,11 @@ def sign_test(num_gained: int, num_lost: int) -> float:
     In whole numbers up to the last division, so it is exact for any number of items.
     """
     num_changed, smaller = num_gained + num_lost, min(num_gained, num_lost)
-    ways = sum(comb(num_changed, k) for k in range(smaller + 1))
+    ways = 0
+    term = 1  # C(num_changed, k)
+    for k in range(smaller + 1):
+        ways += term
+        term = term * (num_changed - k) // (k + 1)
     return min(1.0, 2 * ways / (1 << num_changed))
 
 

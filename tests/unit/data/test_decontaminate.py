@@ -233,6 +233,7 @@ def test_line_drawings_of_other_figures_are_other_images() -> None:
     assert [leak.kind for leak in index.leaks(replace(ROW, images=(smaller,)))] == ["near-image"]
 
 
+@pytest.mark.slow
 def test_unrelated_pairs_of_one_style_do_not_leak() -> None:
     index = BenchmarkIndex.build(make_pairs("heldout", 300, seed=1), LeakSettings())
     pairs = make_pairs("train", 1000, seed=1)

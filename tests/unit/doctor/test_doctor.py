@@ -131,11 +131,13 @@ def test_offloading_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.state == "problem" and "a C++ compiler and ninja" in found.message
 
 
+@pytest.mark.slow
 def test_torchvision_is_tried_in_a_process_of_its_own() -> None:
     assert check_torchvision().state == "ok"
     assert "No module named" in str(run_python("import there_is_no_such_module"))
 
 
+@pytest.mark.slow
 def test_the_status_says_whether_something_is_wrong(
     occupied: int,
     capsys: pytest.CaptureFixture[str],

@@ -68,6 +68,7 @@ print(os.environ["DS_ACCELERATOR"], get_accelerator().device_name())
 
 # Regression: it looked at CUDA_VISIBLE_DEVICES when its module was imported, and put the optimizer of a
 # model on a GPU on the CPU where that was not set.
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "visible"), [("cpu", "0"), ("cuda", None)])
 def test_deepspeed_computes_where_the_settings_say(device: str, visible: str | None) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "DS_ACCELERATOR"}

@@ -130,6 +130,7 @@ def test_a_damaged_or_partial_bundle_is_refused(recipe: Recipe, sampler: TorchSa
     assert sampler.version == 0
 
 
+@pytest.mark.slow
 def test_a_draw_depends_on_its_seed_and_not_on_its_neighbours(
     recipe: Recipe, processor: PolicyProcessor, sampler: TorchSampler
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_draw_depends_on_its_seed_and_not_on_its_neighbours(
     assert [r.response_token_ids for r in draw(sampler, other)] != together
 
 
+@pytest.mark.slow
 def test_temperature_0_takes_the_likeliest_token(
     recipe: Recipe, processor: PolicyProcessor, sampler: TorchSampler
 ) -> None:

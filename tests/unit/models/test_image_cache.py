@@ -118,6 +118,7 @@ def test_micro_batches_are_those_without_a_cache(room: int) -> None:
         assert equal(remembers.build(samples[start:end]), plain.build(samples[start:end]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
 def test_a_bfloat16_model_answers_alike_to_patches_in_either_dtype(packing: bool) -> None:
     recipe = local_recipe("model.dtype=bfloat16")

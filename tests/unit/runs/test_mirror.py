@@ -132,6 +132,7 @@ def make(changes: list[Callable[[], object]], root: Path, moments: list[dict[str
         moments.append(tree(root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 5])
 def test_a_mirror_that_is_cut_off_anywhere_is_a_folder_that_a_kill_left(
     tmp_path: Path, at_once: int

@@ -107,6 +107,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_DATA_DIR")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_wandb_keeps_numbers_a_sample_table_and_its_run_id(
     tmp_path: Path, tiny_recipe: Recipe
