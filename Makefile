@@ -26,7 +26,7 @@ submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secre
 	$(BIN)/r1reward submit $(RECIPE) --address $(ADDRESS) $(ARGS)
 
 test-fast:      ## unit and loop tests but the slow ones, one worker a core: no engine, no Ray
-	$(BIN)/pytest tests/unit tests/loop -m "not slow" --numprocesses auto
+	$(BIN)/pytest tests/unit tests/loop -m "not slow" --numprocesses auto --dist worksteal
 
 test: test-fast ## the whole test suite, real engines included
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup

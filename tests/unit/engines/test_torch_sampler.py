@@ -20,6 +20,8 @@ from r1reward.shapes.pairs import make_pairs
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 from tests.samples import local_recipe
 
+pytestmark = pytest.mark.slow  # transformers generates
+
 # float32 and other kernels for one token at a time than for whole rows; 6e-6 on trained weights.
 LOGPROB_BOUND = 2e-5
 AS_TRAINED = Sampling(1.0, 96)
@@ -130,7 +132,6 @@ def test_a_damaged_or_partial_bundle_is_refused(recipe: Recipe, sampler: TorchSa
     assert sampler.version == 0
 
 
-@pytest.mark.slow
 def test_a_draw_depends_on_its_seed_and_not_on_its_neighbours(
     recipe: Recipe, processor: PolicyProcessor, sampler: TorchSampler
 ) -> None:
@@ -142,7 +143,6 @@ def test_a_draw_depends_on_its_seed_and_not_on_its_neighbours(
     assert [r.response_token_ids for r in draw(sampler, other)] != together
 
 
-@pytest.mark.slow
 def test_temperature_0_takes_the_likeliest_token(
     recipe: Recipe, processor: PolicyProcessor, sampler: TorchSampler
 ) -> None:
