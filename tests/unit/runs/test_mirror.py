@@ -19,7 +19,15 @@ from r1reward.errors import InputError, RecipeError, ServiceError
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.location import working_folder, working_folders
 from r1reward.runs.checkpoint import resume, save_checkpoint
-from r1reward.runs.mirror import NOT_MIRRORED, Mirror, TakenOverError, look_at, scan
+from r1reward.runs.mirror import (
+    NOT_MIRRORED,
+    File,
+    Mirror,
+    TakenOverError,
+    file_at,
+    look_at,
+    scan,
+)
 from r1reward.runs.storage import RemoteFolder
 from tests.fakes import FakeLearner, make_recipe
 
@@ -126,6 +134,12 @@ def history(root: Path) -> list[Callable[[], object]]:
     ]
 
 
+def look_at_file(look: Callable[[str], None], root: Path, name: str) -> File | None:
+    file = file_at(root, name)
+    look(name)
+    return file
+
+
 def make(changes: list[Callable[[], object]], root: Path, moments: list[dict[str, str]]) -> None:
     for change in changes:
         change()
@@ -160,6 +174,8 @@ def test_a_mirror_that_is_cut_off_anywhere_is_a_folder_that_a_kill_left(
         (root / "remote").mkdir(parents=True, exist_ok=True)
         shutil.copytree(root / "remote", root / "other")
         assert elsewhere(RemoteFolder(f"file://{root}/other"), root) in moments[num_pushed:]
+        put(folder, "report.html", "written after the last push")
+        moments.append(moments[-1] | {"report.html": "written after the last push"})
         opened(folder, plain).use_own_names()
         again = tree(folder)
         # A checkpoint that was removed just before the kill may come back, and its object stay.
@@ -221,9 +237,9 @@ def test_what_is_replaced_is_a_new_object_until_the_run_has_ended(
 
 
 def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
-    tmp_path: Path, remote: RemoteFolder
+    tmp_path: Path, remote: RemoteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At every call of a push, a step ends: a line, a checkpoint that needs it, a better model."""
+    """At every call of a push and look at a file, a step ends: a line, a checkpoint, a better model."""
     number, happened = 1, True
     while happened:
         folder, far = tmp_path / str(number), remote / str(number)
@@ -236,7 +252,9 @@ def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
         step_ends = [*history(folder)[1:7], *history(folder)[9:14]]
         look = AtCall(number, partial(make, step_ends, folder, moments))
         mirror.remote = Watched(far.url, look)
-        mirror.push()
+        with monkeypatch.context() as patch:
+            patch.setattr("r1reward.runs.mirror.file_at", partial(look_at_file, look))
+            mirror.push()
         assert elsewhere(far, tmp_path) in moments
         happened = look.num_looks >= number
         number += 1
@@ -248,7 +266,7 @@ def test_files_that_never_rest_are_named(tmp_path: Path, remote: RemoteFolder) -
     mirror = opened(folder, remote)
     put(folder, "model/weights", "0")
     mirror.remote = Watched(remote.url, lambda call: put(folder, "model/weights", call))
-    with pytest.raises(ServiceError, match="replaced faster than they can be uploaded"):
+    with pytest.raises(ServiceError, match="change faster than they can be uploaded"):
         mirror.push()
 
 
