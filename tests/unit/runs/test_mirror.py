@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,8 +236,13 @@ def test_what_is_replaced_is_a_new_object_until_the_run_has_ended(
     assert elsewhere(remote, tmp_path) == {"best/weights": "4"}
 
 
+# Of the history: a line and the checkpoint that needs it; everything that is replaced.
+@pytest.mark.parametrize("changed", [(3, 5), (*range(1, 7), *range(9, 14))])
 def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
-    tmp_path: Path, remote: RemoteFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    remote: RemoteFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: tuple[int, ...],
 ) -> None:
     """At every call of a push and look at a file, a step ends: a line, a checkpoint, a better model."""
     number, happened = 1, True
@@ -249,7 +254,7 @@ def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
         put(folder, "metrics.jsonl", "2\n")
         put(folder, "best/weights", "again")
         moments = [tree(folder)]
-        step_ends = [*history(folder)[1:7], *history(folder)[9:14]]
+        step_ends = [history(folder)[index] for index in changed]
         look = AtCall(number, partial(make, step_ends, folder, moments))
         mirror.remote = Watched(far.url, look)
         with monkeypatch.context() as patch:
@@ -320,6 +325,63 @@ def test_of_two_runs_the_later_one_has_the_mirror_whenever_it_begins(
             assert ("2 of a" in tree(later_folder)["metrics.jsonl"]) == of_first
         number += 1
     assert number > 8
+
+
+def test_an_earlier_run_that_goes_on_while_a_later_one_begins_does_not_mix_with_it(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    """It replaces a file at every call with which the later one begins."""
+    number, happened = 1, True
+    while happened:
+        folder, far = tmp_path / f"{number}-a", remote / str(number)
+        put(folder, "best/weights", "1")
+        first = opened(folder, far)
+
+        def goes_on(folder: Path = folder, first: Mirror = first) -> None:
+            put(folder, "best/weights", "2")
+            with suppress(TakenOverError):
+                first.push()
+
+        look = AtCall(number, goes_on)
+        opened(tmp_path / f"{number}-b", Watched(far.url, look))
+        found = tree(tmp_path / f"{number}-b")
+        assert found in ({"best/weights": "1"}, {"best/weights": "2"})
+        assert elsewhere(far, tmp_path) == found
+        happened = look.num_looks >= number
+        number += 1
+    assert number > 8
+
+
+def test_what_the_mirror_lacks_is_kept_wherever_the_next_run_here_is_killed(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    number, is_cut = 1, True
+    while is_cut:
+        folder, far, is_cut = tmp_path / str(number), remote / str(number), False
+        put(folder, "metrics.jsonl", "1\n")
+        opened(folder, far)
+        put(folder, "metrics.jsonl", "2\n")
+        try:
+            opened(folder, Watched(far.url, AtCall(number, fail)))
+        except ServiceError:
+            is_cut = True
+        put(folder, "metrics.jsonl", "3\n")
+        opened(folder, far)
+        assert tree(folder) == elsewhere(far, tmp_path) == {"metrics.jsonl": "1\n2\n3\n"}
+        number += 1
+    assert number > 8
+
+
+def test_nothing_is_overwritten_that_a_latest_of_a_failed_call_may_name(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    mirror = opened(tmp_path / "a", remote)
+    for text, call in (("old", "LATEST was written"), ("new", "LATEST is to be written")):
+        put(tmp_path / "a", "best/weights", text)
+        mirror.remote = Watched(remote.url, AtCall(1, fail, (call,)))
+        with pytest.raises(ServiceError, match="away"):
+            mirror.push()
+    assert elsewhere(remote, tmp_path) == {"best/weights": "old"}
 
 
 def test_a_run_killed_while_the_folder_comes_can_be_started_again(
