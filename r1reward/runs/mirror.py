@@ -138,7 +138,6 @@ class Mirror:
 
     def replace_folder(self, latest: Latest) -> None:
         """Bring the folder that another machine went on with."""
-        self.write_local_latest(Latest(self.remote.url))  # until all has come it includes nothing
         for path in run_files(self.folder):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -188,16 +187,16 @@ class Mirror:
         for _ in range(MOST_ROUNDS):
             here = scan(self.folder)
             self.files = {name: file for name, file in self.files.items() if is_there(name, here)}
-            # Ledgers last: lines are written before the files that build on them.
-            for name in sorted(here, key=is_ledger):
+            # Each as it is by then: a ledger has the lines that the files of this look build on.
+            for name in here:
                 self.upload_if_changed(name)
             if self.files == self.published:
                 return
-            # Nothing came, went or was replaced between two looks: it was all there at one moment.
-            if inodes(scan(self.folder)) == inodes(here):
+            # But for growing ledgers both looks are alike: it was all there at one moment.
+            if without_growth(scan(self.folder)) == without_growth(here):
                 self.publish(dict(self.files))
                 return
-        raise ServiceError(f"files in {self.folder} are replaced faster than they can be uploaded")
+        raise ServiceError(f"files in {self.folder} change faster than they can be uploaded")
 
     def use_own_names(self) -> None:
         """Upload files whose content is in a version again, under their own names."""
@@ -345,8 +344,9 @@ def file_at(root: Path, name: str) -> File | None:
     return None
 
 
-def inodes(files: dict[str, File]) -> dict[str, int]:
-    return {name: file.inode for name, file in files.items()}
+def without_growth(files: dict[str, File]) -> dict[str, tuple[int, ...]]:
+    """What does not change when lines are appended to a ledger. (A freed inode is soon used again.)"""
+    return {n: (file.inode,) if is_ledger(n) else file.stamp for n, file in files.items()}
 
 
 def is_ledger(name: str) -> bool:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from r1reward.errors import InputError, RecipeError, ServiceError
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.location import working_folder, working_folders
 from r1reward.runs.checkpoint import resume, save_checkpoint
-from r1reward.runs.mirror import NOT_MIRRORED, Mirror, TakenOverError, look_at, scan
+from r1reward.runs.mirror import (
+    NOT_MIRRORED,
+    File,
+    Mirror,
+    TakenOverError,
+    file_at,
+    look_at,
+    scan,
+)
 from r1reward.runs.storage import RemoteFolder
 from tests.fakes import FakeLearner, make_recipe
 
@@ -126,6 +134,12 @@ def history(root: Path) -> list[Callable[[], object]]:
     ]
 
 
+def look_at_file(look: Callable[[str], None], root: Path, name: str) -> File | None:
+    file = file_at(root, name)
+    look(name)
+    return file
+
+
 def make(changes: list[Callable[[], object]], root: Path, moments: list[dict[str, str]]) -> None:
     for change in changes:
         change()
@@ -161,6 +175,8 @@ def test_a_mirror_that_is_cut_off_anywhere_is_a_folder_that_a_kill_left(
         (root / "remote").mkdir(parents=True, exist_ok=True)
         shutil.copytree(root / "remote", root / "other")
         assert elsewhere(RemoteFolder(f"file://{root}/other"), root) in moments[num_pushed:]
+        put(folder, "report.html", "written after the last push")
+        moments.append(moments[-1] | {"report.html": "written after the last push"})
         opened(folder, plain).use_own_names()
         again = tree(folder)
         # A checkpoint that was removed just before the kill may come back, and its object stay.
@@ -221,10 +237,15 @@ def test_what_is_replaced_is_a_new_object_until_the_run_has_ended(
     assert elsewhere(remote, tmp_path) == {"best/weights": "4"}
 
 
+# Of the history: a line and the checkpoint that needs it; everything that is replaced.
+@pytest.mark.parametrize("changed", [(3, 5), (*range(1, 7), *range(9, 14))])
 def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
-    tmp_path: Path, remote: RemoteFolder
+    tmp_path: Path,
+    remote: RemoteFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: tuple[int, ...],
 ) -> None:
-    """At every call of a push, a step ends: a line, a checkpoint that needs it, a better model."""
+    """At every call of a push and look at a file, a step ends: a line, a checkpoint, a better model."""
     number, happened = 1, True
     while happened:
         folder, far = tmp_path / str(number), remote / str(number)
@@ -234,10 +255,12 @@ def test_files_that_change_while_others_are_uploaded_are_of_one_moment(
         put(folder, "metrics.jsonl", "2\n")
         put(folder, "best/weights", "again")
         moments = [tree(folder)]
-        step_ends = [*history(folder)[1:7], *history(folder)[9:14]]
+        step_ends = [history(folder)[index] for index in changed]
         look = AtCall(number, partial(make, step_ends, folder, moments))
         mirror.remote = Watched(far.url, look)
-        mirror.push()
+        with monkeypatch.context() as patch:
+            patch.setattr("r1reward.runs.mirror.file_at", partial(look_at_file, look))
+            mirror.push()
         assert elsewhere(far, tmp_path) in moments
         happened = look.num_looks >= number
         number += 1
@@ -249,7 +272,7 @@ def test_files_that_never_rest_are_named(tmp_path: Path, remote: RemoteFolder) -
     mirror = opened(folder, remote)
     put(folder, "model/weights", "0")
     mirror.remote = Watched(remote.url, lambda call: put(folder, "model/weights", call))
-    with pytest.raises(ServiceError, match="replaced faster than they can be uploaded"):
+    with pytest.raises(ServiceError, match="change faster than they can be uploaded"):
         mirror.push()
 
 
@@ -303,6 +326,63 @@ def test_of_two_runs_the_later_one_has_the_mirror_whenever_it_begins(
             assert ("2 of a" in tree(later_folder)["metrics.jsonl"]) == of_first
         number += 1
     assert number > 8
+
+
+def test_an_earlier_run_that_goes_on_while_a_later_one_begins_does_not_mix_with_it(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    """It replaces a file at every call with which the later one begins."""
+    number, happened = 1, True
+    while happened:
+        folder, far = tmp_path / f"{number}-a", remote / str(number)
+        put(folder, "best/weights", "1")
+        first = opened(folder, far)
+
+        def goes_on(folder: Path = folder, first: Mirror = first) -> None:
+            put(folder, "best/weights", "2")
+            with suppress(TakenOverError):
+                first.push()
+
+        look = AtCall(number, goes_on)
+        opened(tmp_path / f"{number}-b", Watched(far.url, look))
+        found = tree(tmp_path / f"{number}-b")
+        assert found in ({"best/weights": "1"}, {"best/weights": "2"})
+        assert elsewhere(far, tmp_path) == found
+        happened = look.num_looks >= number
+        number += 1
+    assert number > 8
+
+
+def test_what_the_mirror_lacks_is_kept_wherever_the_next_run_here_is_killed(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    number, is_cut = 1, True
+    while is_cut:
+        folder, far, is_cut = tmp_path / str(number), remote / str(number), False
+        put(folder, "metrics.jsonl", "1\n")
+        opened(folder, far)
+        put(folder, "metrics.jsonl", "2\n")
+        try:
+            opened(folder, Watched(far.url, AtCall(number, fail)))
+        except ServiceError:
+            is_cut = True
+        put(folder, "metrics.jsonl", "3\n")
+        opened(folder, far)
+        assert tree(folder) == elsewhere(far, tmp_path) == {"metrics.jsonl": "1\n2\n3\n"}
+        number += 1
+    assert number > 8
+
+
+def test_nothing_is_overwritten_that_a_latest_of_a_failed_call_may_name(
+    tmp_path: Path, remote: RemoteFolder
+) -> None:
+    mirror = opened(tmp_path / "a", remote)
+    for text, call in (("old", "LATEST was written"), ("new", "LATEST is to be written")):
+        put(tmp_path / "a", "best/weights", text)
+        mirror.remote = Watched(remote.url, AtCall(1, fail, (call,)))
+        with pytest.raises(ServiceError, match="away"):
+            mirror.push()
+    assert elsewhere(remote, tmp_path) == {"best/weights": "old"}
 
 
 def test_a_run_killed_while_the_folder_comes_can_be_started_again(
