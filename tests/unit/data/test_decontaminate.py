@@ -33,6 +33,8 @@ from r1reward.shapes.pairs import make_pairs
 from r1reward.shapes.scene import COLOURS, SHAPES, Look, Scene, encode_png, render, sample_scene
 from r1reward.types import PreferencePair
 
+pytestmark = pytest.mark.slow  # many images are compared
+
 QUESTION = "What is the man on the left holding?"
 LONG = (
     "The man on the left of the photograph is holding a large black umbrella with a wooden handle, "
@@ -233,7 +235,6 @@ def test_line_drawings_of_other_figures_are_other_images() -> None:
     assert [leak.kind for leak in index.leaks(replace(ROW, images=(smaller,)))] == ["near-image"]
 
 
-@pytest.mark.slow
 def test_unrelated_pairs_of_one_style_do_not_leak() -> None:
     index = BenchmarkIndex.build(make_pairs("heldout", 300, seed=1), LeakSettings())
     pairs = make_pairs("train", 1000, seed=1)

@@ -18,6 +18,8 @@ from r1reward.sizing.memory_plan import Holder, learner_peak
 from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
 from tests.samples import learner_case, local_recipe
 
+pytestmark = pytest.mark.slow  # models of the real sizes are built
+
 RECIPES = Path(__file__).parents[3] / "recipes"
 PAPER = str(RECIPES / "r1_reward_7b.yaml")
 NO_CHECKPOINTING = "learner.gradient_checkpointing=false"
