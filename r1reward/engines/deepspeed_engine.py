@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -209,8 +208,10 @@ class DeepSpeedRank:
 
     def publish(self) -> Iterator[WeightBucket | np.ndarray]:
         """Header, bytes, header, bytes and so on: for a store that keeps each as an object of its own."""
-        # One by one: Ray drives generators, and a tuple that is delegated to is none.
-        yield from chain.from_iterable(self.weight_buckets())
+        # One by one: Ray sends into the innermost iterator, which must be a generator.
+        for header, data in self.weight_buckets():
+            yield header
+            yield data
 
     def leave_gpu(self) -> None:
         """Parameters, gradients and optimizer states to host memory, the reference model as well."""

@@ -82,9 +82,9 @@ GRID = {
         "broken": {"recipe": str(LOCAL), "set": ["learner.lr=1.0e+30"]},
     },
     "stresses": {
-        "plain": {"says": "none", "variants": ["paper", "broken"]},
-        "stale": {"says": "old", "weights_behind": 1, "variants": ["paper"]},
-        "late": {"says": "x", "wrong_per_batch": 1, "starts_trained": True, "variants": ["paper"]},
+        "plain": {"variants": ["paper", "broken"]},
+        "stale": {"weights_behind": 1, "variants": ["paper"]},
+        "late": {"wrong_per_batch": 1, "starts_trained": True, "variants": ["paper"]},
     },
     "start": {"recipe": str(LOCAL), "set": ["train.num_steps=1"]},
 }
