@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1reward.data.importers.fields import Row, kept, media_paths, text, texts
-from r1reward.data.importers.files import read_source
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.importers.source_rows import read_source
 from r1reward.errors import DataError
 
 NAME = "mm-rlhf-rewardbench"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from r1reward.data.importers.conversations import split_turns
 from r1reward.data.importers.fields import Row, group_of, text, text_or_empty
-from r1reward.data.importers.files import read_source
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.importers.source_rows import read_source
 
 NAME = "povid"
 

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from r1reward.data.importers.fields import Row, image, kept, text, texts
-from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.importers.source_rows import read_source, source_files
 from r1reward.errors import DataError
 from r1reward.types import Slot
 

@@ -11,9 +11,9 @@ import pytest
 
 from r1reward.data.importers import json_list
 from r1reward.data.importers.fields import Row
-from r1reward.data.importers.files import read_source, source_files
 from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import RawPair
+from r1reward.data.importers.source_rows import read_source, source_files
 from r1reward.errors import DataError
 
 
