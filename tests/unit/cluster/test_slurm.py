@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # runs the batch script with processes of its own
+
 SCRIPT = Path(__file__).parents[3] / "cluster" / "slurm" / "train.sbatch"
 RECIPE = "recipes/some.yaml"
 

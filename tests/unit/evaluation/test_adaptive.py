@@ -200,6 +200,7 @@ def planned(num_samples: int, orders: OrderMode, seed: int) -> Conditions:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orders", ["both", "random", "single"])
 def test_a_run_that_stopped_early_tells_what_its_replay_does(orders: OrderMode) -> None:
     rows = drawn_rows(15, 0, 0.02)[:1500]

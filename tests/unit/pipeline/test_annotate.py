@@ -37,6 +37,8 @@ from r1reward.shapes.scene import encode_png
 from r1reward.types import PreferencePair, Slot
 from tests.chat_server import HANG, ChatServer, completion
 
+pytestmark = pytest.mark.slow  # waits for servers that hang
+
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 # With these prices and max_tokens 10 every call costs, and reserves, 0.3.
 PRICES = {"price_per_million_prompt_tokens": 2000, "price_per_million_completion_tokens": 10000}
