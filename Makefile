@@ -5,7 +5,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup constraints run-local train-local submit test test-fast test-gpu check docs study-learning study-pipeline study miniature bench image clean
+.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu check docs study-learning study-pipeline study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -29,7 +29,10 @@ test-fast:      ## unit and loop tests but the slow ones, one worker a core: no 
 	$(BIN)/pytest tests/unit tests/loop -m "not slow" --numprocesses auto --dist worksteal
 
 test: test-fast ## the whole test suite, real engines included
-	$(BIN)/pytest -m slow --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -m "slow and not long" --numprocesses 2 --dist loadgroup
+
+test-long:      ## the stories of many minutes that `make test` leaves out
+	$(BIN)/pytest -m long
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
 	$(BIN)/pytest -m gpu

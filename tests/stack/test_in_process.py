@@ -101,6 +101,7 @@ def study(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_study_fills_its_page_and_keeps_what_has_ended(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(GRID))
     marks = [
