@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import ijson
+
 from r1reward.data.importers.fields import Row
-from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.data.stores.store import json_row, parquet_rows
 from r1reward.errors import DataError
@@ -15,6 +18,7 @@ from r1reward.errors import DataError
 RowReader = Callable[[Row, str], RawPairs]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}
 MAX_CSV_FIELD = 1 << 24
+JSON_START = 1 << 12  # bytes in which a list must begin
 
 
 def read_source(
@@ -72,9 +76,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
         case ".jsonl":
             yield from jsonl_rows(path)
         case ".json":
-            for number, element in enumerate(json_elements(path), start=1):
-                not_row = DataError("not a JSON object")
-                yield number, element if isinstance(element, dict) else not_row
+            yield from json_rows(path)
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:
@@ -87,6 +89,28 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, json_row(line)
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
+    """Yields every element of a JSON list with its number from 1; memory holds one, not the file.
+
+    Raises ``DataError`` for a file that is no list, where that shows.
+    """
+    number = 0
+    with path.open("rb") as file:
+        start = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+        file.seek(start)
+        if file.read(JSON_START).lstrip()[:1] != b"[":
+            raise DataError(f"{path}: not a list of rows")
+        file.seek(start)
+        try:
+            for number, element in enumerate(ijson.items(file, "item", use_float=True), start=1):
+                not_row = DataError("not a JSON object")
+                yield number, element if isinstance(element, dict) else not_row
+        except ijson.JSONError as error:
+            # Its first line says what is wrong; those after it draw where. It may be bytes.
+            reason = re.split(r"\n|\\n", str(error).removeprefix("b'"))[0]
+            raise DataError(f"{path} row {number + 1}: not JSON: {reason}") from error
 
 
 def csv_rows(path: Path) -> Iterator[Row | DataError]:
