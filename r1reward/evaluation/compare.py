@@ -40,7 +40,9 @@ def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNe
 
 def sign_test(num_gained: int, num_lost: int) -> float:
     """Returns the exact two-sided p-value of X ~ Binomial(gained + lost, 1/2); 1 if nothing changed."""
-    from scipy.stats import binomtest  # takes half a second, which `r1reward --help` need not wait for
+    from scipy.stats import (
+        binomtest,  # takes half a second, which `r1reward --help` need not wait for
+    )
 
     if num_gained == num_lost == 0:
         return 1.0

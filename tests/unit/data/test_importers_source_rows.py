@@ -128,7 +128,10 @@ def test_what_is_no_object_is_a_broken_row(tmp_path: Path) -> None:
         (b"[{} {}]", " row 2: not JSON: parse error: after array element, I expect ',' or ']'"),
         (b"[{},]", " row 2: not JSON: parse error: unallowed token at this point in JSON text"),
         (b"[{}]]", " row 2: not JSON: parse error: trailing garbage"),
-        (b'[{}, {"a": ]', " row 2: not JSON: parse error: unallowed token at this point in JSON text"),
+        (
+            b'[{}, {"a": ]',
+            " row 2: not JSON: parse error: unallowed token at this point in JSON text",
+        ),
         (b'[{}, "', " row 2: not JSON: parse error: premature EOF"),
         (b'["\xff"]', " row 1: not JSON: lexical error: invalid bytes in UTF8 string."),
     ],
