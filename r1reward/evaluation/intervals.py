@@ -5,7 +5,7 @@ Below them is the one form in which terminal, summary and page show shares and i
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +25,20 @@ def bootstrap(values: np.ndarray, num_samples: int, seed: int) -> Interval:
     return bootstrap_by_group(values, range(len(values)), num_samples, seed)
 
 
-def group_indices(groups: Sequence[Hashable]) -> np.ndarray:
-    """Returns the number of each item's group [N], counted in the order of first appearance."""
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    return np.array([numbers[group] for group in groups], dtype=np.int64)
-
-
 def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:
     """Returns 1.0 for each group [G] whose items are all right, else 0.0; the mean is Acc+."""
     assert len(right) == len(groups)
-    flags = np.ones(len(set(groups)))
-    np.minimum.at(flags, group_indices(groups), np.asarray(right, dtype=np.float64))
+    names, indices = np.unique(groups, return_inverse=True)
+    flags = np.ones(len(names))
+    np.minimum.at(flags, indices, np.asarray(right, dtype=np.float64))
     return flags
 
 
 def bootstrap_by_group(
-    values: Sequence[float] | np.ndarray, groups: Sequence[Hashable], num_samples: int, seed: int
+    values: Sequence[float] | np.ndarray,
+    groups: Sequence[str] | Sequence[int],
+    num_samples: int,
+    seed: int,
 ) -> Interval:
     """Returns the mean over items [N] with its 95 % percentile interval, resampling whole groups.
 
@@ -48,7 +46,7 @@ def bootstrap_by_group(
     would make the interval too narrow. Differences of two models work the same way.
     """
     assert len(values) == len(groups)
-    indices = group_indices(groups)
+    indices = np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(indices, weights=np.asarray(values, dtype=np.float64))
     sizes = np.bincount(indices)
     # A resample only matters by how often it drew each (sum, size): no [samples, groups] gather.
