@@ -26,7 +26,10 @@ def bootstrap(values: np.ndarray, num_samples: int, seed: int) -> Interval:
 
 
 def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:
-    """Returns 1.0 for each group [G] whose items are all right, else 0.0; the mean is Acc+."""
+    """Returns 1.0 for each group [G] whose items are all right, else 0.0; the mean is Acc+.
+
+    The groups are in the order of their names.
+    """
     assert len(right) == len(groups)
     names, indices = np.unique(groups, return_inverse=True)
     flags = np.ones(len(names))
