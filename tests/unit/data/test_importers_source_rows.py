@@ -118,30 +118,34 @@ def test_what_is_no_object_is_a_broken_row(tmp_path: Path) -> None:
     assert [reason for _, reason in summary(tmp_path / "a.json")] == [pair, *[broken] * 4, pair]
 
 
+@pytest.mark.parametrize("text", ['{"rows": []}', "5", "null"])
+def test_json_that_is_no_list(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=r"a\.json: not a list of rows$"):
+        list(json_rows(tmp_path / "a.json"))
+
+
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "row", "reason"),
     [
-        (b'{"rows": []}', ": not a list of rows"),
-        (b"", ": not a list of rows"),
-        (b"[", " row 1: not JSON: parse error: premature EOF"),
-        (b"[{}, {}", " row 3: not JSON: parse error: premature EOF"),
-        (b"[{} {}]", " row 2: not JSON: parse error: after array element, I expect ',' or ']'"),
-        (b"[{},]", " row 2: not JSON: parse error: unallowed token at this point in JSON text"),
-        (b"[{}]]", " row 2: not JSON: parse error: trailing garbage"),
-        (
-            b'[{}, {"a": ]',
-            " row 2: not JSON: parse error: unallowed token at this point in JSON text",
-        ),
-        (b'[{}, "', " row 2: not JSON: parse error: premature EOF"),
-        (b'["\xff"]', " row 1: not JSON: lexical error: invalid bytes in UTF8 string."),
+        (b"", 1, "parse error: premature EOF"),
+        (b"[", 1, "parse error: premature EOF"),
+        (b"[{}, {}", 3, "parse error: premature EOF"),
+        (b"[{} {}]", 2, "parse error: after array element, I expect ',' or ']'"),
+        (b"[{},]", 2, "parse error: unallowed token at this point in JSON text"),
+        (b"[{}]]", 2, "parse error: trailing garbage"),
+        (b'[{}, {"a": ]', 2, "parse error: unallowed token at this point in JSON text"),
+        (b'[{}, "', 2, "parse error: premature EOF"),
+        (b'["\xff"]', 1, "lexical error: invalid bytes in UTF8 string."),
+        (b"[{}, " + b"[" * 501, 2, "nested more than 500 deep"),
     ],
 )
-def test_what_is_no_json_list(tmp_path: Path, text: bytes, sentence: str) -> None:
+def test_what_is_no_json(tmp_path: Path, text: bytes, row: int, reason: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(text)
     with pytest.raises(DataError) as caught:
         list(json_rows(path))
-    assert str(caught.value) == f"{path}{sentence}"
+    assert str(caught.value) == f"{path} row {row}: not JSON: {reason}"
 
 
 def test_a_json_list_is_not_held_in_memory(tmp_path: Path) -> None:
