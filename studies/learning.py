@@ -29,8 +29,8 @@ from r1reward.evaluation.conditions import build_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
+from r1reward.evaluation.intervals import percent, points, signed_points
 from r1reward.evaluation.items import Benchmark
-from r1reward.evaluation.number_format import percent, points, signed_points
 from r1reward.evaluation.sampler import EvaluationSampler, sample_answers
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.assembly import evaluation_sampler

@@ -24,7 +24,7 @@ from r1reward.errors import InputError
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
-from r1reward.evaluation.number_format import percent, points, signed_points
+from r1reward.evaluation.intervals import percent, points, signed_points
 from r1reward.evaluation.side_by_side import lengths, voting_points
 from r1reward.pipeline.evaluate import evaluate_model
 from r1reward.pipeline.final import evaluations

@@ -18,7 +18,7 @@ class CompareArguments:
 def run(arguments: CompareArguments) -> None:
     from rich.console import Console
 
-    from r1reward.evaluation.compare_folders import compare_folders
+    from r1reward.evaluation.tables import compare_folders
     from r1reward.runs.mirror import look_at
 
     compare_folders(look_at(arguments.before), look_at(arguments.after), Console())

@@ -5,15 +5,20 @@ The file is appended to as samples finish, so a killed evaluation goes on where 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
+from math import exp
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from r1reward.data.prompt import Tags
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
 from r1reward.data.validated import validated
+from r1reward.data.verdict import read_choice
 from r1reward.types import JudgeWord, Order, Slot
 
 
@@ -75,3 +80,26 @@ def read_answers(path: Path) -> list[Answer]:
         with validated(f"{where}; remove the line to have its sample drawn again"):
             answers.append(ANSWER.validate_python(fields))
     return answers
+
+
+def answer_confidence(
+    token_texts: Sequence[str], logprobs: Sequence[float], tags: Tags
+) -> float | None:
+    """Returns the probability in [0, 1] of the token that the answer's digit is in, under the sampler's
+    log-probs.
+
+    ``token_texts`` and ``logprobs`` [R] are those of the response, in order; the texts joined are the
+    trace. A token may hold more than the digit. Of several answer blocks that agree (the tolerant
+    parser reads them) it is the first one, where the choice was made. None if no answer can be read.
+    """
+    assert len(token_texts) == len(logprobs)
+    opened, closed = re.escape(f"<{tags.answer}>"), re.escape(f"</{tags.answer}>")
+    blocks = list(re.finditer(f"{opened}(.*?){closed}", "".join(token_texts), re.DOTALL))
+    choices = {read_choice(block[1]) for block in blocks}
+    if len(choices) != 1 or choices == {None}:
+        return None
+    first = blocks[0]
+    position = first.start(1) + len(first[1]) - len(first[1].lstrip())
+    ends = accumulate(len(text) for text in token_texts)
+    holder = next(index for index, end in enumerate(ends) if end > position)
+    return min(1.0, exp(logprobs[holder]))

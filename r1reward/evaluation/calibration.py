@@ -79,19 +79,11 @@ def reliability(samples: Sequence[tuple[float, float]]) -> Reliability:
     confidence, right = np.array(sorted(samples)).T
     # Every tenth of the samples ends at one of their values; equal ones stay on the same side.
     cuts = np.quantile(confidence, np.arange(1, NUM_BINS) / NUM_BINS, method="inverted_cdf")
-    numbers = np.searchsorted(np.unique(cuts), confidence)
-    bins = []
-    for number in np.unique(numbers):
-        inside = numbers == number
-        values = confidence[inside]
-        bins.append(
-            Bin(
-                float(values.min()),
-                float(values.max()),
-                int(inside.sum()),
-                float(values.mean()),
-                float(right[inside].mean()),
-            )
-        )
+    ends = np.unique(np.searchsorted(confidence, cuts, side="right"))
+    ends = ends[ends < len(confidence)]
+    bins = [
+        Bin(float(sure[0]), float(sure[-1]), len(sure), float(sure.mean()), float(share.mean()))
+        for sure, share in zip(np.split(confidence, ends), np.split(right, ends), strict=True)
+    ]
     gap = sum(b.num_samples * abs(b.accuracy - b.confidence) for b in bins)
     return Reliability(len(samples), gap / len(samples), tuple(bins))

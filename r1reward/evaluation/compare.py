@@ -39,17 +39,14 @@ def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> McNe
 
 
 def sign_test(num_gained: int, num_lost: int) -> float:
-    """min(1, 2 * P(X <= smaller count)) for X ~ Binomial(gained + lost, 1/2).
+    """Returns the exact two-sided p-value of X ~ Binomial(gained + lost, 1/2); 1 if nothing changed."""
+    from scipy.stats import (
+        binomtest,  # takes half a second, which `r1reward --help` need not wait for
+    )
 
-    In whole numbers up to the last division, so it is exact for any number of items.
-    """
-    num_changed, smaller = num_gained + num_lost, min(num_gained, num_lost)
-    ways = 0
-    term = 1  # C(num_changed, k)
-    for k in range(smaller + 1):
-        ways += term
-        term = term * (num_changed - k) // (k + 1)
-    return min(1.0, 2 * ways / (1 << num_changed))
+    if num_gained == num_lost == 0:
+        return 1.0
+    return float(binomtest(num_gained, num_gained + num_lost).pvalue)
 
 
 def mcnemar_by_order(

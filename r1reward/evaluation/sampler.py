@@ -12,8 +12,7 @@ from pathlib import Path
 
 from r1reward.data.order import derive_seed
 from r1reward.data.requests import Encode
-from r1reward.evaluation.answers import Answer, append_answers, read_answers
-from r1reward.evaluation.confidence import answer_confidence
+from r1reward.evaluation.answers import Answer, answer_confidence, append_answers, read_answers
 from r1reward.evaluation.image_off import without_images
 from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule

@@ -17,6 +17,7 @@ from PIL import Image
 
 from r1reward.data.atomic import written_whole
 from r1reward.data.images import decode_image
+from r1reward.data.import_report import encodable
 from r1reward.errors import as_input_error
 from r1reward.evaluation.items import Item
 from r1reward.types import Slot
@@ -76,11 +77,6 @@ def shown_pair(item: Item) -> ShownPair:
         group=encodable(pair.group),
         thumbnails=tuple(thumbnail(image) for image in pair.images),
     )
-
-
-def encodable(text: str) -> str:
-    """Half a surrogate pair, which JSON allows and Parquet does not, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def thumbnail(encoded: bytes) -> bytes:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.evaluation.number_format import percent, points, signed_points
+from r1reward.evaluation.intervals import percent, points, signed_points
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.recipe.derive import ModelName
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.benchmarks.recombine import recombine
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
-from r1reward.evaluation.compare import Comparison
+from r1reward.evaluation.compare import Comparison, compare_evaluations
 from r1reward.evaluation.conditions import Conditions
-from r1reward.evaluation.evaluation import CategoryScore, Evaluation, MappingScores
-from r1reward.evaluation.number_format import bare_points, percent, points, signed_points
+from r1reward.evaluation.evaluation import (
+    CategoryScore,
+    Evaluation,
+    MappingScores,
+    read_evaluation,
+)
+from r1reward.evaluation.intervals import bare_points, percent, points, signed_points
 
 # R1-Reward (arXiv 2505.02835), table of VL-RewardBench; its overall accuracy there is 71.92.
 R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64.78}
@@ -192,6 +199,29 @@ def official_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"  left out: {score.num_left_out} rows"
     for note in score.notes:
         yield f"  {note}"
+
+
+def compare_folders(before: Path, after: Path, console: Console) -> None:
+    """Prints the table. Raises ``InputError`` if a folder holds no result or the rows differ."""
+    first, second = find_evaluation(before), find_evaluation(after)
+    with as_input_error(f"{before} and {after}", ValueError):
+        comparison = compare_evaluations(first, second)
+    for evaluation in (first, second):
+        console.print(describe(evaluation.conditions), highlight=False)
+    if first.conditions.orders != second.conditions.orders:
+        console.print(
+            "warning: the two were asked in different orders; the difference mixes model and order",
+            style="yellow",
+        )
+    console.print(comparison_table((before.name, after.name), first, second, comparison))
+
+
+def find_evaluation(path: Path) -> Evaluation:
+    """Returns the result in an evaluation's folder, or in a result file. Raises ``InputError``."""
+    file = path / "result.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{path}: holds no result.json; give the folder of a finished evaluation")
+    return read_evaluation(file)
 
 
 def comparison_table(

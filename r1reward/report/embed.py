@@ -12,7 +12,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from r1reward.evaluation.number_format import percent
+from r1reward.evaluation.intervals import percent
 from r1reward.report.facts import brackets, whole
 
 # What could end the script element, or is no text: half a surrogate pair.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from r1reward.evaluation.intervals import Interval
-from r1reward.evaluation.number_format import bounds, percent
+from r1reward.evaluation.intervals import Interval, bounds, percent
 
 Facts = dict[str, str]  # what the page lists, by label
 

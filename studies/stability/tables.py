@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from r1reward.evaluation.compare import compare_evaluations
-from r1reward.evaluation.number_format import bare_points, signed_points
+from r1reward.evaluation.intervals import bare_points, signed_points
 from r1reward.metrics import Name
 from studies.stability.outcome import Outcome
 

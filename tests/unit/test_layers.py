@@ -34,9 +34,10 @@ ARRAYS = PYDANTIC | {"torch", "numpy", "PIL", "pyarrow"}
 LIBRARIES = {
     **dict.fromkeys(("types", "errors", "metrics", "interfaces", "recipe"), PYDANTIC),
     **dict.fromkeys(("algorithm", "shapes", "loop", "rollouts", "sft_loop"), ARRAYS),
-    # datasketch and imagehash find leaked texts and images, huggingface_hub fetches published sources.
-    "data": ARRAYS | {"datasketch", "imagehash", "huggingface_hub"},
-    "evaluation": ARRAYS | {"rich"},
+    # datasketch and imagehash find leaked texts and images, huggingface_hub fetches published sources,
+    # ijson reads large JSON lists, scipy has the statistics, graphs and filters.
+    "data": ARRAYS | {"datasketch", "imagehash", "huggingface_hub", "ijson", "scipy"},
+    "evaluation": ARRAYS | {"rich", "scipy"},
     "sizing": ARRAYS | {"rich"},
     "runs": ARRAYS | {"rich", "fsspec", "filelock", "wandb"},
 }

@@ -60,7 +60,7 @@ def run(arguments: DecontaminateArguments) -> None:
 
 def benchmark_rows(arguments: DecontaminateArguments) -> Iterator[PreferencePair]:
     """Yields the rows of every ``--against``. Raises ``InputError`` for one that cannot be read."""
-    from r1reward.evaluation.benchmarks.leak_rows import comparable_rows
+    from r1reward.evaluation.benchmarks.load import comparable_rows
 
     for benchmark in arguments.against:
         name, _, paths = benchmark.partition("=")

@@ -21,6 +21,7 @@ from typing import Literal
 import imagehash
 import numpy as np
 from PIL import Image
+from scipy.ndimage import affine_transform, gaussian_filter, uniform_filter
 
 from r1reward.data.images import decode_image
 
@@ -122,7 +123,7 @@ def prepared(thumbnail_NNC: np.ndarray, in_grey: bool) -> np.ndarray:
     colours = thumbnail_NNC.astype(np.float32)
     if in_grey:
         colours = (colours @ LUMA)[..., None]
-    return resampled(BLUR_NN, colours, BLUR_NN)
+    return np.asarray(gaussian_filter(colours, BLUR, axes=(0, 1), mode="nearest"))
 
 
 def align(fixed_NNC: np.ndarray, moving_NNC: np.ndarray) -> np.ndarray:
@@ -131,65 +132,42 @@ def align(fixed_NNC: np.ndarray, moving_NNC: np.ndarray) -> np.ndarray:
 
     Least squares in brightness, no further than a slight crop goes.
     """
-    target, source = fixed_NNC.mean(-1), moving_NNC.mean(-1)
-    (shift_x, stretch_x), (shift_y, stretch_y) = (0.0, 0.0), (0.0, 0.0)
+    target, source = fixed_NNC.mean(-1), moving_NNC.mean(-1, keepdims=True)
+    shift, stretch = np.zeros(2), np.zeros(2)
     for _ in range(NUM_ALIGNMENT_STEPS):
-        down, across = sampling(shift_y, stretch_y), sampling(shift_x, stretch_x)
-        moved = down @ source @ across.T
+        moved = warped(source, shift, stretch)[..., 0]
         slope_y, slope_x = np.gradient((moved + target) / 2 * THUMBNAIL)
-        slopes = np.stack([slope_x, slope_x * PLACES[None, :], slope_y, slope_y * PLACES[:, None]])[
-            :, 1:-1, 1:-1
-        ].reshape(4, -1)
+        slopes = np.stack([slope_y, slope_x, slope_y * PLACES[:, None], slope_x * PLACES[None, :]])
+        slopes = slopes[:, 1:-1, 1:-1].reshape(4, -1)
         normal = slopes @ slopes.T
         damping = np.eye(4) * (1e-3 * np.trace(normal) / 4 + 1e-9)
         error = (target - moved)[1:-1, 1:-1].ravel()
         step = np.linalg.solve(normal + damping, slopes @ error)
-        shift_x, shift_y = np.clip((shift_x + step[0], shift_y + step[2]), -MAX_SHIFT, MAX_SHIFT)
-        stretch_x, stretch_y = np.clip(
-            (stretch_x + step[1], stretch_y + step[3]), -MAX_STRETCH, MAX_STRETCH
-        )
-    return resampled(sampling(shift_y, stretch_y), moving_NNC, sampling(shift_x, stretch_x))
+        shift = np.clip(shift + step[:2], -MAX_SHIFT, MAX_SHIFT)
+        stretch = np.clip(stretch + step[2:], -MAX_STRETCH, MAX_STRETCH)
+    return warped(moving_NNC, shift, stretch)
 
 
-def sampling(shift: float, stretch: float) -> np.ndarray:
-    """Returns the weights [N, N] of a linear interpolation along one side, after shift and stretch."""
-    source = ((PLACES * (1 + stretch) + shift + 0.5) * THUMBNAIL - 0.5).clip(0, THUMBNAIL - 1)
-    left = np.minimum(source.astype(np.intp), THUMBNAIL - 2)
-    weights = np.zeros((THUMBNAIL, THUMBNAIL), np.float32)
-    rows = np.arange(THUMBNAIL)
-    weights[rows, left] = 1 - (source - left)
-    weights[rows, left + 1] = source - left
-    return weights
+def warped(image_NNC: np.ndarray, shift: np.ndarray, stretch: np.ndarray) -> np.ndarray:
+    """Returns the image [N, N, C] sampled linearly after a shift and a stretch about its centre, each
+    down and across, in parts of its side. Beyond the edge it goes on as at the edge.
+    """
+    offset = (shift - stretch / 2) * THUMBNAIL + stretch / 2
+    scale, offsets = [*(1 + stretch), 1], [*offset, 0]
+    return np.asarray(affine_transform(image_NNC, scale, offsets, order=1, mode="nearest"))
 
 
-def resampled(down_NN: np.ndarray, image_NNC: np.ndarray, across_NN: np.ndarray) -> np.ndarray:
-    """Returns the image [N, N, C] with both of its sides resampled."""
-    channels = np.moveaxis(image_NNC, -1, 0)
-    return np.asarray(np.moveaxis(down_NN @ channels @ across_NN.T, 0, -1))
-
-
-def gaussian(sigma: float) -> np.ndarray:
-    """Returns the weights [N, N] of a blur along one side."""
-    distance = np.arange(THUMBNAIL)[:, None] - np.arange(THUMBNAIL)[None]
-    weights = np.exp(-0.5 * np.square(distance / sigma))
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
-
-
-BLUR_NN = gaussian(BLUR)
-
-
-def window_means(values_NN: np.ndarray) -> np.ndarray:
-    """Returns the means over all windows, by sums over the corners of a summed table."""
-    table = np.pad(values_NN.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    w = WINDOW
-    return np.asarray(table[w:, w:] - table[:-w, w:] - table[w:, :-w] + table[:-w, :-w]) / w**2
+def window_means(values: np.ndarray) -> np.ndarray:
+    """Returns the means of ``values`` [N, N] or [N, N, C] over all windows that lie within them."""
+    first, last = WINDOW // 2, len(values) - WINDOW // 2 + 1
+    means = uniform_filter(values.astype(np.float64), WINDOW, axes=(0, 1))
+    return np.asarray(means[first:last, first:last])
 
 
 def window_variance(image_NNC: np.ndarray) -> np.ndarray:
     """Returns the variance in every window, summed over the channels."""
-    channels = np.moveaxis(image_NNC, -1, 0)
-    variances = (window_means(np.square(c)) - np.square(window_means(c)) for c in channels)
-    return np.asarray(sum(variances))
+    variances = window_means(np.square(image_NNC)) - np.square(window_means(image_NNC))
+    return np.asarray(variances.sum(-1))
 
 
 def coarse(thumbnail_NNC: np.ndarray) -> np.ndarray:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
@@ -13,30 +17,6 @@ from r1reward.data.stores.row_copy import DerivedStore, common_media, copied_pai
 from r1reward.data.stores.store import Row
 from r1reward.data.video import MediaFolder
 from r1reward.errors import InputError
-
-
-class Clusters:
-    """Rows that belong together, by union and find over their numbers."""
-
-    def __init__(self) -> None:
-        self.parents = array("q")
-        self.first_row: dict[int, int] = {}  # what a row has in common with others, by its hash
-
-    def add(self, traits: Iterator[str]) -> None:
-        """Adds the next row, which belongs with every earlier row that shares a trait."""
-        row = len(self.parents)
-        self.parents.append(row)
-        for trait in traits:
-            other = self.first_row.setdefault(derive_seed(trait), row)
-            self.parents[self.find(other)] = self.find(row)
-
-    def find(self, row: int) -> int:
-        """Returns the number of the row that stands for the cluster of ``row``."""
-        parents = self.parents
-        while parents[row] != row:
-            parents[row] = parents[parents[row]]
-            row = parents[row]
-        return row
 
 
 def split(
@@ -50,13 +30,17 @@ def split(
     if not shares or any(share <= 0 for share in shares.values()):
         raise InputError("split: every part needs a share above 0")
     media = common_media([path])
-    clusters = Clusters()
     keys: list[str] = []
+    rows, shared = array("q"), array("q")  # which row has which trait
+    numbers: dict[int, int] = {}  # of traits, by their hashes
     for origin, row in copied_rows(path, media):
-        clusters.add(traits(row, origin, media))
+        for trait in traits(row, origin, media):
+            rows.append(len(keys))
+            shared.append(numbers.setdefault(derive_seed(trait), len(numbers)))
         keys.append(row["key"])
     if not keys:
         raise InputError(f"{path}: holds no pairs")
+    clusters = cluster(rows, shared)
     sides = assign(clusters, keys, shares, seed)
     if empty := [name for name in shares if name not in sides.values()]:
         raise InputError(
@@ -66,7 +50,7 @@ def split(
     made_by = {"split": str(path.resolve()), "shares": dict(shares), "seed": seed}
     stores = {name: DerivedStore(out / name, media, {**made_by, "part": name}) for name in shares}
     for number, (_, row) in enumerate(copied_rows(path, media)):
-        stores[sides[clusters.find(number)]].add(row)
+        stores[sides[clusters[number]]].add(row)
         on_rows(number + 1)
     return {name: store.finish() for name, store in stores.items()}
 
@@ -84,13 +68,26 @@ def traits(row: Row, origin: str, media: MediaFolder | None) -> Iterator[str]:
         yield f"image {hashlib.sha256(image).hexdigest()}"
 
 
+def cluster(rows: Sequence[int], shared: Sequence[int]) -> list[int]:
+    """Returns the number of every row's cluster: rows hang together by the traits that they share.
+
+    ``rows`` and ``shared`` [E] are the ends of the edges between the rows and their traits, both counted
+    from 0; every row has a trait.
+    """
+    num_rows, num_traits = max(rows) + 1, max(shared) + 1
+    edges = (np.asarray(rows), num_rows + np.asarray(shared))
+    graph = coo_array((np.ones(len(rows)), edges), shape=(num_rows + num_traits,) * 2)
+    labels = connected_components(graph, directed=False)[1]
+    return [int(label) for label in labels[:num_rows]]
+
+
 def assign(
-    clusters: Clusters, keys: list[str], shares: Mapping[str, float], seed: int
+    clusters: Sequence[int], keys: Sequence[str], shares: Mapping[str, float], seed: int
 ) -> dict[int, str]:
     """Returns the side of every cluster: in seeded order, each goes where most rows are still needed."""
     members: dict[int, list[str]] = {}
-    for row, key in enumerate(keys):
-        members.setdefault(clusters.find(row), []).append(key)
+    for number, key in zip(clusters, keys, strict=True):
+        members.setdefault(number, []).append(key)
     largest = max(shares.values())  # first to within 1, so that no sum overflows
     total = sum(share / largest for share in shares.values())
     wanted = {name: len(keys) * (share / largest) / total for name, share in shares.items()}

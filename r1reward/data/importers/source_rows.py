@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
+
+import ijson
 
 from r1reward.data.importers.fields import Row
-from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.data.stores.store import json_row, parquet_rows
 from r1reward.errors import DataError
@@ -15,6 +19,7 @@ from r1reward.errors import DataError
 RowReader = Callable[[Row, str], RawPairs]
 NAMES = {".parquet": "Parquet", ".jsonl": "JSONL", ".json": "JSON", ".csv": "CSV"}
 MAX_CSV_FIELD = 1 << 24
+MAX_JSON_DEPTH = 500
 
 
 def read_source(
@@ -72,9 +77,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
         case ".jsonl":
             yield from jsonl_rows(path)
         case ".json":
-            for number, element in enumerate(json_elements(path), start=1):
-                not_row = DataError("not a JSON object")
-                yield number, element if isinstance(element, dict) else not_row
+            yield from json_rows(path)
         case ".csv":
             yield from enumerate(csv_rows(path), start=1)
         case suffix:
@@ -87,6 +90,50 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, json_row(line)
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
+    """Yields every element of a JSON list with its number from 1; memory holds one, not the file.
+
+    Raises ``DataError`` for a file that is no list, where that shows.
+    """
+    number = 0
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        try:
+            for number, element in enumerate(list_elements(file), start=1):
+                not_row = DataError("not a JSON object")
+                yield number, element if isinstance(element, dict) else not_row
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+        except ijson.JSONError as error:
+            # The first line of ijson's says what is wrong; those after it draw where. It may be bytes.
+            reason = re.split(r"\n|\\n", str(error).removeprefix("b'"))[0]
+            raise DataError(f"{path} row {number + 1}: not JSON: {reason}") from error
+
+
+def list_elements(file: BinaryIO) -> Iterator[object]:
+    """Yields the elements of a JSON list. Raises ``ijson.JSONError``, and ``ValueError`` for no list.
+
+    By events: ``ijson.items`` names the path to each of them, whose length grows with the depth, so that
+    a list nested 100,000 deep fills the memory.
+    """
+    events = ijson.basic_parse(file, use_float=True)
+    if next(events)[0] != "start_array":
+        raise ValueError("not a list of rows")
+    depth = 0
+    builder = ijson.ObjectBuilder()
+    for event, value in events:
+        depth += event.startswith("start_") - event.startswith("end_")
+        if depth > MAX_JSON_DEPTH:
+            raise ijson.JSONError(f"nested more than {MAX_JSON_DEPTH} deep")
+        if depth < 0:
+            continue  # the list ends, and the parser looks at what is behind it
+        builder.event(event, value)
+        if depth == 0:
+            yield builder.value
+            builder = ijson.ObjectBuilder()
 
 
 def csv_rows(path: Path) -> Iterator[Row | DataError]:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
-import pyarrow.parquet as pq
-
 from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
@@ -33,19 +31,16 @@ class PairStore(Sequence[PreferencePair]):
         self.num_rows = 0
         for file in pair_files(path, image_root):
             with open_parquet(file.path) as parquet:
-                self.add_groups(file, parquet.metadata)
+                metadata = parquet.metadata
+            before = 0
+            for group in range(metadata.num_row_groups):
+                self.groups.append((file, group, before))
+                self.starts.append(self.num_rows + before)
+                before += metadata.row_group(group).num_rows
+            self.num_rows += before
         self.cached: OrderedDict[int, list[Row]] = OrderedDict()
         if not self.num_rows:
             raise DataError(f"{path}: holds no pairs")
-
-    def add_groups(self, file: PairFile, metadata: pq.FileMetaData) -> None:
-        """Adds a file's row groups."""
-        before = 0
-        for group in range(metadata.num_row_groups):
-            self.groups.append((file, group, before))
-            self.starts.append(self.num_rows)
-            before += metadata.row_group(group).num_rows
-            self.num_rows += metadata.row_group(group).num_rows
 
     def __len__(self) -> int:
         return self.num_rows

@@ -1,18 +1,22 @@
-"""Loads a benchmark by its name."""
+"""Loads a benchmark by its name: to evaluate on, or to compare training data with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from r1reward.data.importers.formats import open_source
 from r1reward.errors import InputError
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import MM_RLHF_REWARDBENCH
 from r1reward.evaluation.benchmarks.multimodal_rewardbench import MULTIMODAL_REWARDBENCH
-from r1reward.evaluation.benchmarks.rows import MediaOptions
+from r1reward.evaluation.benchmarks.rows import MediaOptions, unbroken
 from r1reward.evaluation.benchmarks.stored_pairs import load_shapes, load_stored_pairs
 from r1reward.evaluation.benchmarks.vl_rewardbench import VL_REWARDBENCH
 from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.choices import BenchmarkName
+from r1reward.types import PreferencePair
 
 FROM_FILES = {
     "vl-rewardbench": VL_REWARDBENCH.load,
@@ -42,3 +46,22 @@ def load_benchmark(
     if path is None:
         raise InputError(f"{name} is read from a file: give its path")
     return FROM_FILES[name](path, media or MediaOptions(), num_rows)
+
+
+def comparable_rows(
+    name: str, file: Path, images: Path | None, text_only: bool
+) -> Iterator[PreferencePair]:
+    """Yields every row of the benchmark ``name``, with the benchmark as its source.
+
+    ``images`` is the folder that its paths are relative to, by default the file's own. With
+    ``text_only`` the images of a published benchmark need not be there and are not read. Raises
+    ``InputError`` for a benchmark that is not known or a row that cannot be read.
+    """
+    if text_only and name != "pairs":
+        rows = unbroken(open_source(name, file, None))
+        pairs = (replace(row, preferred=row.preferred or 1).pair(()) for row in rows)
+    else:
+        loaded = load_benchmark(name, file, MediaOptions(root=images))
+        pairs = (item.pair for item in loaded.items)
+    for pair in pairs:
+        yield replace(pair, source=pair.source or name)

@@ -21,7 +21,7 @@ from math import comb
 import numpy as np
 
 from r1reward.evaluation.intervals import Interval, bootstrap_by_group
-from r1reward.evaluation.voting.votes import Ballots, RowVotes
+from r1reward.evaluation.voting.votes import Ballots, RowVotes, vote_splits
 from r1reward.evaluation.voting.weighted import WeightedVotes, weighted_score
 from r1reward.types import Slot
 
@@ -101,16 +101,13 @@ def split_odds(row: RowVotes, num_stored: int, num_swapped: int) -> VoteOdds:
 
 def vote_odds(row: RowVotes, num_votes: int) -> VoteOdds:
     """Returns the odds of voting@K on one row. With both orders it needs ceil(K / 2) samples of each."""
-    if not row.swapped.num_samples:
-        return split_odds(row, num_votes, 0)
-    if not row.stored.num_samples:
-        return split_odds(row, 0, num_votes)
-    fewer, more = num_votes // 2, (num_votes + 1) // 2
-    one, other = split_odds(row, more, fewer), split_odds(row, fewer, more)
+    has_stored, has_swapped = row.stored.num_samples > 0, row.swapped.num_samples > 0
+    splits = vote_splits(num_votes, has_stored, has_swapped)
+    odds = [split_odds(row, *split) for split in splits]
     return VoteOdds(
-        (one.right + other.right) / 2,
-        (one.tied + other.tied) / 2,
-        (one.no_vote + other.no_vote) / 2,
+        sum(one.right for one in odds) / len(odds),
+        sum(one.tied for one in odds) / len(odds),
+        sum(one.no_vote for one in odds) / len(odds),
     )
 
 

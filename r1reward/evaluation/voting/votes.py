@@ -111,6 +111,19 @@ def count_votes(items: Sequence[Item], answers: Sequence[Answer]) -> list[RowVot
     return [row_votes(item, given) for item, given in answers_by_item(items, answers)]
 
 
+def vote_splits(num_votes: int, has_stored: bool, has_swapped: bool) -> list[tuple[int, int]]:
+    """Returns from how many samples of the stored and of the swapped order K votes may come.
+
+    With both orders an odd K gives its extra vote to either; a vote's score is the mean over the splits.
+    """
+    if not has_swapped:
+        return [(num_votes, 0)]
+    if not has_stored:
+        return [(0, num_votes)]
+    fewer, more = num_votes // 2, (num_votes + 1) // 2
+    return [(more, fewer), (fewer, more)]
+
+
 def answers_by_item(
     items: Sequence[Item], answers: Sequence[Answer]
 ) -> Iterator[tuple[Item, list[Answer]]]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Item
-from r1reward.evaluation.voting.votes import answers_by_item
+from r1reward.evaluation.voting.votes import answers_by_item, vote_splits
 from r1reward.types import Order, Slot
 
 NUM_SUBSETS = 100
@@ -66,12 +66,7 @@ def weight(answer: Answer, label: Slot) -> float:
 
 def weighted_score(row: WeightedVotes, num_votes: int, seed: int = 0) -> float:
     """Returns what weighted voting@K is expected to score. No pool may be smaller than its share of K."""
-    fewer, more = num_votes // 2, (num_votes + 1) // 2
-    splits = {(more, fewer), (fewer, more)}
-    if not row.swapped:
-        splits = {(num_votes, 0)}
-    elif not row.stored:
-        splits = {(0, num_votes)}
+    splits = vote_splits(num_votes, bool(row.stored), bool(row.swapped))
     return sum(split_score(row, *split, seed) for split in splits) / len(splits)
 
 

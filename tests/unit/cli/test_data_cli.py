@@ -284,7 +284,7 @@ def test_json_nested_too_deeply_is_a_broken_row(
     listed = tmp_path / "list.json"
     listed.write_text("[" * 100_000 + "]" * 100_000)
     status, _, err = run(capsys, "import", "povid", listed, "--out", tmp_path / "povid")
-    assert (status, err.startswith(f"{listed}: not JSON")) == (2, True), err
+    assert (status, err.startswith(f"{listed} row 1: not JSON: nested")) == (2, True), err
 
 
 def test_an_import_without_a_whole_shard_is_unfinished(

@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.data.importers import json_list
 from r1reward.data.importers.fields import Row
-from r1reward.data.importers.json_list import json_elements
 from r1reward.data.importers.raw_pair import RawPair
-from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.importers.source_rows import json_rows, read_source, source_files
 from r1reward.errors import DataError
 
 
@@ -103,38 +101,51 @@ def test_rows_of_a_folder_are_counted_by_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 16])
-def test_a_json_list_is_read_whatever_the_chunks_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int | None
-) -> None:
-    monkeypatch.setattr(json_list, "CHUNK", chunk)
-    rows = [1024, {"a": ["é\n", {"b": "]},{["}]}, 12.5, "x" * 50, None, [], -1024]
+@pytest.mark.parametrize("start", ["", "\ufeff", " \n"])
+def test_a_json_list_is_read_row_by_row(tmp_path: Path, start: str, indent: int | None) -> None:
+    rows = [{"a": ["é\n\U0001f600", {"b": "]},{["}, []], "n": 12.5}, {"a": "x" * 200_000}, {}]
     path = tmp_path / "a.json"
-    path.write_text(json.dumps(rows, indent=indent) + "\n")
-    assert list(json_elements(path)) == rows
-    path.write_text(" [ ] ")
-    assert list(json_elements(path)) == []
+    path.write_text(start + json.dumps(rows, indent=indent) + "\n")
+    assert list(json_rows(path)) == list(enumerate(rows, start=1))
+    assert type(next(json_rows(path))[1]["n"]) is float  # type: ignore[index]
+    path.write_text(start + " [ ] ")
+    assert list(json_rows(path)) == []
+
+
+def test_what_is_no_object_is_a_broken_row(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{}, 1, "a", null, [], {}]')
+    pair, broken = "pair", "not a JSON object"
+    assert [reason for _, reason in summary(tmp_path / "a.json")] == [pair, *[broken] * 4, pair]
+
+
+@pytest.mark.parametrize("text", ['{"rows": []}', "5", "null"])
+def test_json_that_is_no_list(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=r"a\.json: not a list of rows$"):
+        list(json_rows(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "row", "reason"),
     [
-        ('{"rows": []}', "not a list of rows"),
-        ("", "not a list of rows"),
-        ("[", "not JSON: Expecting value"),
-        ("[1, 2", "not JSON: the list does not end"),
-        ("[1 2]", "not JSON: the list does not end, or a comma is missing"),
-        ("[1,]", "not JSON: a comma before the end"),
-        ("[1]]", "not JSON: there is text after the list"),
-        ('[{"a": 1}, {"a": ]', "not JSON: Expecting value"),
-        ('[1, "', "not JSON: Unterminated string"),
+        (b"", 1, "parse error: premature EOF"),
+        (b"[", 1, "parse error: premature EOF"),
+        (b"[{}, {}", 3, "parse error: premature EOF"),
+        (b"[{} {}]", 2, "parse error: after array element, I expect ',' or ']'"),
+        (b"[{},]", 2, "parse error: unallowed token at this point in JSON text"),
+        (b"[{}]]", 2, "parse error: trailing garbage"),
+        (b'[{}, {"a": ]', 2, "parse error: unallowed token at this point in JSON text"),
+        (b'[{}, "', 2, "parse error: premature EOF"),
+        (b'["\xff"]', 1, "lexical error: invalid bytes in UTF8 string."),
+        (b"[{}, " + b"[" * 501, 2, "nested more than 500 deep"),
     ],
 )
-def test_what_is_no_json_list(tmp_path: Path, text: str, sentence: str) -> None:
+def test_what_is_no_json(tmp_path: Path, text: bytes, row: int, reason: str) -> None:
     path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(DataError, match=rf"a\.json: {sentence}"):
-        list(json_elements(path))
+    path.write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        list(json_rows(path))
+    assert str(caught.value) == f"{path} row {row}: not JSON: {reason}"
 
 
 def test_a_json_list_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -142,7 +153,7 @@ def test_a_json_list_is_not_held_in_memory(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"text": "x" * 1000}] * 20_000))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in json_elements(path)) == 20_000
+        assert sum(1 for _ in json_rows(path)) == 20_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

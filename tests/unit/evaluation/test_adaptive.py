@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import betabinom
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.conditions import Conditions
@@ -93,11 +94,21 @@ def test_the_error_is_that_of_the_predictive_distribution() -> None:
     assert chance_of_change(2, 1, 0) == 0
     assert chance_of_change(2, 1, 1) == pytest.approx(2 / 5)  # (1 + 1) / (3 + 2): a tie
     assert chance_of_change(3, 1, 1) == 0
-    generator = np.random.default_rng(0)
-    share = generator.beta(6, 3, 200_000)  # 5 for, 2 against
-    against = generator.binomial(8, 1 - share)
-    changed = 2 + against >= 5 + 8 - against
-    assert float(chance_of_change(5, 2, 8)) == pytest.approx(changed.mean(), abs=0.004)
+
+
+def test_the_chance_of_a_change_is_the_tail_of_a_beta_binomial() -> None:
+    """scipy's rounds a chance of 3e-16 to 0; without an error that would settle a vote too early."""
+    for leading, trailing, num_left in [
+        (5, 2, 8),
+        (1, 0, 14),
+        (9, 8, 15),
+        (20, 3, 41),
+        (31, 1, 32),
+    ]:
+        least = (leading - trailing + num_left + 1) // 2
+        tail = betabinom.sf(least - 1, num_left, trailing + 1, leading + 1)
+        assert float(chance_of_change(leading, trailing, num_left)) == pytest.approx(tail, abs=1e-9)
+    assert not settled((31, 1, 0), 64, 0)
 
 
 @pytest.mark.parametrize("error", [-0.1, 0.5, 1.0])

@@ -35,7 +35,7 @@ def test_bootstrap_repeats_from_its_seed_and_is_certain_of_a_constant() -> None:
 
 def test_all_right_is_one_flag_a_group() -> None:
     flags = all_right([True, False, True, True, True], ["b", "a", "b", "a", "c"])
-    assert flags.tolist() == [1.0, 0.0, 1.0]  # b, a, c: in order of first appearance
+    assert flags.tolist() == [0.0, 1.0, 1.0]  # a, b, c: in the order of their names
 
 
 def test_the_mean_is_over_items_and_the_interval_over_groups() -> None:

@@ -19,9 +19,8 @@ from r1reward.evaluation.answers import Answer, append_answers
 from r1reward.evaluation.audit import Audit, LengthAudit
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import JudgedParts
-from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.intervals import Interval, percent, points
 from r1reward.evaluation.items import Item, make_items
-from r1reward.evaluation.number_format import percent, points
 from r1reward.evaluation.shown_pairs import ShownPair, read_shown_pairs, write_shown_pairs
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.report import evaluation_view

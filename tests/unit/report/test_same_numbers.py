@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1reward.evaluation.compare_folders import compare_folders
+from r1reward.evaluation.tables import compare_folders
 from r1reward.pipeline.train import print_closing
 from r1reward.report.build import build_report
 from r1reward.runs.folder import RunFolder

@@ -5,7 +5,7 @@ from math import exp, log
 import pytest
 
 from r1reward.data.prompt import Tags
-from r1reward.evaluation.confidence import answer_confidence
+from r1reward.evaluation.answers import answer_confidence
 
 TAGS = Tags()
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.compare_folders import compare_folders
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.items import Benchmark
+from r1reward.evaluation.tables import compare_folders
 from r1reward.recipe.choices import OrderMode
 from tests.rows import make_answers, make_item
 
