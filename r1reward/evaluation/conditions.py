@@ -11,6 +11,14 @@ from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.choices import OrderMode
 from r1reward.recipe.sections import EvaluateSection
 
+ORDERS_IN_WORDS: Mapping[OrderMode, str] = {
+    "both": "both orders",
+    "single": "one seeded order a row",
+    "stored": "stored order",
+    "authors": "preferred response first",
+    "random": "a seeded order a sample",
+}
+
 
 @dataclass(frozen=True)
 class Conditions:
