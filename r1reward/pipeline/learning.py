@@ -42,9 +42,7 @@ async def resumed(
 ) -> AsyncIterator[Resumed]:
     """Resume the learner for what stands inside; export its model when that has ended well."""
     start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
-    # Fine-tuning without a checkpoint measures the first held-out loss, step 0, again as well.
-    first = -1 if isinstance(recipe, SftRecipe) else 0
-    folder.forget_after(start_step or first)
+    folder.forget_after(start_step)
     if start_step:
         logger.info("resuming after step %d", start_step)
     tracked = TrackedRun(recipe.name, num_steps, recipe.model_dump(mode="json"))

@@ -117,12 +117,10 @@ class Recipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.placement)
-        checks.check_one_process(self.rollout, self.judge, self.placement)
-        checks.check_batches(self.rollout, self.learner)
+        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
         checks.check_learner(self.model, self.learner, self.placement)
         checks.check_colocation(self.rollout, self.judge, self.learner, self.train, self.placement)
-        checks.check_groups(self.rollout, self.algorithm, self.reward)
+        checks.check_step(self.rollout, self.learner, self.algorithm, self.reward)
         checks.check_stages(self.annotate, self.sft, self.select, self.learner)
         checks.check_teacher(self.annotate, self.prompt, self.data)
 
@@ -146,8 +144,7 @@ class EvalRecipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.placement)
-        checks.check_one_process(self.rollout, self.judge, self.placement)
+        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
 
 
 class SftRecipe(RunRecipe):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from r1reward.data.stores.json_lines import append_json_lines
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
 from r1reward.recipe.sections import AlertsSection, TrackingSection
@@ -42,8 +42,7 @@ class RunRecorder:
     def record_step(self, report: StepReport) -> None:
         """Raises ``AlertError``, after writing, if an alert is on that the recipe stops for."""
         report = self.alerts.step(report)
-        with self.folder.metrics.open("a") as lines:
-            lines.write(json.dumps({"step": report.step, **report.metrics}) + "\n")
+        append_json_lines(self.folder.metrics, [{"step": report.step, **report.metrics}])
         for tracker in self.trackers:
             tracker.step(report)
         self.alerts.stop_if_asked(report.step)
