@@ -53,7 +53,6 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
     record = stage_record(recipe, "annotate")
     path = attempts_file(recipe)
     if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
-        console.print(f"annotate is complete: {record.folder}", highlight=False)
         return
     started = time.monotonic()
     async with running_teacher_of(recipe, section, pairs) as teacher:

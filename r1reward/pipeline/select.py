@@ -79,7 +79,6 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
         settings |= recipe.model_dump(mode="json", include={"prompt", "model"})
     record = stage_record(recipe, "select")
     if record.begin(settings, inputs):
-        console.print(f"select is complete: {record.folder}", highlight=False)
         return
     match section:
         case AttemptsSelection():

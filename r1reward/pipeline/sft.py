@@ -38,7 +38,6 @@ async def sft_stage(
     }
     record = stage_record(recipe, "sft")
     if record.begin(settings_of(recipe, sft), inputs):
-        console.print(f"sft is complete: {record.folder}", highlight=False)
         return
     traces = load_traces(recipe, sft, pairs, attempts, annotate.max_attempts)
     num_steps = sft.num_epochs * len(traces.train) // sft.batch_size

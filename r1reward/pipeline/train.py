@@ -107,7 +107,6 @@ async def train_stage(recipe: Recipe, console: Console) -> None:
     # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
     del settings["model"]["path"], settings["data"]["train"]
     if record.begin(settings, inputs):
-        console.print(f"train is complete: {record.folder}", highlight=False)
         return
     await train(run, console)
     record.finish(["model"])
