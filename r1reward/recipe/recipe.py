@@ -8,8 +8,9 @@ recipe apart for those who run it. None of these imports torch or an engine.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from r1reward.recipe import checks
 from r1reward.recipe.engine_sections import (
@@ -54,7 +55,7 @@ class RunRecipe(Section):
     run_dir: Path
     """Folder of the run: a path, or an fsspec URL for a run in object storage."""
 
-    run_url: str | None = None
+    run_url: Annotated[str, AfterValidator(checked_url)] | None = None
     """Object storage (an fsspec URL) that run_dir is copied to and comes back from; None: no copy."""
 
     model: ModelSection
@@ -75,11 +76,6 @@ class RunRecipe(Section):
                 "run_dir"
             )
         return settings | {"run_dir": working_folder(url), "run_url": url}
-
-    @field_validator("run_url")
-    @classmethod
-    def is_a_url(cls, value: str | None) -> str | None:
-        return None if value is None else checked_url(value)
 
     def check(self) -> None:
         if self.run_url is not None and overlap(self.run_dir, self.run_url):
