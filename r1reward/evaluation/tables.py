@@ -11,7 +11,7 @@ from rich.table import Table
 from r1reward.evaluation.benchmarks.recombine import recombine
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
 from r1reward.evaluation.compare import Comparison
-from r1reward.evaluation.conditions import ORDERS_IN_WORDS, Conditions
+from r1reward.evaluation.conditions import Conditions, condition_facts
 from r1reward.evaluation.evaluation import CategoryScore, Evaluation, MappingScores
 from r1reward.evaluation.number_format import bare_points, percent, points, signed_points
 
@@ -21,21 +21,8 @@ R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64
 
 def describe(conditions: Conditions) -> str:
     """One line without which no number can be quoted."""
-    how = "sampling not known"
-    if conditions.temperature is not None:
-        hot = f"temperature {conditions.temperature:g}, seed {conditions.seed}"
-        how = hot if conditions.temperature else f"greedy, seed {conditions.seed}"
-    template = (
-        "prompt not known" if conditions.template is None else f"template {conditions.template}"
-    )
-    voting = f"K = {conditions.num_samples}"
-    if conditions.adaptive is not None:
-        voting += f" at most (adaptive, error {conditions.adaptive:g})"
-    return (
-        f"{conditions.model} on {conditions.benchmark}: {conditions.num_rows} rows, "
-        f"{ORDERS_IN_WORDS[conditions.orders]}, {voting}, {how}, {template}; "
-        "an unreadable answer is wrong and no vote"
-    )
+    facts = [f"{name}: {value}" for name, value in condition_facts(conditions).items()]
+    return f"{', '.join(facts)}; an unreadable answer is wrong and no vote"
 
 
 def print_evaluation(console: Console, evaluation: Evaluation) -> None:

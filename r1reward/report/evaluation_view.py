@@ -8,7 +8,7 @@ from pathlib import Path
 
 from r1reward.evaluation.answers import read_answers
 from r1reward.evaluation.calibration import Calibration, Reliability
-from r1reward.evaluation.conditions import ORDERS_IN_WORDS
+from r1reward.evaluation.conditions import condition_facts
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.shown_pairs import read_shown_pairs
@@ -52,46 +52,19 @@ def evaluation_view(root: Path) -> EvaluationView:
     sections = {"Audit: what the score may owe to other things": audit_facts(result)}
     if result.adaptive is not None:
         sections["Adaptive voting"] = adaptive_facts(result.adaptive)
+    conditions = condition_facts(result.conditions)
+    if result.mappings:
+        first = result.mappings[0]
+        conditions["Categories"] = f"{first.mapping} ({first.source})"
     return EvaluationView(
         result=result,
-        conditions=condition_facts(result),
+        conditions=conditions,
         sections=sections,
         calibration=calibration,
         samples=collect_samples(pairs, read_answers(folder.answers), MAX_SAMPLE_BYTES, MAX_ROWS),
         charts=charts,
         has_pairs=store is not None,
     )
-
-
-def condition_facts(result: Evaluation) -> Facts:
-    """How the answers were asked for; without these no number can be compared."""
-    asked = result.conditions
-    dropped = [f"{count} {reason.replace('_', ' ')}" for reason, count in asked.num_dropped.items()]
-    facts = {
-        "Model": asked.model,
-        "Benchmark": asked.benchmark,
-        "Data": asked.data,
-        "Rows": whole(asked.num_rows),
-        "Dropped": ", ".join(dropped) or "none",
-        "Order of responses": ORDERS_IN_WORDS[asked.orders],
-        "Samples a row (K)": str(asked.num_samples),
-        "Temperature": known(asked.temperature),
-        "Top-p": known(asked.top_p),
-        "Seed": str(asked.seed),
-        "Prompt template": known(asked.template),
-    }
-    if result.mappings:
-        first = result.mappings[0]
-        facts["Categories"] = f"{first.mapping} ({first.source})"
-    if asked.adaptive is not None:
-        facts["Adaptive voting"] = f"allowed error {asked.adaptive:g}"
-    if asked.image_off:
-        facts["Images"] = "left out on purpose"
-    return facts
-
-
-def known(value: float | str | None) -> str:
-    return "not known" if value is None else str(value)
 
 
 def audit_facts(result: Evaluation) -> Facts:
