@@ -16,7 +16,7 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.models import model_hashes
+from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.pipeline_sections import FinalSection
@@ -32,7 +32,7 @@ Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
 async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> None:
     """Evaluate every model, write the table into the stage's folder, and print it."""
     benches = {str(bench.name): load_bench(bench) for bench in final.benches}
-    inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
+    inputs = {f"{model} model": model_hash(recipe, model) for model in models(recipe)}
     for name, bench in benches.items():
         inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
     used = {"seed", "model", "prompt", "judge", "reward", "final"}

@@ -34,7 +34,7 @@ async def sft_stage(
     inputs = {
         "annotate/attempts.jsonl": stage_record(recipe, "annotate").output(attempts.name),
         "data.train": pairs_hash(pair.pair_id for pair in pairs),
-        "model.path": model_hash(recipe.model.path),
+        "model.path": model_hash(recipe, "base"),
     }
     record = stage_record(recipe, "sft")
     if record.begin(settings_of(recipe, sft), inputs):
