@@ -26,15 +26,12 @@ REST = 9
 
 
 @contextmanager
-def kept_copied(recipe: RunRecipe | None, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
+def kept_copied(recipe: RunRecipe, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
     """While a verb works in its run folder, keep others out, and mirror it where the recipe asks for it.
 
     Raises ``InputError`` if the folder cannot be worked in, and ``ServiceError`` at the end if something
     could not be uploaded: it is still on this machine.
     """
-    if recipe is None:
-        yield
-        return
     with locked(recipe.run_dir):
         if recipe.run_url is None:
             yield
