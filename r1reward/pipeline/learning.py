@@ -13,6 +13,7 @@ from rich.console import Console
 from r1reward.interfaces import Learner
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe, SftRecipe
+from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.checkpoint import resume
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
@@ -50,7 +51,8 @@ async def resumed(
         opened_trackers(tracked, recipe.tracking, folder.root, console, start_step) as trackers,
         stop_on_signal() as stop,
     ):
-        recorder = RunRecorder(folder, keep_checkpoints, recipe.tracking, recipe.alerts, trackers)
+        alerts = AlertWatch(recipe.alerts, folder.read_metrics())
+        recorder = RunRecorder(folder, keep_checkpoints, recipe.tracking, alerts, trackers)
         yield Resumed(start_step, recorder, stop)
     await learner.export(folder.model)
     write_model_settings(folder.model, recipe.model, recipe.prompt)

@@ -117,7 +117,8 @@ class Mirror:
         """
         if working_folders() in self.folder.parents:
             claim_working_folders()
-        objects, ours = self.remote.files(), read_local_latest(self.folder)
+        objects, here = self.remote.files(), self.folder / LOCAL_LATEST
+        ours = parsed(here.read_bytes()) if here.is_file() else None
         refuse_foreign(self.folder, self.remote.url, ours, objects)
         self.folder.mkdir(parents=True, exist_ok=True)
         ours = ours or Latest(self.remote.url)
@@ -215,7 +216,8 @@ class Mirror:
         if file is None or (before is not None and before.stamp == file.stamp):
             return
         target = name
-        if before is not None and before.object in self.own and is_growth(name, before, file):
+        has_grown = before is not None and before.inode == file.inode and before.size <= file.size
+        if before is not None and before.object in self.own and is_ledger(name) and has_grown:
             target = before.object
         elif name in self.in_use:
             target = f"{VERSIONS}{uuid.uuid4().hex}/{name}"
@@ -277,11 +279,6 @@ def parsed(text: bytes | None) -> Latest | None:
     with suppress(ValidationError):
         return LATEST_FORMAT.validate_json(text or b"")
     return None
-
-
-def read_local_latest(folder: Path) -> Latest | None:
-    path = folder / LOCAL_LATEST
-    return parsed(path.read_bytes()) if path.is_file() else None
 
 
 def refuse_foreign(folder: Path, url: str, ours: Latest | None, objects: Collection[str]) -> None:
@@ -346,10 +343,6 @@ def without_growth(files: dict[str, File]) -> dict[str, tuple[int, ...]]:
 def is_ledger(name: str) -> bool:
     """Whether lines are appended to a file, so that its beginning stays unless it is replaced."""
     return name.endswith(".jsonl")
-
-
-def is_growth(name: str, before: File, now: File) -> bool:
-    return is_ledger(name) and now.inode == before.inode and now.size >= before.size
 
 
 def is_learner_state(name: str) -> bool:
