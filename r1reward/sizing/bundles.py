@@ -65,11 +65,6 @@ def plan_bundles(
     return {role: [bundle(role, gpus)] * count for role, (count, gpus) in needs.items()}
 
 
-def num_gpus(bundles: Sequence[Bundle]) -> int:
-    """The GPUs that these bundles ask Ray for in all."""
-    return int(sum(bundle.get("GPU", 0) for bundle in bundles))
-
-
 def shared_bundles(by_role: Mapping[Role, Sequence[Bundle]]) -> list[Bundle]:
     """A bundle a number: what the actors of that number need together, and its GPU whole."""
     bundles: list[Bundle] = [{} for _ in range(max(map(len, by_role.values())))]

@@ -12,14 +12,7 @@ from rich.table import Table
 from r1reward.models.model_shape import ModelShape, read_model_shape
 from r1reward.recipe.engine_sections import VllmJudge
 from r1reward.recipe.recipe import Recipe
-from r1reward.sizing.bundles import (
-    ROLES,
-    Bundle,
-    Role,
-    num_gpus,
-    shared_bundles,
-    training_bundles,
-)
+from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles, training_bundles
 from r1reward.sizing.engine_memory import GB
 from r1reward.sizing.memory_plan import (
     Holder,
@@ -88,7 +81,7 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     # Actors without GPUs (a judge behind an endpoint) go where there is room.
     nodes = [Counter[str]()]
     problems: list[str] = []
-    total = sum(num_gpus(of_role) for of_role in bundles.values())
+    total = sum(num_gpus(bundles[role]) for role in ROLES)
     if recipe.placement.takes_turns:
         total = len(shared_bundles(bundles))
         nodes = nodes_of_shared_gpus(bundles, hardware.gpus_per_node)
@@ -103,12 +96,7 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         host = shared_holder(learner, cache_gb, holders, host_bytes)
     holders.append((host, len(nodes)))
     problems = [holder.problem for holder, _ in holders if holder.problem] + problems
-    shards, num_heads = recipe.rollout.engine.tensor_parallel_size, policy.text.num_heads
-    if num_heads % shards:  # tensor parallelism cuts attention by heads
-        problems.append(
-            f"rollout.engine.tensor_parallel_size ({shards}) does not divide the model's {num_heads} "
-            "attention heads: choose one that does"
-        )
+    problems += head_problems(recipe.rollout.engine.tensor_parallel_size, policy.text.num_heads)
     return MemoryPlan(policy, tuple(holders), tuple(nodes), total, tuple(problems))
 
 
@@ -117,6 +105,10 @@ def num_holders(recipe: Recipe, bundles: Sequence[Bundle]) -> int:
     if recipe.placement.takes_turns:
         return len(bundles)
     return num_gpus(bundles) or len(bundles)
+
+
+def num_gpus(bundles: Sequence[Bundle]) -> int:
+    return int(sum(bundle.get("GPU", 0) for bundle in bundles))
 
 
 def fill_nodes(
@@ -159,6 +151,16 @@ def nodes_of_shared_gpus(
         for gpu in range(len(bundles[role])):
             nodes[gpu // gpus_per_node][role] += 1
     return nodes
+
+
+def head_problems(shards: int, num_heads: int) -> list[str]:
+    """Tensor parallelism cuts attention by heads, so every shard must get as many."""
+    if num_heads % shards == 0:
+        return []
+    return [
+        f"rollout.engine.tensor_parallel_size ({shards}) does not divide the model's {num_heads} "
+        "attention heads: choose one that does"
+    ]
 
 
 def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
