@@ -36,12 +36,13 @@ from r1reward.interfaces import Sampling
 from r1reward.pipeline.assembly import evaluation_sampler
 from r1reward.pipeline.train import Inputs, load_inputs, train
 from r1reward.recipe.components import judge_settings, rollout_settings
-from r1reward.recipe.derive import with_model, with_settings
+from r1reward.recipe.derive import with_model
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.folder import RunFolder
 from r1reward.types import RolloutRequest
 from studies.document_tables import check_marks, fill
+from studies.recipe_settings import with_settings
 from studies.transplant import Trace, build_transplants, follow_rate
 
 logger = logging.getLogger(__name__)

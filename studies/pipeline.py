@@ -34,12 +34,12 @@ from r1reward.recipe.derive import (
     final_recipe,
     selected_pairs,
     stage_folder,
-    with_settings,
 )
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.pipeline_sections import AttemptsSelection
 from r1reward.recipe.recipe import Recipe
 from studies.document_tables import check_marks, fill
+from studies.recipe_settings import with_settings
 
 logger = logging.getLogger(__name__)
 

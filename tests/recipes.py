@@ -11,6 +11,7 @@ from r1reward.interfaces import Generator, Judge
 from r1reward.loop import LoopSettings
 from r1reward.recipe.recipe import EvalRecipe, Recipe
 from r1reward.rollouts import LiveSource, Scoring, StepRequests
+from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
 from r1reward.runs.trackers import TrackedRun, Tracker
@@ -69,7 +70,8 @@ def evaluation_sampler(
 
 def recorder(folder: RunFolder, recipe: Recipe, trackers: list[Tracker]) -> RunRecorder:
     keep = recipe.train.keep_checkpoints
-    return RunRecorder(folder, keep, recipe.tracking, recipe.alerts, trackers)
+    alerts = AlertWatch(recipe.alerts, folder.read_metrics())
+    return RunRecorder(folder, keep, recipe.tracking, alerts, trackers)
 
 
 def tracked_run(recipe: Recipe) -> TrackedRun:

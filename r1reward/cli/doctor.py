@@ -27,10 +27,10 @@ def run(arguments: DoctorArguments) -> int:
         recipe = load_recipe(arguments.recipe, arguments.overrides)
     from rich.console import Console
 
-    from r1reward.doctor.all_checks import DoctorRequest, show_findings
+    from r1reward.doctor.all_checks import run_checks, show_findings
 
-    request = DoctorRequest(recipe, arguments.run_dir, tuple(arguments.ports), arguments.deep)
-    return 0 if show_findings(request, Console()) else 1
+    findings = run_checks(recipe, arguments.run_dir, arguments.ports, arguments.deep)
+    return 0 if show_findings(findings, Console()) else 1
 
 
 VERB = Verb(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +13,7 @@ from r1reward.cli.stages import run_in_folder, run_stage
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode
-from r1reward.recipe.files import load_recipe
+from r1reward.recipe.files import load_recipe, merge, nested
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,35 @@ class EvalArguments:
 
     model: str | None = option(help="a model folder, 'shapes', or a name at the endpoint")
     endpoint: str | None = option(metavar="URL", help="an OpenAI-compatible server")
-    predictions: Path | None = option(type=Path, help="score answers made elsewhere (JSONL)")
-    bench: str | None = option(choices=get_args(BenchmarkName))
-    data: Path | None = option(type=Path, help="the benchmark's file or folder")
-    images: Path | None = option(type=Path, help="folder that media paths are relative to")
-    missing: str = option(choices=get_args(MissingMedia), default="refuse")
-    rows: int | None = option(type=int, help="the first rows only")
-    samples: int | None = option(type=int, help="K of voting@K")
-    orders: str | None = option(choices=get_args(OrderMode))
-    temperature: float | None = option(type=float, help="default: 0 for one sample, else 1")
+    predictions: Path | None = option(
+        "predictions", type=Path, help="score answers made elsewhere (JSONL)"
+    )
+    bench: str | None = option("bench.name", choices=get_args(BenchmarkName))
+    data: Path | None = option("bench.path", type=Path, help="the benchmark's file or folder")
+    images: Path | None = option("bench.images", type=Path, help="folder of relative media paths")
+    missing: str = option("bench.missing", choices=get_args(MissingMedia), default="refuse")
+    rows: int | None = option("bench.num_rows", type=int, help="the first rows only")
+    samples: int | None = option("evaluate.samples", type=int, help="K of voting@K")
+    orders: str | None = option("evaluate.orders", choices=get_args(OrderMode))
+    temperature: float | None = option(
+        "evaluate.temperature", type=float, help="default: 0 for one sample, else 1"
+    )
     adaptive: float | None = option(
+        "evaluate.adaptive",
         type=float,
         nargs="?",
         const=0.0,
         metavar="ERROR",
         help="stop sampling a row once its vote cannot change (or may with at most this chance)",
     )
-    image_off: bool | None = option(action="store_true", default=None)
-    official: bool = option(action="store_true", help="the benchmark's own protocol")
-    seed: int = option(type=int, default=0)
-    out: str | None = option(help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL")
+    image_off: bool | None = option("evaluate.image_off", action="store_true", default=None)
+    official: bool = option(
+        "bench.official", action="store_true", help="the benchmark's own protocol"
+    )
+    seed: int = option("seed", type=int, default=0)
+    out: str | None = option(
+        "run_dir", help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL"
+    )
     overrides: list[str] = argument(
         nargs="*",
         metavar="[RECIPE] KEY=VALUE",
@@ -85,27 +94,14 @@ def eval_settings(arguments: EvalArguments) -> Mapping[str, Any]:
         raise InputError("--model (a folder or name) or --predictions (a JSONL file) is missing")
     refuse_unused(arguments)
     model = arguments.model or str(arguments.predictions)
-    settings: dict[str, Any] = {
-        "seed": arguments.seed,
-        "model": {"path": model},
-        "bench": {
-            "name": arguments.bench,
-            "path": arguments.data,
-            "images": arguments.images,
-            "missing": arguments.missing,
-            "num_rows": arguments.rows,
-            "official": arguments.official,
-        },
-    }
-    evaluate = {
-        name: value
-        for name in ("samples", "temperature", "orders", "adaptive", "image_off")
-        if (value := getattr(arguments, name)) is not None
-    }
-    endpoint = {"url": arguments.endpoint, "model": model} if arguments.endpoint else None
-    optional: dict[str, Any] = {"evaluate": evaluate, "run_dir": arguments.out}
-    optional |= {"endpoint": endpoint, "predictions": arguments.predictions}
-    return settings | {name: value for name, value in optional.items() if value}
+    settings: dict[str, Any] = {"model": {"path": model}}
+    if arguments.endpoint is not None:
+        settings["endpoint"] = {"url": arguments.endpoint, "model": model}
+    for item in fields(arguments):
+        name, value = item.metadata.get("recipe"), getattr(arguments, item.name)
+        if name and value is not None:
+            settings = merge(settings, nested(name, value))
+    return settings
 
 
 def refuse_unused(arguments: EvalArguments) -> None:

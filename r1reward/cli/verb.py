@@ -21,9 +21,12 @@ def argument(**settings: Any) -> Any:
     return field(metadata={"prefix": "", "settings": settings})
 
 
-def option(**settings: Any) -> Any:
-    """An option with the name of its field: ``gpu_gb`` is given as ``--gpu-gb``."""
-    return field(metadata={"prefix": "--", "settings": settings})
+def option(recipe: str = "", **settings: Any) -> Any:
+    """An option with the name of its field: ``gpu_gb`` is given as ``--gpu-gb``.
+
+    ``recipe``: the dotted name of the setting of a recipe that it is.
+    """
+    return field(metadata={"prefix": "--", "settings": settings, "recipe": recipe})
 
 
 @dataclass(frozen=True)

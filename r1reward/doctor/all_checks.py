@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -23,35 +22,28 @@ from r1reward.recipe.recipe import Recipe
 LABELS = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]fix[/red]"}
 
 
-@dataclass(frozen=True)
-class DoctorRequest:
-    """What to check. Without a recipe no GPUs and no compiler are needed.
+def run_checks(
+    recipe: Recipe | None, run_dir: Path | None, ports: Sequence[int], deep: bool
+) -> Iterator[Finding]:
+    """Yields the findings of every check, quick ones first.
 
-    ``ports`` must be free; ``deep`` also loads the libraries of the engines.
+    Without a recipe no GPUs and no compiler are needed. ``ports`` must be free; ``deep`` also loads the
+    libraries of the engines.
     """
-
-    recipe: Recipe | None = None
-    run_dir: Path | None = None
-    ports: tuple[int, ...] = ()
-    deep: bool = False
-
-
-def run_checks(request: DoctorRequest) -> Iterator[Finding]:
-    """Yields the findings of every check, quick ones first."""
-    recipe, has_cluster = request.recipe, "RAY_ADDRESS" in os.environ
+    has_cluster = "RAY_ADDRESS" in os.environ
     yield from check_packages()
     yield check_gpus(0 if recipe is None or has_cluster else num_gpus(recipe))
     yield check_torchvision()
     yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
-    yield check_run_dir(request.run_dir or (Path("runs") if recipe is None else recipe.run_dir))
+    yield check_run_dir(run_dir or (Path("runs") if recipe is None else recipe.run_dir))
     if recipe is not None and recipe.run_url is not None:
         yield check_run_url(recipe.run_url)
     yield check_shared_memory(None if recipe is None else known_store_bytes(recipe))
     yield check_loopback()
-    if request.ports or not has_cluster:
-        yield from check_ports(request.ports or RAY_PORTS, must_be_free=bool(request.ports))
+    if ports or not has_cluster:
+        yield from check_ports(ports or RAY_PORTS, must_be_free=bool(ports))
     yield from check_cluster(os.environ)
-    if request.deep:
+    if deep:
         yield from check_imports()
 
 
@@ -74,10 +66,10 @@ def known_store_bytes(recipe: Recipe) -> int | None:
     return None
 
 
-def show_findings(request: DoctorRequest, console: Console) -> bool:
+def show_findings(findings: Iterable[Finding], console: Console) -> bool:
     """Prints every finding as it is made. Returns whether nothing is wrong."""
     num_problems = 0
-    for finding in run_checks(request):
+    for finding in findings:
         show(finding, console)
         num_problems += finding.state == "problem"
     things = "thing" if num_problems == 1 else "things"

@@ -103,7 +103,7 @@ class VllmEngine:
     def sleep(self) -> Future[None]:
         """Leave the GPU once the engine is empty: weights to host memory, the cache forgotten.
 
-        Needs ``can_sleep``; nothing may be submitted before ``wake_up``.
+        Needs ``placement.takes_turns``; nothing may be submitted before ``wake_up``.
         """
         return self.when_empty(self.fall_asleep)
 
@@ -237,7 +237,7 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
         "generation_config": "vllm",
         "disable_log_stats": True,
-        "enable_sleep_mode": settings.can_sleep,
+        "enable_sleep_mode": settings.placement.takes_turns,
         "seed": 0,
     }
     if engine.tensor_parallel_size > 1:

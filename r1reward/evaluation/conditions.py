@@ -36,6 +36,42 @@ class Conditions:
     image_off: bool = False
 
 
+ORDERS_IN_WORDS: Mapping[OrderMode, str] = {
+    "both": "both orders",
+    "single": "one seeded order a row",
+    "stored": "stored order",
+    "authors": "preferred response first",
+    "random": "a seeded order a sample",
+}
+
+
+def condition_facts(asked: Conditions) -> dict[str, str]:
+    """How the answers were asked for, by label: for the terminal and the page."""
+    dropped = [f"{count} {reason.replace('_', ' ')}" for reason, count in asked.num_dropped.items()]
+    facts = {
+        "Model": asked.model,
+        "Benchmark": asked.benchmark,
+        "Data": asked.data,
+        "Rows": str(asked.num_rows),
+        "Dropped": ", ".join(dropped) or "none",
+        "Orders": ORDERS_IN_WORDS[asked.orders],
+        "Samples a row (K)": str(asked.num_samples),
+        "Temperature": known(asked.temperature),
+        "Top-p": known(asked.top_p),
+        "Seed": str(asked.seed),
+        "Prompt template": known(asked.template),
+    }
+    if asked.adaptive is not None:
+        facts["Adaptive voting"] = f"allowed error {asked.adaptive:g}"
+    if asked.image_off:
+        facts["Images"] = "left out on purpose"
+    return facts
+
+
+def known(value: float | str | None) -> str:
+    return "not known" if value is None else str(value)
+
+
 def build_conditions(
     model: str,
     benchmark: Benchmark,

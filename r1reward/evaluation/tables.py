@@ -13,7 +13,7 @@ from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.benchmarks.recombine import recombine
 from r1reward.evaluation.benchmarks.vl_rewardbench import PUBLISHED_COUNTS
 from r1reward.evaluation.compare import Comparison, compare_evaluations
-from r1reward.evaluation.conditions import Conditions
+from r1reward.evaluation.conditions import Conditions, condition_facts
 from r1reward.evaluation.evaluation import (
     CategoryScore,
     Evaluation,
@@ -28,28 +28,8 @@ R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64
 
 def describe(conditions: Conditions) -> str:
     """One line without which no number can be quoted."""
-    how = "sampling not known"
-    if conditions.temperature is not None:
-        hot = f"temperature {conditions.temperature:g}, seed {conditions.seed}"
-        how = hot if conditions.temperature else f"greedy, seed {conditions.seed}"
-    template = (
-        "prompt not known" if conditions.template is None else f"template {conditions.template}"
-    )
-    orders = {
-        "both": "both orders",
-        "single": "one seeded order a row",
-        "stored": "stored order",
-        "authors": "preferred response first",
-        "random": "a seeded order a sample",
-    }[conditions.orders]
-    voting = f"K = {conditions.num_samples}"
-    if conditions.adaptive is not None:
-        voting += f" at most (adaptive, error {conditions.adaptive:g})"
-    return (
-        f"{conditions.model} on {conditions.benchmark}: {conditions.num_rows} rows, {orders}, "
-        f"{voting}, {how}, {template}; "
-        "an unreadable answer is wrong and no vote"
-    )
+    facts = [f"{name}: {value}" for name, value in condition_facts(conditions).items()]
+    return f"{', '.join(facts)}; an unreadable answer is wrong and no vote"
 
 
 def print_evaluation(console: Console, evaluation: Evaluation) -> None:
@@ -129,24 +109,29 @@ def voting_table(evaluation: Evaluation) -> Table:
 def audit_table(evaluation: Evaluation) -> Table:
     """What the score may owe to slots, lengths and unreadable answers."""
     table = new_table("audit", "of answers and rows", "share")
-    audit, lengths = evaluation.audit, evaluation.audit.by_length
-    rows = [
-        ("slot-1 rate", percent(audit.slot_1_rate)),
-        ("flip rate after swap", percent(audit.flip_rate)),
-        ("right in both orders (chance 25 %)", percent(audit.both_right_share)),
-        ("unreadable", percent(audit.unparsed_share)),
-        ("cut off at the token limit", percent(audit.truncated_share)),
-        ("accuracy, preferred response longer", percent(lengths.accuracy_preferred_longer)),
-        ("accuracy, preferred response shorter", percent(lengths.accuracy_preferred_shorter)),
-        ("picking the longer response scores", percent(lengths.pick_longer)),
-        ("picking the shorter response scores", percent(lengths.pick_shorter)),
-        ("answer follows analysis (judge)", percent(evaluation.parts.consistency)),
-    ]
-    if evaluation.image_off_drop is not None:
-        rows.append(("lost without the images, points", signed_points(evaluation.image_off_drop)))
-    for label, value in rows:
-        table.add_row(label, value)
+    for label, share in audit_shares(evaluation).items():
+        table.add_row(label, percent(share))
+    if (drop := evaluation.image_off_drop) is not None:
+        table.add_row("lost without the images, points", signed_points(drop))
     return table
+
+
+def audit_shares(evaluation: Evaluation) -> dict[str, float | None]:
+    """The shares of the audit under their names in every table; None where nothing was measured."""
+    audit, lengths, answers = evaluation.audit, evaluation.audit.by_length, evaluation.parts
+    return {
+        "slot-1 rate": audit.slot_1_rate,
+        "flip rate after swap": audit.flip_rate,
+        "right in both orders (chance 25 %)": audit.both_right_share,
+        "unreadable": audit.unparsed_share,
+        "cut off at the token limit": audit.truncated_share,
+        "accuracy, preferred response longer": lengths.accuracy_preferred_longer,
+        "accuracy, preferred response shorter": lengths.accuracy_preferred_shorter,
+        "picking the longer response scores": lengths.pick_longer,
+        "picking the shorter response scores": lengths.pick_shorter,
+        "answer follows analysis (judge)": answers.consistency,
+        "well formed": answers.well_formed,
+    }
 
 
 def adaptive_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -243,24 +228,16 @@ def comparison_table(
 
 def comparison_cells(evaluation: Evaluation) -> dict[str, str]:
     """One evaluation's column of the comparison, by the labels of the lines."""
-    audit, answers = evaluation.audit, evaluation.parts
+    answers = evaluation.parts
     numbers = {"reward": answers.reward, "response length, tokens": answers.num_tokens}
     return {
-        "  preferred longer": percent(audit.by_length.accuracy_preferred_longer),
-        "  preferred shorter": percent(audit.by_length.accuracy_preferred_shorter),
-        "right in both orders (chance 25 %)": percent(audit.both_right_share),
-        "slot-1 rate": percent(audit.slot_1_rate),
-        "flip rate after swap": percent(audit.flip_rate),
-        "answer follows analysis": percent(answers.consistency),
-        "well formed": percent(answers.well_formed),
-        "unreadable": percent(audit.unparsed_share),
-        "cut off at the token limit": percent(audit.truncated_share),
+        **{label: percent(share) for label, share in audit_shares(evaluation).items()},
         **{name: "-" if value is None else f"{value:.3g}" for name, value in numbers.items()},
     }
 
 
 def caption(before: Evaluation, after: Evaluation, comparison: Comparison) -> str:
-    """Differences, tests and what picking by length would score, a line each."""
+    """Differences and tests, a line each."""
     lines = [f"paired difference, one sample: {signed_points(comparison.accuracy)} points"]
     if max(before.conditions.num_samples, after.conditions.num_samples) > 1:
         lines.append(f"paired difference, vote: {signed_points(comparison.voted)} points")
@@ -271,6 +248,4 @@ def caption(before: Evaluation, after: Evaluation, comparison: Comparison) -> st
             f"McNemar, {order} order: {test.num_gained} rows gained, {test.num_lost} lost, "
             f"p = {test.p_value:.2g}"
         )
-    longer = percent(after.audit.by_length.pick_longer)
-    lines.append(f"always picking the longer response would score {longer}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import cycle
 
@@ -53,11 +53,15 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
     record = stage_record(recipe, "annotate")
     path = attempts_file(recipe)
     if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
-        console.print(f"annotate is complete: {record.folder}", highlight=False)
         return
     started = time.monotonic()
     async with running_teacher_of(recipe, section, pairs) as teacher:
-        with progress_bar(len(set(pair_ids))) as progress:
+        with counting_bar("annotating") as move:
+
+            def progress(outcome: Annotating) -> None:
+                spent = f"cost {outcome.spent:.2f}" if outcome.spent else ""
+                move(outcome.num_known + outcome.num_pairs, len(set(pair_ids)), spent)
+
             done = await annotate(section, teacher, pairs, path, recipe.seed, progress)
     annotations = read_annotations(path, section.max_attempts)
     ours = [annotations[pair_id] for pair_id in dict.fromkeys(pair_ids) if pair_id in annotations]
@@ -135,18 +139,6 @@ async def engine_teacher(
                 RolloutGroup([actor], rollout.max_retries) for actor in system.generator.actors
             ]
         yield EngineTeacher(cycle(generators), processor, prompt, sampling, model.max_prompt_tokens)
-
-
-@contextmanager
-def progress_bar(num_pairs: int) -> Iterator[Callable[[Annotating], None]]:
-    """Pairs, time left and money spent, on standard error."""
-    with counting_bar("annotating") as move:
-
-        def progress(outcome: Annotating) -> None:
-            spent = f"cost {outcome.spent:.2f}" if outcome.spent else ""
-            move(outcome.num_known + outcome.num_pairs, num_pairs, spent)
-
-        yield progress
 
 
 def print_levels(

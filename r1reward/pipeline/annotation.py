@@ -93,34 +93,29 @@ async def annotate(
     return session.outcome
 
 
+@dataclass
 class Session:
     """One run's state. Workers draw from one iterator of pairs, so few pairs are held at a time."""
 
-    def __init__(
-        self,
-        settings: AnnotateSection,
-        teacher: Teacher,
-        path: Path,
-        seed: int,
-        progress: Callable[[Annotating], None],
-    ) -> None:
-        self.settings = settings
-        self.teacher = teacher
-        self.path = path
-        self.seed = seed
-        self.progress = progress
-        self.known = read_attempts(path)
+    settings: AnnotateSection
+    teacher: Teacher
+    path: Path
+    seed: int
+    progress: Callable[[Annotating], None]
+    failed_in_a_row: int = 0
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.known = read_attempts(self.path)
         earlier = [attempt for attempts in self.known.values() for attempt in attempts]
         self.budget = Budget(
-            settings,
+            self.settings,
             spent=sum(self.cost_of(attempt) for attempt in earlier),
             dearest_prompt=max((attempt.prompt_tokens or 0 for attempt in earlier), default=0),
         )
-        self.limiter = RateLimiter(settings.requests_per_minute)
+        self.limiter = RateLimiter(self.settings.requests_per_minute)
         self.outcome = Annotating(spent=self.budget.spent)
         self.ever_answered = bool(earlier)
-        self.failed_in_a_row = 0
-        self.error: Exception | None = None
 
     def cost_of(self, attempt: Attempt) -> float:
         """At the price it was bought for; attempts from before there were prices at today's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -146,11 +146,13 @@ async def running_sampler(recipe: EvalRecipe) -> AsyncIterator[EvaluationSampler
         return
     encode = partial(chat_prompt, settings=recipe.prompt)
     generator = ChatGenerator(recipe.endpoint)
-    if judge is None:
-        yield build(encode, generator, None, no_token_texts)
-        return
-    async with judge_system(recipe.placement, judge) as running_judge:
-        yield build(encode, generator, running_judge, no_token_texts)
+    async with AsyncExitStack() as running:
+        running_judge = None
+        if judge is not None:
+            judging = judge_system(recipe.placement, judge)
+            running_judge = await running.enter_async_context(judging)
+        # A server gives no token ids.
+        yield build(encode, generator, running_judge, lambda token_ids: ())
 
 
 @asynccontextmanager
@@ -168,11 +170,6 @@ async def engine_sampler(
     async with sampling_system(rollout.engine.placement, rollout, judge) as system:
         encode = partial(processor.encode, settings=prompt)
         yield build(encode, system.generator, system.judge, processor.token_texts)
-
-
-def no_token_texts(token_ids: Sequence[int]) -> tuple[str, ...]:
-    """A server gives no token ids."""
-    return ()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,7 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.models import model_hashes
+from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.pipeline_sections import FinalSection
@@ -31,8 +31,8 @@ Headed = tuple[list[str], list[list[str]]]  # a table's headings and its rows
 
 async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> None:
     """Evaluate every model, write the table into the stage's folder, and print it."""
-    benches = {bench.name: load_bench(bench) for bench in final.benches}
-    inputs = {f"{name} model": one_hash for name, one_hash in model_hashes(recipe).items()}
+    benches = {str(bench.name): load_bench(bench) for bench in final.benches}
+    inputs = {f"{model} model": model_hash(recipe, model) for model in models(recipe)}
     for name, bench in benches.items():
         inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
     used = {"seed", "model", "prompt", "judge", "reward", "final"}
@@ -45,13 +45,13 @@ async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> 
                     logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
                     one = final_recipe(recipe, final, model, bench_section)
                     await evaluate_model(one, Console(quiet=True))
-    shown = list(tables(recipe, final))
+    results = {name: evaluations(recipe, name) for name in benches}
+    shown = [table(name, by_model) for name, by_model in results.items()]
     if not is_complete:
         write_whole(record.folder / SUMMARY, markdown(shown))
-        text = json.dumps(numbers(recipe, final), indent=1)
-        write_whole(record.folder / SUMMARY_NUMBERS, f"{text}\n")
-        results = [f"{name}/{model}/{RESULT}" for name in benches for model in models(recipe)]
-        record.finish([SUMMARY, SUMMARY_NUMBERS, *results])
+        write_whole(record.folder / SUMMARY_NUMBERS, f"{json.dumps(numbers(results), indent=1)}\n")
+        files = [f"{name}/{model}/{RESULT}" for name in benches for model in models(recipe)]
+        record.finish([SUMMARY, SUMMARY_NUMBERS, *files])
     for heads, rows in shown:
         console.print(terminal_table(heads, rows))
     print_named(console, summary=record.folder / SUMMARY)
@@ -62,13 +62,10 @@ def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
     return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
 
 
-def tables(recipe: Recipe, final: FinalSection) -> Iterator[Headed]:
-    """A table for each benchmark."""
-    for bench in final.benches:
-        by_model = evaluations(recipe, bench.name)
-        conditions = next(iter(by_model.values())).conditions
-        heads = [title(bench.name, conditions), *(HEADINGS[model] for model in by_model)]
-        yield heads, [[label, *cells] for label, cells in lines(by_model)]
+def table(bench: str, by_model: Mapping[ModelName, Evaluation]) -> Headed:
+    conditions = next(iter(by_model.values())).conditions
+    heads = [title(bench, conditions), *(HEADINGS[model] for model in by_model)]
+    return heads, [[label, *cells] for label, cells in lines(by_model)]
 
 
 def markdown(shown: Sequence[Headed]) -> str:
@@ -88,11 +85,10 @@ def terminal_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
     return table
 
 
-def numbers(recipe: Recipe, final: FinalSection) -> dict[str, object]:
+def numbers(results: Mapping[str, Mapping[ModelName, Evaluation]]) -> dict[str, object]:
     """The table's numbers for other programs: by benchmark and model, intervals as [low, high]."""
-    by_bench: dict[str, object] = {}
-    for bench in final.benches:
-        by_bench[bench.name] = {
+    return {
+        bench: {
             model: {
                 "accuracy": one.accuracy.value,
                 "accuracy_interval": [one.accuracy.low, one.accuracy.high],
@@ -102,6 +98,7 @@ def numbers(recipe: Recipe, final: FinalSection) -> dict[str, object]:
                 "consistency": one.parts.consistency,
                 "num_tokens": one.parts.num_tokens,
             }
-            for model, one in evaluations(recipe, bench.name).items()
+            for model, one in by_model.items()
         }
-    return by_bench
+        for bench, by_model in results.items()
+    }

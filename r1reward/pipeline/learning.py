@@ -13,6 +13,7 @@ from rich.console import Console
 from r1reward.interfaces import Learner
 from r1reward.recipe.model_settings import write_model_settings
 from r1reward.recipe.recipe import Recipe, SftRecipe
+from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.checkpoint import resume
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.recorder import RunRecorder
@@ -42,9 +43,7 @@ async def resumed(
 ) -> AsyncIterator[Resumed]:
     """Resume the learner for what stands inside; export its model when that has ended well."""
     start_step = await resume(folder.checkpoints, learner, folder.remote_checkpoints)
-    # Fine-tuning without a checkpoint measures the first held-out loss, step 0, again as well.
-    first = -1 if isinstance(recipe, SftRecipe) else 0
-    folder.forget_after(start_step or first)
+    folder.forget_after(start_step)
     if start_step:
         logger.info("resuming after step %d", start_step)
     tracked = TrackedRun(recipe.name, num_steps, recipe.model_dump(mode="json"))
@@ -52,7 +51,8 @@ async def resumed(
         opened_trackers(tracked, recipe.tracking, folder.root, console, start_step) as trackers,
         stop_on_signal() as stop,
     ):
-        recorder = RunRecorder(folder, keep_checkpoints, recipe.tracking, recipe.alerts, trackers)
+        alerts = AlertWatch(recipe.alerts, folder.read_metrics())
+        recorder = RunRecorder(folder, keep_checkpoints, recipe.tracking, alerts, trackers)
         yield Resumed(start_step, recorder, stop)
     await learner.export(folder.model)
     write_model_settings(folder.model, recipe.model, recipe.prompt)

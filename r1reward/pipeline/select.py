@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -29,7 +29,7 @@ from r1reward.evaluation.sampler import (
 )
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import engine_sampler, progress_bar
-from r1reward.pipeline.models import starting_model_hash
+from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import rollout_settings
@@ -55,6 +55,11 @@ from r1reward.types import PreferencePair
 UNKNOWN = "not annotated"
 
 
+# Of a pair: its level in words, whether that qualifies it, and its difficulty.
+Grade = tuple[str, bool, int]
+Grader = Callable[[str, PreferencePair], Grade]
+
+
 @dataclass(frozen=True)
 class Graded:
     """A pair, by its index in the data. ``level`` is its difficulty in words."""
@@ -64,7 +69,7 @@ class Graded:
     source: str
     level: str
     qualifies: bool
-    difficulty: int | None = None
+    difficulty: int = 0
 
 
 async def select_stage(recipe: Recipe, section: SelectSection, console: Console) -> None:
@@ -75,19 +80,22 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
     if isinstance(section, AttemptsSelection):
         inputs[f"annotate/{ATTEMPTS}"] = stage_record(recipe, "annotate").output(ATTEMPTS)
     if isinstance(section, PassRateSelection):
-        inputs["model"] = starting_model_hash(recipe)
+        inputs["model"] = model_hash(recipe, starting_model(recipe))
         settings |= recipe.model_dump(mode="json", include={"prompt", "model"})
     record = stage_record(recipe, "select")
     if record.begin(settings, inputs):
-        console.print(f"select is complete: {record.folder}", highlight=False)
         return
     match section:
         case AttemptsSelection():
-            graded = by_attempts(recipe, section, pairs)
+            grade = by_attempts(recipe, section)
         case RecordedSelection():
-            graded = by_record(section, pairs)
+            grade = partial(by_record, section)
         case PassRateSelection():
-            graded = await by_pass_rate(recipe, section, pairs)
+            grade = await by_pass_rate(recipe, section, pairs)
+    graded = [
+        Graded(index, pair_id, pair.source, *grade(pair_id, pair))
+        for index, pair_id, pair in distinct_pairs(pairs)
+    ]
     chosen = draw(graded, section.quotas, section.num_pairs, recipe.seed)
     counts = count(graded, chosen)
     print_counts(console, counts)
@@ -102,48 +110,34 @@ async def select_stage(recipe: Recipe, section: SelectSection, console: Console)
     print_named(console, pairs=selected_pairs(recipe))
 
 
-def by_attempts(
-    recipe: Recipe, section: AttemptsSelection, pairs: Sequence[PreferencePair]
-) -> list[Graded]:
+def by_attempts(recipe: Recipe, section: AttemptsSelection) -> Grader:
     """A pair that still waits for an attempt has no level, and does not qualify."""
     assert recipe.annotate is not None  # checked with the recipe
     most = recipe.annotate.max_attempts
     annotations = read_annotations(attempts_file(recipe), most)
     levels = {most + 1 if level == "failed" else level for level in section.levels}
-    graded = []
-    for index, pair_id, pair in distinct_pairs(pairs):
+
+    def grade(pair_id: str, pair: PreferencePair) -> Grade:
         annotation = annotations.get(pair_id)
         difficulty = None if annotation is None else annotation.difficulty
-        level = UNKNOWN if difficulty is None else attempts_level(difficulty, most)
-        graded.append(Graded(index, pair_id, pair.source, level, difficulty in levels, difficulty))
-    return graded
+        if difficulty is None:
+            return UNKNOWN, False, pair.difficulty
+        tried = "1 attempt" if difficulty == 1 else f"{difficulty} attempts"
+        return "failed" if difficulty > most else tried, difficulty in levels, difficulty
+
+    return grade
 
 
-def attempts_level(difficulty: int, max_attempts: int) -> str:
-    if difficulty > max_attempts:
-        return "failed"
-    return "1 attempt" if difficulty == 1 else f"{difficulty} attempts"
-
-
-def by_record(section: RecordedSelection, pairs: Sequence[PreferencePair]) -> list[Graded]:
-    return [
-        Graded(
-            index,
-            pair_id,
-            pair.source,
-            f"difficulty {pair.difficulty}",
-            pair.difficulty in section.levels,
-        )
-        for index, pair_id, pair in distinct_pairs(pairs)
-    ]
+def by_record(section: RecordedSelection, pair_id: str, pair: PreferencePair) -> Grade:
+    return f"difficulty {pair.difficulty}", pair.difficulty in section.levels, pair.difficulty
 
 
 async def by_pass_rate(
     recipe: Recipe, section: PassRateSelection, pairs: Sequence[PreferencePair]
-) -> list[Graded]:
+) -> Grader:
     """Samples the policy in both orders of every pair, as an evaluation does; goes on after a kill."""
-    distinct = list(distinct_pairs(pairs))
-    benchmark = pairs_benchmark("select", [pair for _, _, pair in distinct], {})
+    distinct = [pair for _, _, pair in distinct_pairs(pairs)]
+    benchmark = pairs_benchmark("select", distinct, {})
     settings = EvaluateSection(samples=section.samples, orders="both", temperature=1.0)
     file = stage_folder(recipe, "select") / ANSWERS
     if is_finished(settings, recipe.seed, benchmark.items, file):
@@ -163,13 +157,12 @@ async def by_pass_rate(
     for answer in answers:
         asked[answer.item] += 1
         right[answer.item] += answer.response == labels[answer.item]
-    graded = []
-    for index, pair_id, pair in distinct:
-        rate = right[pair_id] / asked[pair_id]
-        level = f"right {right[pair_id]} of {asked[pair_id]}"
-        fits = section.min_rate <= rate <= section.max_rate
-        graded.append(Graded(index, pair_id, pair.source, level, fits))
-    return graded
+
+    def grade(pair_id: str, pair: PreferencePair) -> Grade:
+        fits = section.min_rate <= right[pair_id] / asked[pair_id] <= section.max_rate
+        return f"right {right[pair_id]} of {asked[pair_id]}", fits, pair.difficulty
+
+    return grade
 
 
 def draw(
@@ -223,7 +216,5 @@ def write_selected(
     writer = PairWriter(folder, Header(), {"command": "select"})
     writer.claim(resume=False)
     for item in chosen:
-        pair = pairs[item.pair_index]
-        difficulty = pair.difficulty if item.difficulty is None else item.difficulty
-        writer.add(pair_row(replace(pair, difficulty=difficulty)))
+        writer.add(pair_row(replace(pairs[item.pair_index], difficulty=item.difficulty)))
     writer.finish({"num_pairs": len(chosen)})

@@ -34,11 +34,10 @@ async def sft_stage(
     inputs = {
         "annotate/attempts.jsonl": stage_record(recipe, "annotate").output(attempts.name),
         "data.train": pairs_hash(pair.pair_id for pair in pairs),
-        "model.path": model_hash(recipe.model.path),
+        "model.path": model_hash(recipe, "base"),
     }
     record = stage_record(recipe, "sft")
     if record.begin(settings_of(recipe, sft), inputs):
-        console.print(f"sft is complete: {record.folder}", highlight=False)
         return
     traces = load_traces(recipe, sft, pairs, attempts, annotate.max_attempts)
     num_steps = sft.num_epochs * len(traces.train) // sft.batch_size

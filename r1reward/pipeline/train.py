@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +23,15 @@ from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.heldout import HeldoutEvaluator, HeldoutPlan, read_run_evaluation
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.tables import comparison_table
-from r1reward.interfaces import Evaluator, Learner, RolloutBatch, RolloutSource
+from r1reward.interfaces import Evaluator, RolloutBatch, RolloutSource
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.assembly import evaluation_sampler, live_source
 from r1reward.pipeline.learning import resumed
-from r1reward.pipeline.models import starting_model_hash
+from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
-from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe
+from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe, starting_model
 from r1reward.recipe.recipe import Recipe
 from r1reward.report.build import build_report
 from r1reward.rollouts import LiveSource, rollout_metrics
@@ -44,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Puts another source of rollouts in front of the engines, as studies do.
 ChangeSource = Callable[[LiveSource], RolloutSource]
-# What the loop samples from and is evaluated by, once the run's trackers are there.
-BuildSource = Callable[[Sequence[Tracker]], tuple[RolloutSource, Evaluator | None]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class ReplaySource:
 async def train_stage(recipe: Recipe, console: Console) -> None:
     """RL as a stage of a pipeline, unless its model is there already."""
     run = rl_recipe(recipe)
-    inputs = {"model": starting_model_hash(recipe)}
+    inputs = {"model": model_hash(recipe, starting_model(recipe))}
     if recipe.select is not None:
         inputs["select/pairs"] = stage_record(recipe, "select").output("pairs")
     else:
@@ -107,7 +106,6 @@ async def train_stage(recipe: Recipe, console: Console) -> None:
     # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
     del settings["model"]["path"], settings["data"]["train"]
     if record.begin(settings, inputs):
-        console.print(f"train is complete: {record.folder}", highlight=False)
         return
     await train(run, console)
     record.finish(["model"])
@@ -129,22 +127,36 @@ async def run_training(
         check_rollouts(saved, range(num_steps_done(folder.checkpoints), recipe.train.num_steps))
     inputs = load_inputs(recipe)
     folder.prepare(recipe)
+    logger.info("starting %s in %s", "the learner" if saved else "engines and learner", folder.root)
     started = time.monotonic()
-    learner = training_learner(recipe)
-    if saved is not None:
-        logger.info("starting the learner in %s", folder.root)
-        replay = ReplaySource(saved, PairsById(inputs.train.pairs), inputs.encode)
-        async with learner_system(recipe.placement, learner) as alone:
-            logger.info("ready after %.0f s", time.monotonic() - started)
-            await run_loop(recipe, folder, console, alone, lambda trackers: (replay, None))
-        return
-    logger.info("starting engines and learner in %s", folder.root)
-    rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
-    judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
-    async with training_system(recipe.placement, rollout, judge, learner) as system:
+    settings = training_learner(recipe)
+    async with AsyncExitStack() as running:
+        if saved is not None:
+            learner = await running.enter_async_context(learner_system(recipe.placement, settings))
+        else:
+            rollout = rollout_settings(recipe.model, recipe.rollout, recipe.placement)
+            judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
+            system = await running.enter_async_context(
+                training_system(recipe.placement, rollout, judge, settings)
+            )
+            learner = system.learner
         logger.info("ready after %.0f s", time.monotonic() - started)
-        build = partial(source_and_evaluator, recipe, folder, inputs, system, change_source)
-        await run_loop(recipe, folder, console, system.learner, build)
+        steps = recipe.train.num_steps, recipe.train.keep_checkpoints
+        at = await running.enter_async_context(resumed(recipe, folder, learner, console, *steps))
+        source: RolloutSource
+        evaluator: Evaluator | None = None
+        if saved is not None:
+            source = ReplaySource(saved, PairsById(inputs.train.pairs), inputs.encode)
+        else:
+            trackers = at.recorder.trackers
+            source, evaluator = source_and_evaluator(
+                recipe, folder, inputs, system, change_source, trackers
+            )
+        batch_size = recipe.learner.train_batch_size
+        loop_settings = loop.LoopSettings(recipe.train, recipe.algorithm, batch_size)
+        await loop.run(
+            loop_settings, source, learner, at.recorder, at.start_step, evaluator, at.stop
+        )
 
 
 def source_and_evaluator(
@@ -164,19 +176,6 @@ def source_and_evaluator(
     sampler = evaluation_sampler(recipe, inputs.encode, system.generator, system.judge, texts)
     plan = HeldoutPlan(recipe.name, recipe.evaluate, recipe.train.num_steps, inputs.heldout)
     return source, HeldoutEvaluator(plan, folder, sampler, live, system.learner, trackers)
-
-
-async def run_loop(
-    recipe: Recipe, folder: RunFolder, console: Console, learner: Learner, build: BuildSource
-) -> None:
-    """Resume the learner, run the loop to its last step, export the model."""
-    train = recipe.train
-    settings = loop.LoopSettings(train, recipe.algorithm, recipe.learner.train_batch_size)
-    async with resumed(
-        recipe, folder, learner, console, train.num_steps, train.keep_checkpoints
-    ) as at:
-        source, evaluator = build(at.recorder.trackers)
-        await loop.run(settings, source, learner, at.recorder, at.start_step, evaluator, at.stop)
 
 
 def print_closing(recipe: Recipe, folder: RunFolder, console: Console) -> None:

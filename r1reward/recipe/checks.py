@@ -30,9 +30,15 @@ from r1reward.recipe.sections import (
 
 
 def check_engines(
-    model: ModelSection, rollout: RolloutSection, placement: PlacementSection
+    model: ModelSection,
+    rollout: RolloutSection,
+    judge: JudgeSection | None,
+    placement: PlacementSection,
 ) -> None:
-    """On a CPU a whole prompt must fit into one of vLLM's batches."""
+    """On a CPU a whole prompt must fit into one of vLLM's batches.
+
+    With ``placement.mode: in_process`` there is one of everything, and no vLLM.
+    """
     budget = rollout.engine.max_num_batched_tokens
     if placement.device == "cpu" and (budget or 0) < model.max_prompt_tokens:
         raise ValueError(
@@ -40,12 +46,6 @@ def check_engines(
             f"({budget}) must be at least model.max_prompt_tokens "
             f"({model.max_prompt_tokens}): raise the first or lower the second"
         )
-
-
-def check_one_process(
-    rollout: RolloutSection, judge: JudgeSection | None, placement: PlacementSection
-) -> None:
-    """With ``placement.mode: in_process`` there is one of everything, and no vLLM."""
     if placement.mode != "in_process":
         return
     for name, value in (
@@ -146,20 +146,22 @@ def check_colocation(
         )
 
 
-def check_batches(rollout: RolloutSection, learner: LearnerSection) -> None:
-    """A step's rollouts are a whole number of train batches."""
+def check_step(
+    rollout: RolloutSection,
+    learner: LearnerSection,
+    algorithm: AlgorithmSection,
+    reward: RewardSection,
+) -> None:
+    """A step's rollouts are a whole number of train batches.
+
+    Baselines and rewards that compare rollouts have something to compare, on policy.
+    """
     if rollout.rollouts_per_step % learner.train_batch_size:
         raise ValueError(
             f"rollout.prompts_per_step * rollout.samples_per_prompt ({rollout.rollouts_per_step}) "
             f"must be a multiple of learner.train_batch_size ({learner.train_batch_size}): "
             "change one of the three"
         )
-
-
-def check_groups(
-    rollout: RolloutSection, algorithm: AlgorithmSection, reward: RewardSection
-) -> None:
-    """Baselines and rewards that compare rollouts have something to compare, on policy."""
     if algorithm.baseline != "none" and rollout.samples_per_prompt == 1:
         raise ValueError(
             f"algorithm.baseline {algorithm.baseline} compares the samples of one prompt, but "

@@ -26,18 +26,17 @@ from r1reward.recipe.learner_sections import (
 from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.recipe.sections import ModelSection, changed
 
+# What ``auto`` comes to is decided: a running learner corrects like this.
+RunCorrection = NoCorrection | TokenIs | SequenceMask
+
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """An engine that samples from a model. ``can_sleep``: it leaves its GPU while others work there."""
+    """An engine that samples from a model."""
 
     model: ModelSection
     engine: EngineSection
     placement: PlacementSection
-
-    @property
-    def can_sleep(self) -> bool:
-        return self.placement.takes_turns
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class LearnerSettings:
     model: ModelSection
     learner: LearnerSection
     algorithm: AlgorithmSection
-    rollout_correction: NoCorrection | TokenIs | SequenceMask
+    rollout_correction: RunCorrection
     num_updates: int
     seed: int
     placement: PlacementSection
@@ -98,22 +97,12 @@ def judge_settings(
 def training_learner(recipe: Recipe) -> LearnerSettings:
     """The learner of a reinforcement-learning run."""
     updates_per_step = recipe.rollout.rollouts_per_step // recipe.learner.train_batch_size
-    return LearnerSettings(
-        model=recipe.model,
-        learner=recipe.learner,
-        algorithm=recipe.algorithm,
-        rollout_correction=rollout_correction(recipe.algorithm, recipe.train.max_policy_lag),
-        num_updates=recipe.train.num_steps * updates_per_step,
-        seed=recipe.seed,
-        placement=recipe.placement,
-        scratch=recipe.run_dir,
-        shares_folder=recipe.run_url is None,
-    )
+    correction = rollout_correction(recipe.algorithm, recipe.train.max_policy_lag)
+    num_updates = recipe.train.num_steps * updates_per_step
+    return learner_settings(recipe, recipe.algorithm, correction, num_updates)
 
 
-def rollout_correction(
-    algorithm: AlgorithmSection, max_policy_lag: int
-) -> NoCorrection | TokenIs | SequenceMask:
+def rollout_correction(algorithm: AlgorithmSection, max_policy_lag: int) -> RunCorrection:
     """What ``auto`` means here: token_is for rollouts of older weights, nothing at lag 0."""
     chosen = algorithm.rollout_correction
     if chosen.type != "auto":
@@ -125,12 +114,23 @@ def rollout_correction(
 
 def sft_learner(recipe: SftRecipe) -> LearnerSettings:
     """The learner of a fine-tuning. There is no reference model: nothing to stay close to."""
+    correction = NoCorrection(type="none")
+    return learner_settings(recipe, AlgorithmSection(), correction, recipe.num_steps)
+
+
+def learner_settings(
+    recipe: Recipe | SftRecipe,
+    algorithm: AlgorithmSection,
+    correction: RunCorrection,
+    num_updates: int,
+) -> LearnerSettings:
+    """What every learner takes of its recipe, and what the kinds of training differ in."""
     return LearnerSettings(
         model=recipe.model,
         learner=recipe.learner,
-        algorithm=AlgorithmSection(),
-        rollout_correction=NoCorrection(type="none"),
-        num_updates=recipe.num_steps,
+        algorithm=algorithm,
+        rollout_correction=correction,
+        num_updates=num_updates,
         seed=recipe.seed,
         placement=recipe.placement,
         scratch=recipe.run_dir,

@@ -11,15 +11,13 @@ Every recipe that is made here is validated as one that was read from a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from r1reward.recipe.engine_sections import JudgeSection, VllmJudge
-from r1reward.recipe.files import merge
 from r1reward.recipe.pipeline_sections import FinalSection, SftSection
 from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
-from r1reward.recipe.sections import BenchSection, FileSource, changed
+from r1reward.recipe.sections import BenchSection, FileSource, Section, changed
 
 StageName = Literal["annotate", "sft", "select", "train", "eval"]
 ModelName = Literal["base", "sft", "rl"]
@@ -33,13 +31,14 @@ def is_pipeline(recipe: Recipe) -> bool:
 
 def planned_stages(recipe: Recipe) -> list[StageName]:
     """The stages that the recipe has sections for, in the order they run."""
-    optional: list[tuple[StageName, object]] = [
-        ("annotate", recipe.annotate),
-        ("sft", recipe.sft),
-        ("select", recipe.select),
-    ]
-    last: list[StageName] = ["eval"] if recipe.final else []
-    return [*(name for name, section in optional if section is not None), "train", *last]
+    sections: dict[StageName, Section | None] = {
+        "annotate": recipe.annotate,
+        "sft": recipe.sft,
+        "select": recipe.select,
+        "train": recipe.train,
+        "eval": recipe.final,
+    }
+    return [stage for stage, section in sections.items() if section is not None]
 
 
 def stage_folder(recipe: Recipe, stage: StageName) -> Path:
@@ -90,11 +89,6 @@ def pipeline_judge(judge: JudgeSection, base_path: str) -> JudgeSection:
     if isinstance(judge, VllmJudge) and judge.path == "policy":
         return changed(judge, path=base_path)
     return judge
-
-
-def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with other settings, nested as in a file, validated anew."""
-    return Recipe.model_validate(merge(recipe.model_dump(), changes))
 
 
 def with_model(recipe: Recipe, path: str) -> Recipe:

@@ -8,8 +8,9 @@ recipe apart for those who run it. None of these imports torch or an engine.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from r1reward.recipe import checks
 from r1reward.recipe.engine_sections import (
@@ -54,7 +55,7 @@ class RunRecipe(Section):
     run_dir: Path
     """Folder of the run: a path, or an fsspec URL for a run in object storage."""
 
-    run_url: str | None = None
+    run_url: Annotated[str, AfterValidator(checked_url)] | None = None
     """Object storage (an fsspec URL) that run_dir is copied to and comes back from; None: no copy."""
 
     model: ModelSection
@@ -75,11 +76,6 @@ class RunRecipe(Section):
                 "run_dir"
             )
         return settings | {"run_dir": working_folder(url), "run_url": url}
-
-    @field_validator("run_url")
-    @classmethod
-    def is_a_url(cls, value: str | None) -> str | None:
-        return None if value is None else checked_url(value)
 
     def check(self) -> None:
         if self.run_url is not None and overlap(self.run_dir, self.run_url):
@@ -117,12 +113,10 @@ class Recipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.placement)
-        checks.check_one_process(self.rollout, self.judge, self.placement)
-        checks.check_batches(self.rollout, self.learner)
+        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
         checks.check_learner(self.model, self.learner, self.placement)
         checks.check_colocation(self.rollout, self.judge, self.learner, self.train, self.placement)
-        checks.check_groups(self.rollout, self.algorithm, self.reward)
+        checks.check_step(self.rollout, self.learner, self.algorithm, self.reward)
         checks.check_stages(self.annotate, self.sft, self.select, self.learner)
         checks.check_teacher(self.annotate, self.prompt, self.data)
 
@@ -146,8 +140,7 @@ class EvalRecipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.placement)
-        checks.check_one_process(self.rollout, self.judge, self.placement)
+        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
 
 
 class SftRecipe(RunRecipe):

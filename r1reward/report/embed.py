@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import jinja2
@@ -44,20 +42,10 @@ def data_uri(image: bytes) -> str:
 
 
 def script_json(data: object) -> str:
-    """JSON that a script element can hold: no character of it can be markup."""
-    text = json.dumps(finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """JSON that a script element can hold: no character of it can be markup.
+
+    JSON has no NaN and no infinity; the page shows both as nothing.
+    """
+    data = json.loads(json.dumps(data), parse_constant=lambda name: None)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def finite(data: object) -> object:
-    """JSON has no NaN and no infinity; the page shows both as nothing."""
-    match data:
-        case float():
-            return data if math.isfinite(data) else None
-        case Mapping():
-            return {key: finite(value) for key, value in data.items()}
-        case str():
-            return data
-        case Sequence():
-            return [finite(value) for value in data]
-    return data

@@ -7,26 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.evaluation.answers import read_answers
-from r1reward.evaluation.audit import Audit
 from r1reward.evaluation.calibration import Calibration, Reliability
+from r1reward.evaluation.conditions import condition_facts
 from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Evaluation, JudgedParts, read_evaluation
+from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.shown_pairs import read_shown_pairs
+from r1reward.evaluation.tables import audit_shares
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
-from r1reward.recipe.choices import OrderMode
 from r1reward.report.charts import Chart, calibration_chart, voting_chart
 from r1reward.report.facts import NOTHING, Facts, decimal, share, whole
 from r1reward.report.samples import Samples, collect_samples
 
 MAX_SAMPLE_BYTES = 19_000_000  # beside Plotly's 4.8 MB: the file stays under 25 MB
 MAX_ROWS = 2500
-ORDERS: Mapping[OrderMode, str] = {
-    "both": "every pair in both orders",
-    "single": "one order a row",
-    "stored": "as stored",
-    "authors": "the authors' own",
-    "random": "drawn at random",
-}
 
 
 @dataclass(frozen=True)
@@ -56,13 +49,16 @@ def evaluation_view(root: Path) -> EvaluationView:
     charts = {"voting": voting_chart(result.voting)} if len(result.voting) > 1 else {}
     if calibration:
         charts["calibration"] = calibration_chart(calibration)
-    sections = {"Answers": answer_facts(result.parts)}
-    sections["Audit: what the score may owe to other things"] = audit_facts(result.audit)
+    sections = {"Audit: what the score may owe to other things": audit_facts(result)}
     if result.adaptive is not None:
         sections["Adaptive voting"] = adaptive_facts(result.adaptive)
+    conditions = condition_facts(result.conditions)
+    if result.mappings:
+        first = result.mappings[0]
+        conditions["Categories"] = f"{first.mapping} ({first.source})"
     return EvaluationView(
         result=result,
-        conditions=condition_facts(result),
+        conditions=conditions,
         sections=sections,
         calibration=calibration,
         samples=collect_samples(pairs, read_answers(folder.answers), MAX_SAMPLE_BYTES, MAX_ROWS),
@@ -71,69 +67,24 @@ def evaluation_view(root: Path) -> EvaluationView:
     )
 
 
-def condition_facts(result: Evaluation) -> Facts:
-    """How the answers were asked for; without these no number can be compared."""
-    asked = result.conditions
-    dropped = [f"{count} {reason.replace('_', ' ')}" for reason, count in asked.num_dropped.items()]
-    facts = {
-        "Model": asked.model,
-        "Benchmark": asked.benchmark,
-        "Data": asked.data,
-        "Rows": whole(asked.num_rows),
-        "Dropped": ", ".join(dropped) or "none",
-        "Order of responses": ORDERS[asked.orders],
-        "Samples a row (K)": str(asked.num_samples),
-        "Temperature": known(asked.temperature),
-        "Top-p": known(asked.top_p),
-        "Seed": str(asked.seed),
-        "Prompt template": known(asked.template),
+def audit_facts(result: Evaluation) -> Facts:
+    """Every number of the audit, and means over the answers that were judged and rewarded."""
+    audit, lengths, answers = result.audit, result.audit.by_length, result.parts
+    counts = {
+        "rows": audit.num_rows,
+        "rows asked in both orders": audit.num_rows_both_orders,
+        "answers": audit.num_answers,
+        "unreadable answers": audit.num_unparsed,
+        "answers cut at the token limit": audit.num_truncated,
+        "rows whose preferred response is longer": lengths.num_preferred_longer,
+        "rows whose preferred response is shorter": lengths.num_preferred_shorter,
+        "rows with responses of equal length": lengths.num_equal,
     }
-    if result.mappings:
-        first = result.mappings[0]
-        facts["Categories"] = f"{first.mapping} ({first.source})"
-    if asked.adaptive is not None:
-        facts["Adaptive voting"] = f"allowed error {asked.adaptive:g}"
-    if asked.image_off:
-        facts["Images"] = "left out on purpose"
-    return facts
-
-
-def known(value: float | str | None) -> str:
-    return "not known" if value is None else str(value)
-
-
-def answer_facts(parts: JudgedParts) -> Facts:
-    """Means over the answers that were judged and rewarded."""
     return {
-        "answer follows the analysis, of those judged": share(parts.consistency),
-        "mean reward": decimal(parts.reward),
-        "well-formed answers": share(parts.well_formed),
-        "tokens an answer": decimal(parts.num_tokens),
-    }
-
-
-def audit_facts(audit: Audit) -> Facts:
-    """Every number of the audit."""
-    lengths = audit.by_length
-    longer, shorter = lengths.accuracy_preferred_longer, lengths.accuracy_preferred_shorter
-    return {
-        "rows": whole(audit.num_rows),
-        "rows asked in both orders": whole(audit.num_rows_both_orders),
-        "answers": whole(audit.num_answers),
-        "unreadable answers": whole(audit.num_unparsed),
-        "answers cut at the token limit": whole(audit.num_truncated),
-        "readable answers that name slot 1": share(audit.slot_1_rate),
-        "answers that flip when the responses are swapped": share(audit.flip_rate),
-        "right in both orders (chance 25 %)": share(audit.both_right_share),
-        "unreadable, of all answers": share(audit.unparsed_share),
-        "cut at the limit, of all answers": share(audit.truncated_share),
-        "rows whose preferred response is longer": whole(lengths.num_preferred_longer),
-        "rows whose preferred response is shorter": whole(lengths.num_preferred_shorter),
-        "rows with responses of equal length": whole(lengths.num_equal),
-        "accuracy where the preferred response is longer": share(longer),
-        "accuracy where the preferred response is shorter": share(shorter),
-        "picking the longer response would score": share(lengths.pick_longer),
-        "picking the shorter response would score": share(lengths.pick_shorter),
+        **{name: whole(count) for name, count in counts.items()},
+        **{name: share(value) for name, value in audit_shares(result).items()},
+        "mean reward": decimal(answers.reward),
+        "tokens an answer": decimal(answers.num_tokens),
     }
 
 

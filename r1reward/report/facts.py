@@ -11,8 +11,8 @@ NOTHING = "\N{EN DASH}"
 
 
 def typeset(text: str) -> str:
-    """Returns the text with minus signs in the place of hyphens."""
-    return text.replace("-", MINUS)
+    """Returns the text with minus signs in the place of hyphens; a hyphen alone becomes a dash."""
+    return NOTHING if text == "-" else text.replace("-", MINUS)
 
 
 def brackets(interval: Interval, sign: str = "") -> str:
@@ -22,7 +22,7 @@ def brackets(interval: Interval, sign: str = "") -> str:
 
 def share(value: float | None) -> str:
     """Returns a share in per cent, or a dash where it was not measured."""
-    return NOTHING if value is None else percent(value)
+    return typeset(percent(value))
 
 
 def whole(count: int) -> str:

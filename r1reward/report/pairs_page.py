@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
@@ -22,17 +22,6 @@ MAX_PAGE_BYTES = 20_000_000
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-
-
-@dataclass(frozen=True)
-class PageRow:
-    """A pair as the page shows it; a response comes with whether it is the preferred one."""
-
-    origin: str
-    facts: str
-    question: str
-    responses: tuple[tuple[str, bool], tuple[str, bool]]
-    images: tuple[str, ...]
 
 
 def visible(text: str, max_chars: int) -> str:
@@ -76,28 +65,21 @@ def write_page(pairs: Iterable[PreferencePair], out: Path, title: str) -> int:
     return len(rows)
 
 
-def rows_that_fit(pairs: Iterable[PreferencePair]) -> Iterator[PageRow]:
-    """The first pairs, as many as a page of at most ``MAX_PAGE_BYTES`` holds."""
+def rows_that_fit(pairs: Iterable[PreferencePair]) -> Iterator[Markup]:
+    """The first pairs as HTML, as many as a page of at most ``MAX_PAGE_BYTES`` holds."""
+    template = page_template("pair.html")
     spent = 0
     for pair in pairs:
-        row = page_row(pair)
-        texts = (row.origin, row.facts, row.question, *(text for text, _ in row.responses))
-        # A character is up to 4 bytes, or 5 as an entity.
-        spent += sum(map(len, row.images)) + 5 * sum(map(len, texts)) + 500
+        # Pictures are made small and texts cut.
+        html = template.render(
+            origin=visible(pair.origin, 300),
+            facts=facts(pair),
+            question=visible(pair.question, MAX_PAGE_CHARS),
+            responses=[visible(r, MAX_PAGE_CHARS) for r in (pair.response_1, pair.response_2)],
+            preferred=pair.preferred,
+            images=[data_uri(thumbnail(image)) for image in pair.images],
+        )
+        spent += len(html.encode())
         if spent > MAX_PAGE_BYTES:
             return
-        yield row
-
-
-def page_row(pair: PreferencePair) -> PageRow:
-    """A pair with its pictures made small and its texts cut."""
-    return PageRow(
-        origin=visible(pair.origin, 300),
-        facts=facts(pair),
-        question=visible(pair.question, MAX_PAGE_CHARS),
-        responses=(
-            (visible(pair.response_1, MAX_PAGE_CHARS), pair.preferred == 1),
-            (visible(pair.response_2, MAX_PAGE_CHARS), pair.preferred == 2),
-        ),
-        images=tuple(data_uri(thumbnail(image)) for image in pair.images),
-    )
+        yield Markup(html)

@@ -5,6 +5,7 @@ A stage may be missing or unfinished. Then the page says so, and shows the other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,36 +18,15 @@ from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.recipe.derive import ModelName, StageName
 from r1reward.report.charts import Chart
 from r1reward.report.cold_start import ColdStart, cold_start
-from r1reward.report.facts import NOTHING, typeset
+from r1reward.report.facts import typeset
 from r1reward.report.pipeline_charts import accuracy_of_models, votes_of_models
 from r1reward.report.recipe_view import PipelineRecipe
 from r1reward.report.tiles import Tile, change_tile
 from r1reward.runs import names
 from r1reward.runs.manifest import StageRecord
 
-TITLES: Mapping[StageName, str] = {
-    "annotate": "Cold start",
-    "sft": "SFT",
-    "select": "Selection",
-    "train": "RL",
-    "eval": "Final evaluation",
-}
-
-
-@dataclass(frozen=True)
-class StageState:
-    """How far a stage is, and what the page calls it."""
-
-    title: str
-    state: Literal["complete", "unfinished", "not started"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the table of models: a number, and its interval where it has one."""
-
-    number: str
-    range: str
+State = Literal["complete", "unfinished", "not started"]
+Cell = tuple[str, str]  # of the table of models: a number, and its interval where it has one
 
 
 @dataclass(frozen=True)
@@ -68,14 +48,14 @@ class PipelineView:
     """Everything but the SFT's and the RL's own curves, which are runs."""
 
     recipe: PipelineRecipe
-    stages: dict[StageName, StageState]
+    stages: dict[StageName, State]
     benches: list[BenchView]
     cold_start: ColdStart | None
     selection: list[LevelCount]
 
     @property
     def num_complete(self) -> int:
-        return sum(stage.state == "complete" for stage in self.stages.values())
+        return list(self.stages.values()).count("complete")
 
 
 def pipeline_view(root: Path, recipe: PipelineRecipe) -> PipelineView:
@@ -94,13 +74,12 @@ def pipeline_view(root: Path, recipe: PipelineRecipe) -> PipelineView:
     )
 
 
-def stage_state(stage: StageName, folder: Path) -> StageState:
+def stage_state(stage: StageName, folder: Path) -> State:
     """What its manifest tells, which names the outputs once they are whole."""
     if not folder.is_dir():
-        return StageState(TITLES[stage], "not started")
+        return "not started"
     manifest = StageRecord(stage, folder).read()
-    is_complete = manifest is not None and manifest.outputs
-    return StageState(TITLES[stage], "complete" if is_complete else "unfinished")
+    return "complete" if manifest is not None and manifest.outputs else "unfinished"
 
 
 # The models side by side
@@ -137,12 +116,8 @@ def bench_view(
 
 def cell(text: str) -> Cell:
     """A number of the terminal's table, cut where its interval begins."""
-    if text == "-":
-        return Cell(NOTHING, "")
-    number, _, rest = typeset(text).partition(" ")
-    if rest.startswith("% "):
-        number, rest = f"{number} %", rest.removeprefix("% ")
-    return Cell(f"{number} %", "") if rest == "%" else Cell(number, rest)
+    number, *behind = re.split(r" (?=[[(])", typeset(text))
+    return number, "".join(behind)
 
 
 def model_tiles(results: Mapping[ModelName, Evaluation], bench: str) -> list[Tile]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import get_args
 
@@ -17,16 +18,36 @@ from r1reward.recipe.files import RecipeKind, build_recipe, read_settings
 from r1reward.recipe.pipeline_sections import (
     AttemptsSelection,
     EndpointTeacher,
+    FinalSection,
     PassRateSelection,
-    SelectSection,
-    Teacher,
+    ShapesTeacher,
     VllmTeacher,
 )
-from r1reward.recipe.recipe import Recipe, SftRecipe
+from r1reward.recipe.recipe import Recipe, RunRecipe, SftRecipe
 from r1reward.recipe.sections import Section
 from r1reward.report.facts import Facts
 from r1reward.runs.folder import RunFolder
 from r1reward.runs.manifest import StageRecord
+
+# What the page lists, where a recipe has it.
+SETTINGS = {
+    "Model": "model.path",
+    "Pairs": "data.train",
+    "Teacher": "annotate.teacher",
+    "Attempts a pair at most": "annotate.max_attempts",
+    "Traces for SFT at most": "sft.num_traces",
+    "Traces a step": "sft.batch_size",
+    "Learning rate of SFT": "sft.lr",
+    "Steps planned": "num_steps",
+    "Pairs for RL": "select",
+    "RL steps planned": "train.num_steps",
+    "Prompts a step": "rollout.prompts_per_step",
+    "Learning rate": "learner.lr",
+    "KL weight": "algorithm.kl_beta",
+    "Policy lag": "train.max_policy_lag",
+    "Benchmarks": "final",
+    "Seed": "seed",
+}
 
 
 @dataclass(frozen=True)
@@ -48,15 +69,10 @@ class PipelineRecipe(RecipeView):
     max_attempts: int | None
 
 
-def run_recipe(root: Path, *, is_supervised: bool) -> RecipeView:
+def run_recipe(root: Path, kind: type[Recipe] | type[SftRecipe]) -> RecipeView:
     """The recipe of a run of RL, or of fine-tuning on traces."""
-    kind: type[Recipe] | type[SftRecipe] = SftRecipe if is_supervised else Recipe
     text, recipe = read_recipe(root, kind)
-    if isinstance(recipe, Recipe):
-        return RecipeView(recipe.name, text, rl_facts(recipe))
-    if isinstance(recipe, SftRecipe):
-        return RecipeView(recipe.name, text, supervised_facts(recipe))
-    return RecipeView(root.resolve().name, text, {})
+    return RecipeView(recipe.name if recipe else root.resolve().name, text, recipe_facts(recipe))
 
 
 def pipeline_recipe(root: Path) -> PipelineRecipe | None:
@@ -69,7 +85,7 @@ def pipeline_recipe(root: Path) -> PipelineRecipe | None:
     return PipelineRecipe(
         name=recipe.name,
         text=text,
-        facts=pipeline_facts(recipe),
+        facts=recipe_facts(recipe),
         stages=planned_stages(recipe),
         benches=[bench.name for bench in recipe.final.benches] if recipe.final else [],
         models=models(recipe),
@@ -98,71 +114,32 @@ def recipe_of_folders(root: Path, text: str) -> PipelineRecipe | None:
     return PipelineRecipe(root.resolve().name, text, {}, stages, benches, every_model, None)
 
 
-def rl_facts(recipe: Recipe) -> Facts:
-    """The settings that tell one run of RL from another."""
-    return {
-        "Model": recipe.model.path,
-        "Trained on": section_text(recipe.data.train),
-        "Steps planned": str(recipe.train.num_steps),
-        "Prompts a step": str(recipe.rollout.prompts_per_step),
-        "Learning rate": str(recipe.learner.lr),
-        "KL weight": str(recipe.algorithm.kl_beta),
-        "Policy lag": str(recipe.train.max_policy_lag),
-        "Seed": str(recipe.seed),
-    }
+def recipe_facts(recipe: RunRecipe | None) -> Facts:
+    """The settings that tell one run from another, as many as this kind of recipe has a value for."""
+    facts = {}
+    for label, name in SETTINGS.items():
+        value = reduce(lambda section, part: getattr(section, part, None), name.split("."), recipe)
+        if value is not None:
+            facts[label] = setting_text(value)
+    return facts
 
 
-def supervised_facts(recipe: SftRecipe) -> Facts:
-    """The settings that tell one run of fine-tuning on traces from another."""
-    return {
-        "Model": recipe.model.path,
-        "Steps planned": str(recipe.num_steps),
-        "Traces a step": str(recipe.learner.train_batch_size),
-        "Learning rate": str(recipe.learner.lr),
-        "Seed": str(recipe.seed),
-    }
-
-
-def pipeline_facts(recipe: Recipe) -> Facts:
-    """The settings of the stages that the pipeline has."""
-    facts = {"Base model": recipe.model.path, "Pairs": section_text(recipe.data.train)}
-    if recipe.annotate:
-        facts["Teacher"] = teacher_text(recipe.annotate.teacher)
-        facts["Attempts a pair at most"] = str(recipe.annotate.max_attempts)
-    if recipe.sft:
-        facts["Traces for SFT at most"] = str(recipe.sft.num_traces or "all that agree")
-        facts["Learning rate of SFT"] = str(recipe.sft.lr)
-    if recipe.select:
-        facts["Pairs for RL"] = selection_text(recipe.select)
-    facts["RL steps planned"] = str(recipe.train.num_steps)
-    facts["Prompts a step"] = str(recipe.rollout.prompts_per_step)
-    facts["Learning rate of RL"] = str(recipe.learner.lr)
-    if recipe.final:
-        facts["Benchmarks"] = ", ".join(bench.name for bench in recipe.final.benches)
-    return facts | {"Seed": str(recipe.seed)}
-
-
-def teacher_text(teacher: Teacher) -> str:
-    """The teacher's kind and model, but not how it is reached."""
-    match teacher:
-        case EndpointTeacher(model=name) | VllmTeacher(path=name):
-            return f"{teacher.type}, {name}"
-    return teacher.type
-
-
-def selection_text(section: SelectSection) -> str:
-    """Which pairs are selected, in words."""
-    match section:
+def setting_text(value: object) -> str:
+    """A setting in words; of a teacher not how it is reached."""
+    match value:
+        case EndpointTeacher(type=kind, model=name) | VllmTeacher(type=kind, path=name):
+            return f"{kind}, {name}"
+        case ShapesTeacher(type=kind):
+            return kind
         case AttemptsSelection(levels=levels):
             tried = ", ".join(str(level) for level in levels if level != "failed")
             agreed = f"agreed after {tried} attempts" if tried else ""
             return ", or ".join(filter(None, [agreed, "failed" if "failed" in levels else ""]))
         case PassRateSelection(min_rate=low, max_rate=high):
             return f"right in {100 * low:g} to {100 * high:g} % of the policy's own samples"
-    return section_text(section)
-
-
-def section_text(section: Section) -> str:
-    """Every setting that has a value."""
-    settings = section.model_dump(mode="json", exclude_none=True)
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+        case FinalSection(benches=benches):
+            return ", ".join(bench.name for bench in benches)
+        case Section():
+            settings = value.model_dump(mode="json", exclude_none=True)
+            return ", ".join(f"{name} {setting}" for name, setting in settings.items())
+    return str(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.intervals import Interval
+from r1reward.recipe.recipe import Recipe, SftRecipe
 from r1reward.report import training_curves as training
 from r1reward.report.charts import Chart, accuracy_over_steps
 from r1reward.report.recipe_view import RecipeView, run_recipe
@@ -27,7 +28,7 @@ class RunView:
     num_steps_done: int
     charts: list[Chart]
     alerts: list[training.AlertSpan]
-    metrics: list[training.MetricSummary]
+    metrics: Mapping[str, tuple[float, ...]]
     rollouts: list[dict[str, object]]
     evaluated: Mapping[int, Evaluation]
     is_supervised: bool
@@ -45,7 +46,7 @@ def run_view(root: Path, prefix: str) -> RunView:
         charts.insert(0, accuracy_over_steps(list(evaluated), evaluation_curves(evaluated)))
     is_supervised = training.is_supervised(metrics)
     return RunView(
-        recipe=run_recipe(root, is_supervised=is_supervised),
+        recipe=run_recipe(root, SftRecipe if is_supervised else Recipe),
         num_steps_done=int(metrics[-1]["step"]) if metrics else 0,
         charts=charts,
         alerts=training.alert_spans(metrics),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.shown_pairs import ShownPair
 from r1reward.report.embed import data_uri, script_json
-from r1reward.types import Order, Slot
+from r1reward.types import Slot
 
 # Token ids and log-probs, most of the file, stay where they are.
 ROLLOUT_COLUMNS = [
@@ -82,7 +82,10 @@ def row_flags(pair: ShownPair, answers: Sequence[Answer]) -> list[str]:
     different responses. unreadable: an answer is. split: both responses got votes.
     """
     choices = [answer.response for answer in answers]
-    stored, swapped = (majority(answers, order) for order in ("stored", "swapped"))
+    stored, swapped = (
+        winner([answer.response for answer in answers if answer.order == order])
+        for order in ("stored", "swapped")
+    )
     flags = {
         "error": winner(choices) != pair.preferred,
         "flip": stored is not None and swapped is not None and stored != swapped,
@@ -90,11 +93,6 @@ def row_flags(pair: ShownPair, answers: Sequence[Answer]) -> list[str]:
         "split": {1, 2} <= set(choices),
     }
     return [name for name, holds in flags.items() if holds]
-
-
-def majority(answers: Sequence[Answer], order: Order) -> Slot | None:
-    """The response that most answers of one order are for; None for a tie."""
-    return winner([answer.response for answer in answers if answer.order == order])
 
 
 def winner(votes: Sequence[Slot | None]) -> Slot | None:

@@ -155,17 +155,6 @@ class AlertSpan:
     last_step: int
 
 
-@dataclass(frozen=True)
-class MetricSummary:
-    """First, last, least and greatest value of one metric over the steps."""
-
-    name: str
-    first: float
-    last: float
-    low: float
-    high: float
-
-
 def training_charts(metrics: Sequence[StepMetrics], prefix: str = "train") -> list[Chart]:
     """One chart a panel of which the run has any metric; ``prefix`` tells the runs of a page apart."""
     spans = alert_spans(metrics)
@@ -231,17 +220,17 @@ def alert_spans(metrics: Sequence[StepMetrics]) -> list[AlertSpan]:
     return spans
 
 
-def metric_summaries(metrics: Sequence[StepMetrics]) -> list[MetricSummary]:
-    """First, last, least and greatest of everything that was logged."""
+def metric_summaries(metrics: Sequence[StepMetrics]) -> dict[str, tuple[float, ...]]:
+    """First, last, least and greatest of everything that was logged, by name."""
     values_by_name: dict[str, list[float]] = defaultdict(list)
     for name, value in chain.from_iterable(step.items() for step in metrics):
         if math.isfinite(value):
             values_by_name[name].append(value)
-    return [
-        MetricSummary(name, values[0], values[-1], min(values), max(values))
+    return {
+        name: (values[0], values[-1], min(values), max(values))
         for name, values in sorted(values_by_name.items())
         if name != "step"
-    ]
+    }
 
 
 def is_supervised(metrics: Sequence[StepMetrics]) -> bool:

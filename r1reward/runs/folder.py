@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -74,19 +73,11 @@ class RunFolder:
             # Half of its answers could be of weights that training does not come to again.
             if int(folder.name.removeprefix("step-")) > num_steps_done:
                 shutil.rmtree(folder)
-        if not self.metrics.is_file():
-            return
-        lines = self.metrics.read_text().splitlines()
-        kept = [line for line in lines if is_step_up_to(line, num_steps_done)]
-        write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
+        if self.metrics.is_file():
+            # Fine-tuning measures before its first step, too: with nothing done, that comes again.
+            done = [m for m in self.read_metrics() if 0 < num_steps_done >= m["step"]]
+            write_whole(self.metrics, "".join(f"{json.dumps(metrics)}\n" for metrics in done))
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The metrics of every step so far. A line that a kill cut short is left out."""
         return read_json_lines(self.metrics)
-
-
-def is_step_up_to(line: str, num_steps_done: int) -> bool:
-    """False also for a line that a kill cut short."""
-    with suppress(ValueError, KeyError, TypeError):
-        return int(json.loads(line)["step"]) <= num_steps_done
-    return False

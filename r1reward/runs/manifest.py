@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from r1reward.recipe.diff import flat, setting_changes
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.claim import claim_folder
 from r1reward.runs.names import STAGE
+
+logger = logging.getLogger(__name__)
 
 Flat = dict[str, object]
 
@@ -73,6 +76,7 @@ class StageRecord:
         changes = {} if before is None else differences(before, wanted)
         lasting = [line for name, line in changes.items() if name not in self.may_grow]
         if before is not None and before.outputs and not changes and self.has(before.outputs):
+            logger.info("%s is complete: %s", self.verb, self.folder)
             return True
         claim_folder(self.folder, "a stage", lasting, {STAGE: manifest_text(wanted)})
         return False

@@ -34,6 +34,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from r1reward.data.atomic import write_whole
 from r1reward.errors import InputError, ServiceError
 from r1reward.recipe.location import working_folders
@@ -79,7 +81,6 @@ class Latest:
     url: str
     writer: str = ""
     follows: str = ""
-    num_pushes: int = 0
     files: dict[str, File] = field(default_factory=dict)
 
     def includes(self, other: Latest) -> bool:
@@ -91,6 +92,9 @@ class Latest:
         return {file.object for file in self.files.values()}
 
 
+LATEST_FORMAT = TypeAdapter(Latest)
+
+
 @dataclass
 class Mirror:
     """The mirror of ``folder`` at ``remote``, while one run works there."""
@@ -99,14 +103,12 @@ class Mirror:
     remote: RemoteFolder
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     follows: str = ""
-    num_pushes: int = 0
     # The newest upload of every file; what LATEST names, once this run has written it.
     files: dict[str, File] = field(default_factory=dict)
     published: dict[str, File] | None = None
-    # Objects that LATEST may name; objects that this run has made, and how many versions are among them.
+    # Objects that LATEST may name, and objects that this run has made.
     in_use: set[str] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
-    num_versions: int = 0
 
     def open(self) -> None:
         """Make the folder on disk and the mirror one; the newer of them is right.
@@ -115,7 +117,8 @@ class Mirror:
         """
         if working_folders() in self.folder.parents:
             claim_working_folders()
-        objects, ours = self.remote.files(), read_local_latest(self.folder)
+        objects, here = self.remote.files(), self.folder / LOCAL_LATEST
+        ours = parsed(here.read_bytes()) if here.is_file() else None
         refuse_foreign(self.folder, self.remote.url, ours, objects)
         self.folder.mkdir(parents=True, exist_ok=True)
         ours = ours or Latest(self.remote.url)
@@ -213,11 +216,11 @@ class Mirror:
         if file is None or (before is not None and before.stamp == file.stamp):
             return
         target = name
-        if before is not None and before.object in self.own and is_growth(name, before, file):
+        has_grown = before is not None and before.inode == file.inode and before.size <= file.size
+        if before is not None and before.object in self.own and is_ledger(name) and has_grown:
             target = before.object
         elif name in self.in_use:
-            self.num_versions += 1
-            target = f"{VERSIONS}{self.writer[:8]}-{self.num_versions}/{name}"
+            target = f"{VERSIONS}{uuid.uuid4().hex}/{name}"
         with suppress(FileNotFoundError):
             self.remote.upload(self.folder / name, target)
             self.own.add(target)
@@ -229,8 +232,7 @@ class Mirror:
         The folder says first whose it is: should a kill come between, it is the newer one.
         """
         self.stop_if_taken_over()
-        self.num_pushes += 1
-        latest = Latest(self.remote.url, self.writer, self.follows, self.num_pushes, files)
+        latest = Latest(self.remote.url, self.writer, self.follows, files)
         self.write_local_latest(latest)
         self.in_use |= latest.objects
         self.remote.write(LATEST, json.dumps(vars(latest)).encode())
@@ -274,28 +276,17 @@ class Mirror:
 
 def parsed(text: bytes | None) -> Latest | None:
     """None for what is no ``LATEST``."""
-    with suppress(ValueError, TypeError, LookupError):
-        fields = json.loads(text or b"")
-        files = {name: File(*file) for name, file in fields["files"].items()}
-        return Latest(**fields | {"files": files})
+    with suppress(ValidationError):
+        return LATEST_FORMAT.validate_json(text or b"")
     return None
-
-
-def read_local_latest(folder: Path) -> Latest | None:
-    path = folder / LOCAL_LATEST
-    return parsed(path.read_bytes()) if path.is_file() else None
 
 
 def refuse_foreign(folder: Path, url: str, ours: Latest | None, objects: Collection[str]) -> None:
     """Raises ``InputError`` before anything is changed on either side."""
-    if OLD_RECORD in objects and WRITER not in objects:
-        raise InputError(
-            f"{url} was written by r1reward 0.1: download all of it to a folder PATH, and go on with "
-            "run_dir=PATH and another run_url"
-        )
     if objects and WRITER not in objects:
         raise InputError(
-            f"{url} holds files that are not a run's (there is no {WRITER}): choose another run_url"
+            f"{url} holds files that are not a run's (there is no {WRITER}): choose another run_url; a "
+            "run of r1reward 0.1 goes on where all of it is downloaded to, by run_dir=PATH"
         )
     what = "choose another run_dir, or remove it"
     if ours is not None and ours.url != url:
@@ -352,10 +343,6 @@ def without_growth(files: dict[str, File]) -> dict[str, tuple[int, ...]]:
 def is_ledger(name: str) -> bool:
     """Whether lines are appended to a file, so that its beginning stays unless it is replaced."""
     return name.endswith(".jsonl")
-
-
-def is_growth(name: str, before: File, now: File) -> bool:
-    return is_ledger(name) and now.inode == before.inode and now.size >= before.size
 
 
 def is_learner_state(name: str) -> bool:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -25,15 +26,12 @@ REST = 9
 
 
 @contextmanager
-def kept_copied(recipe: RunRecipe | None, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
+def kept_copied(recipe: RunRecipe, every_s: float = PUSH_EVERY_S) -> Iterator[None]:
     """While a verb works in its run folder, keep others out, and mirror it where the recipe asks for it.
 
     Raises ``InputError`` if the folder cannot be worked in, and ``ServiceError`` at the end if something
     could not be uploaded: it is still on this machine.
     """
-    if recipe is None:
-        yield
-        return
     with locked(recipe.run_dir):
         if recipe.run_url is None:
             yield
@@ -84,21 +82,16 @@ def lock(descriptor: int, folder: Path) -> None:
 def mirrored(mirror: Mirror, every_s: float) -> Iterator[None]:
     """Push in a thread beside the body, and once more at its end."""
     ended = threading.Event()
-    taken_over: list[TakenOverError] = []
-    thread = threading.Thread(
-        target=keep_pushing, args=(mirror, every_s, ended, taken_over), daemon=True
-    )
-    thread.start()
     failed = True
-    try:
-        yield
-        failed = False
-    finally:
-        ended.set()
-        thread.join()
-        if taken_over:
-            raise taken_over[0]
-        push_last(mirror, failed)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        pushing = executor.submit(keep_pushing, mirror, every_s, ended)
+        try:
+            yield
+            failed = False
+        finally:
+            ended.set()
+            pushing.result()  # raises TakenOverError
+            push_last(mirror, failed)
 
 
 def push_last(mirror: Mirror, failed: bool) -> None:
@@ -119,20 +112,20 @@ def push_last(mirror: Mirror, failed: bool) -> None:
         logger.warning(message)
 
 
-def keep_pushing(
-    mirror: Mirror, every_s: float, ended: threading.Event, taken_over: list[TakenOverError]
-) -> None:
-    """The thread beside the run. A storage that fails for a while is only said once."""
+def keep_pushing(mirror: Mirror, every_s: float, ended: threading.Event) -> None:
+    """The thread beside the run. A storage that fails for a while is only said once.
+
+    Ends the run as Ctrl-C does, and raises ``TakenOverError``, when another run writes to the mirror.
+    """
     is_failing = False
     took_s = 0.0
     while not ended.wait(max(every_s, REST * took_s)):
         started = time.monotonic()
         try:
             mirror.push()
-        except TakenOverError as error:
-            taken_over.append(error)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # as Ctrl-C
-            return
+        except TakenOverError:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            raise
         except (ServiceError, OSError) as error:
             if not is_failing:
                 logger.warning("the run's copy waits: %s", error)

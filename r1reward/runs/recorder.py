@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from r1reward.data.stores.json_lines import append_json_lines
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.interfaces import Learner, RolloutBatch
-from r1reward.recipe.sections import AlertsSection, TrackingSection
+from r1reward.recipe.sections import TrackingSection
 from r1reward.runs.alerts import AlertWatch
 from r1reward.runs.checkpoint import save_checkpoint
 from r1reward.runs.folder import RunFolder
@@ -15,22 +16,15 @@ from r1reward.runs.trackers import Tracker
 from r1reward.types import StepReport
 
 
+@dataclass(frozen=True)
 class RunRecorder:
     """The loop's ``Recorder``: metrics line, rollout file and alerts of a step, checkpoints, trackers."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        keep_checkpoints: int,
-        tracking: TrackingSection,
-        alerts: AlertsSection,
-        trackers: Sequence[Tracker],
-    ) -> None:
-        self.folder = folder
-        self.keep = keep_checkpoints
-        self.tracking = tracking
-        self.trackers = trackers
-        self.alerts = AlertWatch(alerts, folder.read_metrics())
+    folder: RunFolder
+    keep_checkpoints: int
+    tracking: TrackingSection
+    alerts: AlertWatch
+    trackers: Sequence[Tracker]
 
     def record_rollouts(self, batch: RolloutBatch) -> None:
         write_rollouts(rollout_path(self.folder.rollouts, batch.step), batch.rollouts)
@@ -42,8 +36,7 @@ class RunRecorder:
     def record_step(self, report: StepReport) -> None:
         """Raises ``AlertError``, after writing, if an alert is on that the recipe stops for."""
         report = self.alerts.step(report)
-        with self.folder.metrics.open("a") as lines:
-            lines.write(json.dumps({"step": report.step, **report.metrics}) + "\n")
+        append_json_lines(self.folder.metrics, [{"step": report.step, **report.metrics}])
         for tracker in self.trackers:
             tracker.step(report)
         self.alerts.stop_if_asked(report.step)
@@ -51,5 +44,9 @@ class RunRecorder:
     async def record_checkpoint(self, learner: Learner, num_steps_done: int) -> None:
         folder = self.folder
         await save_checkpoint(
-            folder.checkpoints, learner, num_steps_done, self.keep, folder.remote_checkpoints
+            folder.checkpoints,
+            learner,
+            num_steps_done,
+            self.keep_checkpoints,
+            folder.remote_checkpoints,
         )

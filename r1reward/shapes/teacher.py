@@ -76,24 +76,13 @@ def reply_to(book: Book, noise: Mapping[int, float], body: Any) -> dict[str, Any
     if known is None:
         raise LookupError("this prompt shows no pair of the teacher's book")
     trace = answer(known, body["seed"], noise)
-    prompt_tokens = len(text.split()) + TOKENS_PER_IMAGE * len(images)
-    num_tokens = len(trace.split())
-    return {
-        "object": "chat.completion",
-        "model": body["model"],
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": trace},
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": num_tokens,
-            "total_tokens": prompt_tokens + num_tokens,
-        },
+    message = {"role": "assistant", "content": trace}
+    usage = {
+        "prompt_tokens": len(text.split()) + TOKENS_PER_IMAGE * len(images),
+        "completion_tokens": len(trace.split()),
     }
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {"model": body["model"], "choices": [choice], "usage": usage}
 
 
 def read_turn(content: str | list[dict[str, Any]]) -> tuple[str, list[bytes]]:

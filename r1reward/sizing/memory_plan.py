@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape
 from r1reward.recipe.engine_sections import EngineSection, PlacementSection
 from r1reward.recipe.learner_sections import LearnerSection
-from r1reward.recipe.sections import Dtype, ModelSection
+from r1reward.recipe.sections import Dtype, ModelSection, changed
 from r1reward.sizing.activations import activations, widest_micro_batch
 from r1reward.sizing.engine_memory import CONTEXT_GB, GB, PROCESS_GB, EngineMemory, engine_memory
 from r1reward.sizing.learner_memory import LearnerStates, learner_states, trained
@@ -123,10 +124,8 @@ def learner_holder(case: LearnerCase, gpu_bytes: int | None) -> Holder:
     lines, peak = learner_lines(case)
     problem = ""
     if gpu_bytes is not None and peak > gpu_bytes:
-        advice = " ".join(settings_that_fit(case, gpu_bytes))
-        problem = f"a learner rank needs {peak / GB:.1f} GB of {gpu_bytes / GB:.0f}: " + (
-            advice or "no setting of learner makes it fit; take more ranks or larger GPUs"
-        )
+        needed = f"a learner rank needs {peak / GB:.1f} GB of {gpu_bytes / GB:.0f}"
+        problem = f"{needed}: {settings_that_fit(case, gpu_bytes)}"
     return Holder("learner rank", tuple(lines), peak, gpu_bytes, problem)
 
 
@@ -168,25 +167,21 @@ def billions(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e8 else f"{number / 1e6:.1f} M"
 
 
-def settings_that_fit(case: LearnerCase, gpu_bytes: int) -> Iterator[str]:
-    """Settings that make the learner fit, one after the other, each with what it leads to.
-
-    Yields nothing when all of them together do not help enough.
-    """
+def settings_that_fit(case: LearnerCase, gpu_bytes: int) -> str:
+    """Settings that make the learner fit, one after the other, each with what it leads to."""
     steps: list[str] = []
     now = learner_peak(case)
     for change in changes(case):
-        settings = LearnerSection.model_validate(case.learner.model_dump() | change)
-        changed = replace(case, learner=settings)
-        peak = learner_peak(changed)
+        helped = replace(case, learner=changed(case.learner, **change))
+        peak = learner_peak(helped)
         if peak > 0.98 * now:
             continue
-        case, now = changed, peak
+        case, now = helped, peak
         for name, value in change.items():
             steps.append(f"learner.{name}={str(value).lower()} ({peak / GB:.1f} GB)")
         if peak <= gpu_bytes:
-            yield "set " + ", then ".join(steps)
-            return
+            return "set " + ", then ".join(steps)
+    return "no setting of learner makes it fit; take more ranks or larger GPUs"
 
 
 def learner_peak(case: LearnerCase) -> int:
@@ -217,15 +212,14 @@ def changes(case: LearnerCase) -> Iterator[dict[str, Any]]:
 def host_holder(
     case: LearnerCase,
     processor_cache_gb: float,
-    processes: Mapping[str, int],
+    processes: Counter[str],
     host_bytes: int | None,
 ) -> Holder:
     """Memory of one node with GPUs, where ``processes`` counts the actors of each role on it.
 
     ``processor_cache_gb`` is an engine's cache of processed images.
     """
-    ranks = processes.get("learner", 0)
-    engines = processes.get("rollout", 0) + processes.get("judge", 0)
+    ranks, engines = processes["learner"], processes["rollout"] + processes["judge"]
     weights, states = case.shape.num_bytes(case.limits.dtype), case.states
     # Of engines and learner one side is in host memory; its buffers stay there when it goes back.
     asleep = engines * weights + ranks * states.lasting if case.placement.takes_turns else 0

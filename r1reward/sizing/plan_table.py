@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,7 +49,7 @@ class MemoryPlan:
 
     policy: ModelShape
     holders: tuple[tuple[Holder, int], ...]
-    nodes: tuple[dict[str, int], ...]
+    nodes: tuple[Counter[str], ...]
     num_gpus: int
     problems: tuple[str, ...]
 
@@ -78,7 +79,7 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         limit = gpu_bytes if cuda else None
         holders.append((learner_holder(learner, limit), len(bundles["learner"])))
     # Actors without GPUs (a judge behind an endpoint) go where there is room.
-    nodes: list[dict[str, int]] = [{}]
+    nodes = [Counter[str]()]
     problems: list[str] = []
     total = sum(num_gpus(bundles[role]) for role in ROLES)
     if recipe.placement.takes_turns:
@@ -112,13 +113,13 @@ def num_gpus(bundles: Sequence[Bundle]) -> int:
 
 def fill_nodes(
     bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
-) -> tuple[list[dict[str, int]], list[str]]:
+) -> tuple[list[Counter[str]], list[str]]:
     """Puts actors on as few nodes as hold them, widest first.
 
     Returns the actors of each role on every node, and a sentence for each role whose actors fit no
     node.
     """
-    nodes: list[dict[str, int]] = []
+    nodes: list[Counter[str]] = []
     free_gpus: list[int] = []
     too_wide: list[str] = []
     actors = [(int(b.get("GPU", 0)), role) for role in ROLES for b in bundles[role]]
@@ -128,32 +129,28 @@ def fill_nodes(
             continue
         node = next((i for i, free in enumerate(free_gpus) if free >= width), len(nodes))
         if node == len(nodes):
-            nodes.append({})
+            nodes.append(Counter())
             free_gpus.append(gpus_per_node)
         free_gpus[node] -= width
-        add_actor(nodes[node], role)
+        nodes[node][role] += 1
     sentences = [
         f"one {role} engine wants more GPUs ({role}.engine.tensor_parallel_size) than a node has "
         f"({gpus_per_node}): lower the first or raise --gpus-per-node"
         for role in dict.fromkeys(too_wide)
     ]
-    return nodes or [{}], sentences
+    return nodes or [Counter()], sentences
 
 
 def nodes_of_shared_gpus(
     bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
-) -> list[dict[str, int]]:
+) -> list[Counter[str]]:
     """Returns the actors of each role on every node, where actor i of every role is on GPU i."""
     num_shared = max(map(len, bundles.values()))
-    nodes: list[dict[str, int]] = [{} for _ in range(0, num_shared, gpus_per_node)]
+    nodes = [Counter[str]() for _ in range(0, num_shared, gpus_per_node)]
     for role in ROLES:
         for gpu in range(len(bundles[role])):
-            add_actor(nodes[gpu // gpus_per_node], role)
+            nodes[gpu // gpus_per_node][role] += 1
     return nodes
-
-
-def add_actor(node: dict[str, int], role: Role) -> None:
-    node[role] = node.get(role, 0) + 1
 
 
 def head_problems(shards: int, num_heads: int) -> list[str]:
@@ -185,7 +182,9 @@ def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
     if plan.num_gpus:
         console.print(
             f"\nneeds {plan.num_gpus} GPUs on {len(plan.nodes)} node(s) of {hardware.gpus_per_node}: "
-            + "; ".join(describe_node(node) for node in plan.nodes),
+            + "; ".join(
+                " + ".join(f"{count} {role}" for role, count in node.items()) for node in plan.nodes
+            ),
             highlight=False,
         )
     console.print("~ estimated; all else is counted (docs/plan.md)", style="dim", highlight=False)
@@ -194,10 +193,6 @@ def show_plan(recipe: Recipe, hardware: Hardware, console: Console) -> bool:
     if not plan.problems:
         console.print("[green]everything fits[/green]", highlight=False)
     return not plan.problems
-
-
-def describe_node(node: dict[str, int]) -> str:
-    return " + ".join(f"{count} {role}" for role, count in node.items())
 
 
 def holder_table(holder: Holder, count: int, device: str) -> Table:

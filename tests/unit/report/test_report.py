@@ -26,7 +26,7 @@ from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.report import evaluation_view
 from r1reward.report.build import build_report
 from r1reward.report.embed import data_uri, script_json
-from r1reward.report.evaluation_view import adaptive_facts, answer_facts, audit_facts
+from r1reward.report.evaluation_view import adaptive_facts, audit_facts
 from r1reward.report.facts import whole
 from r1reward.report.samples import collect_samples, row_flags
 from r1reward.report.tiles import Tile, change_tile, evaluation_tiles
@@ -209,19 +209,22 @@ def test_an_answered_row_without_its_pair_is_counted() -> None:
 
 def test_facts_of_an_evaluation() -> None:
     assert whole(1250) == "1\u202f250"
-    parts = JudgedParts(consistency=None, reward=0.9, well_formed=0.97, num_tokens=71.53)
-    assert answer_facts(parts) == {
-        "answer follows the analysis, of those judged": "\N{EN DASH}",
-        "mean reward": "0.9",
-        "well-formed answers": "97.0 %",
-        "tokens an answer": "71.53",
-    }
+    items = make_rows(12)
     lengths = LengthAudit(5, 4, 3, 0.8, None, 0.51, 0.49)
-    found = audit_facts(Audit(12, 11, 24, 2, 1, 0.5, 0.147, 0.25, 2 / 24, 1 / 24, lengths))
-    assert found["answers that flip when the responses are swapped"] == "14.7 %"
+    result = replace(
+        make_evaluation(items, make_answers(items, 2, Skill(), 0), 2),
+        parts=JudgedParts(consistency=None, reward=0.9, well_formed=0.97, num_tokens=71.53),
+        audit=Audit(12, 11, 24, 2, 1, 0.5, 0.147, 0.25, 2 / 24, 1 / 24, lengths),
+    )
+    found = audit_facts(result)
+    assert found["answer follows analysis (judge)"] == "\N{EN DASH}"
+    assert found["mean reward"] == "0.9"
+    assert found["well formed"] == "97.0 %"
+    assert found["tokens an answer"] == "71.53"
+    assert found["flip rate after swap"] == "14.7 %"
     assert found["rows with responses of equal length"] == "3"
-    assert found["accuracy where the preferred response is shorter"] == "\N{EN DASH}"
-    assert len(found) == 17
+    assert found["accuracy, preferred response shorter"] == "\N{EN DASH}"
+    assert len(found) == 21
     summary = AdaptiveSummary(12, 5, 0.05, True, 0.61, 0.6, 0.84, None)
     assert list(adaptive_facts(summary).values()) == [
         *("12", "5", "0.05", "yes", "61.0 %", "60.0 %", "84.0 %", "\N{EN DASH}")

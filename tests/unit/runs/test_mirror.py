@@ -502,7 +502,9 @@ def test_foreign_files_on_either_side_are_left_alone(tmp_path: Path, remote: Rem
     with pytest.raises(InputError, match="holds files that are not a run's"):
         opened(tmp_path / "a", remote)
     remote.write(".r1reward-copy.json", b"{}")
-    with pytest.raises(InputError, match=r"written by r1reward 0\.1: download all of it"):
+    with pytest.raises(
+        InputError, match=r"a run of r1reward 0\.1 goes on where all of it is downloaded to"
+    ):
         opened(tmp_path / "a", remote)
     shutil.rmtree(tmp_path / "remote")
     put(tmp_path / "a", "metrics.jsonl", "of a\n")

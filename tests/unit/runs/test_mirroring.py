@@ -145,7 +145,7 @@ def test_pushing_what_takes_long_is_done_less_often(
 
 
 def test_without_a_url_nothing_is_mirrored(tmp_path: Path) -> None:
-    with kept_copied(recipe_at(tmp_path, has_url=False)), kept_copied(None):
+    with kept_copied(recipe_at(tmp_path, has_url=False)):
         write_metrics(tmp_path)
     assert not (tmp_path / "remote").exists()
 
