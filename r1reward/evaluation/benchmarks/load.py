@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from r1reward.data.importers.formats import open_source
 from r1reward.errors import InputError
@@ -15,14 +14,19 @@ from r1reward.evaluation.benchmarks.rows import MediaOptions, unbroken
 from r1reward.evaluation.benchmarks.stored_pairs import load_shapes, load_stored_pairs
 from r1reward.evaluation.benchmarks.vl_rewardbench import VL_REWARDBENCH
 from r1reward.evaluation.items import Benchmark
-from r1reward.recipe.choices import BenchmarkName
+from r1reward.recipe.choices import ShapesSplit
 from r1reward.types import PreferencePair
 
-FROM_FILES = {
+LOADERS: Mapping[str, Callable[[Path, MediaOptions, int | None], Benchmark]] = {
     "vl-rewardbench": VL_REWARDBENCH.load,
     "mm-rlhf-rewardbench": MM_RLHF_REWARDBENCH.load,
     "multimodal-rewardbench": MULTIMODAL_REWARDBENCH.load,
     "pairs": load_stored_pairs,
+}
+# The miniature makes its rows itself.
+SHAPES_SPLITS: Mapping[str, ShapesSplit] = {
+    "shapes": "heldout",
+    "shapes-hard": "hard_heldout",
 }
 
 
@@ -38,14 +42,14 @@ def load_benchmark(
     built in and have none. Raises ``InputError`` for an unknown name and a missing path, and
     ``DataError`` for a row that cannot be used.
     """
-    known = get_args(BenchmarkName)
-    if name not in known:
-        raise InputError(f"no benchmark is called {name!r}; choose one of {', '.join(known)}")
-    if name not in FROM_FILES:
-        return load_shapes(name, "heldout" if name == "shapes" else "hard_heldout", num_rows)
+    if name in SHAPES_SPLITS:
+        return load_shapes(name, SHAPES_SPLITS[name], num_rows)
+    if name not in LOADERS:
+        known = ", ".join((*LOADERS, *SHAPES_SPLITS))
+        raise InputError(f"no benchmark is called {name!r}; choose one of {known}")
     if path is None:
         raise InputError(f"{name} is read from a file: give its path")
-    return FROM_FILES[name](path, media or MediaOptions(), num_rows)
+    return LOADERS[name](path, media or MediaOptions(), num_rows)
 
 
 def comparable_rows(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -9,10 +10,11 @@ from PIL import Image
 from r1reward.data.stores.store import write_pairs
 from r1reward.errors import DataError, InputError
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.benchmarks.load import load_benchmark
+from r1reward.evaluation.benchmarks.load import LOADERS, SHAPES_SPLITS, load_benchmark
 from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.items import Benchmark
+from r1reward.recipe.choices import BenchmarkName
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import PreferencePair
 
@@ -229,3 +231,8 @@ def test_a_pair_of_a_store_is_not_changed(tmp_path: Path) -> None:
         pair.images,
         pair.preferred,
     )
+
+
+def test_every_benchmark_of_a_recipe_has_its_own_loader() -> None:
+    assert {*LOADERS, *SHAPES_SPLITS} == set(get_args(BenchmarkName))
+    assert len(set(LOADERS.values())) == len(LOADERS)
