@@ -121,7 +121,9 @@ class Recipe(RunRecipe):
         checks.check_one_process(self.rollout, self.judge, self.placement)
         checks.check_batches(self.rollout, self.learner)
         checks.check_learner(self.model, self.learner, self.placement)
-        checks.check_colocation(self.rollout, self.judge, self.learner, self.train, self.placement)
+        checks.check_colocation(
+            self.model, self.rollout, self.judge, self.learner, self.train, self.placement
+        )
         checks.check_groups(self.rollout, self.algorithm, self.reward)
         checks.check_stages(self.annotate, self.sft, self.select, self.learner)
         checks.check_teacher(self.annotate, self.prompt, self.data)
