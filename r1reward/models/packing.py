@@ -52,8 +52,10 @@ def packed_attention(
     """
     assert attention_mask is None and query_1HSD.shape[0] == 1, "packed samples share one row"
     if query_1HSD.is_cuda and query_1HSD.dtype != torch.float32:
-        row = (x[0].transpose(0, 1).contiguous() for x in (query_1HSD, key_1HSD, value_1HSD))
-        return row_attention(*row, packed_cuts, scaling)[None], None
+        query_SHD, key_SHD, value_SHD = (
+            x[0].transpose(0, 1).contiguous() for x in (query_1HSD, key_1HSD, value_1HSD)
+        )
+        return row_attention(query_SHD, key_SHD, value_SHD, packed_cuts, scaling)[None], None
     lengths = list(packed_cuts.lengths)
     samples = zip(*(x.split(lengths, dim=2) for x in (query_1HSD, key_1HSD, value_1HSD)))
     parts = [sdpa_attention_forward(module, *qkv, None, scaling=scaling)[0] for qkv in samples]

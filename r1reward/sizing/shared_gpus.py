@@ -20,7 +20,7 @@ def sampling_holder(engines: Sequence[Holder], gpu_bytes: int) -> Holder:
     if awake + left > gpu_bytes:
         problem = (
             f"the engines of a shared GPU take {awake / GB:.1f} GB and its sleeping learner keeps "
-            f"{left / GB:.1f}, of {gpu_bytes / GB:.0f}: lower gpu_memory_utilization of rollout.engine "
+            f"{left / GB:.1f}, of {gpu_bytes / GB:g}: lower gpu_memory_utilization of rollout.engine "
             "or judge.engine"
         )
     return Holder("shared GPU, sampling", lines, awake + left, gpu_bytes, problem)

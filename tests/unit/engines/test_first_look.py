@@ -16,7 +16,6 @@ from r1reward.engines.deepspeed_setup import RankAddress
 from r1reward.engines.library_calls import LibraryCall
 from r1reward.errors import InputError
 from r1reward.metrics import Name
-from r1reward.models import policy
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.components import training_learner
@@ -33,7 +32,7 @@ def samples() -> list[TrainingSample]:
     return made_up_samples(RECIPE, (3, 5, 4), text_only=(0,))
 
 
-def batch_of(*micro_batches: Sequence[TrainingSample]) -> RankBatch[TrainingSample]:
+def batch_of(*micro_batches: Sequence[TrainingSample]) -> RankBatch[Any]:
     cuts = [list(cut) for cut in micro_batches]
     samples = [sample for cut in cuts for sample in cut]
     return RankBatch(cuts, len(cuts), BatchSize.of(samples))
@@ -101,7 +100,7 @@ def test_the_seconds_of_images_are_told_once(
     rank = rank_of()
     rank.images_arrive = True
     clock = count()
-    monkeypatch.setattr(policy.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("r1reward.models.policy.time.monotonic", lambda: float(next(clock)))
     rank.logprobs(batch_of(samples), "policy")  # its three samples take a second each
     metrics = rank.evaluate_loss(batch_of(samples[:1], samples[1:]))
     assert metrics[Name.TIME_PREPARE_IMAGES_S].value == 6

@@ -16,6 +16,7 @@ from r1reward.sizing.engine_memory import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner_memory import Trained, learner_states, trained
 from r1reward.sizing.memory_plan import Holder, changes, learner_peak
 from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
+from r1reward.sizing.shared_gpus import sampling_holder
 from tests.samples import learner_case, local_recipe
 
 pytestmark = pytest.mark.slow  # models of the real sizes are built
@@ -258,13 +259,16 @@ def test_on_a_shared_gpu_both_sides_leave_cuda_behind_and_engines_their_graphs()
     assert with_both - with_one == 2.6e9
 
 
-def test_a_gpu_too_small_for_its_engines_and_the_rest_of_a_learner_is_seen() -> None:
-    utilization = ("rollout.engine.gpu_memory_utilization=0.94", "judge={type: rule}")
-    plan = plan_memory(load_recipe(PAPER, [*COLOCATE, *utilization]), Hardware(gpu_gb=9))
-    assert (
-        "the engines of a shared GPU take 21.9 GB and its sleeping learner keeps 0.6, of 9: lower "
+def test_engines_that_leave_no_room_for_the_rest_of_a_learner_are_seen() -> None:
+    engines = [
+        Holder(title, (), size, None)
+        for title, size in (("rollout engine", 7_000_000_000), ("judge engine", 4_000_000_000))
+    ]
+    assert sampling_holder(engines, 11_600_000_000).problem == ""
+    assert sampling_holder(engines, 11_500_000_000).problem == (
+        "the engines of a shared GPU take 11.0 GB and its sleeping learner keeps 0.6, of 11.5: lower "
         "gpu_memory_utilization of rollout.engine or judge.engine"
-    ) in plan.problems
+    )
 
 
 # Regression: what was named then is refused when a learner takes turns.
