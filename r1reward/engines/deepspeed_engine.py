@@ -235,6 +235,7 @@ class DeepSpeedRank:
         self.require_finite(self.grad_norm, "gradient norm")
 
     def require_finite(self, value: float, what: str) -> None:
+        """Raises ``NonFiniteLossError`` on every rank if the value of one is not a finite number."""
         if self.on_any_rank(not math.isfinite(value)):
             raise NonFiniteLossError(
                 f"the {what} of update {self.num_updates} is not finite (here {value}): "
@@ -257,7 +258,7 @@ class DeepSpeedRank:
     def leave_gpu(self) -> None:
         """Parameters, gradients and optimizer states to host memory, the reference model as well.
 
-        Its reduce bucket DeepSpeed gives back by itself, at the end of every backward pass.
+        The reduce bucket is not there: DeepSpeed frees it at the end of every backward pass.
         """
         # DeepSpeed moves what its optimizer holds, which frozen weights are not.
         self.engine.offload_states()
