@@ -22,6 +22,12 @@ second column: a mean weighs by what it is a mean over, and a mean over nothing 
 
 `make docs` makes this page from `r1reward/metrics.py`, where every name is declared once; a value that is
 logged under another rule than its name declares is an error.
+
+Images are decoded and resized in the processes of learner and engines, between steps of their GPUs.
+`time/prepare_images_s` counts the learner's over a step, log-probs included,
+`time/engine_prepare_images_s` an engine's since the weights before (with tokenizing, which takes next to
+nothing). Remembered images take none (`learner.image_cache_mb`, `rollout.engine.mm_processor_cache_gb`).
+Engines behind an endpoint tell nothing.
 """
 AREAS = {
     "reward": "Reward",

@@ -15,7 +15,7 @@ import ray
 from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Metrics, Name, last, maximum
+from r1reward.metrics import Metrics, Name, last, merge
 from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 
@@ -63,8 +63,8 @@ class RolloutActor:
         """Leave the GPU or come back to it."""
         await asyncio.wrap_future(getattr(self.engine, method)())
 
-    async def load_weights(self, handle: WeightsHandle) -> float:
-        """Pull, verify, swap. Returns the seconds the swap itself took."""
+    async def load_weights(self, handle: WeightsHandle) -> Metrics:
+        """Pull, verify, swap. Returns the engine's times, as ``VllmEngine.load_weights`` does."""
         buckets = await fetch(handle)
         return await asyncio.wrap_future(self.engine.load_weights(handle, buckets))
 
@@ -193,18 +193,15 @@ class RolloutGroup:
         """Give the weights to every actor that is ready; the others get them as they come back."""
         self.handle = handle
         await self.next_ready()
-        seconds = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
+        times = await asyncio.gather(*(self.load_one(index, handle) for index in self.ready))
         await self.next_ready()
-        return {
-            Name.TIME_WEIGHT_SWAP_S: maximum(max(seconds)),
-            Name.ROLLOUT_NUM_ENGINES: last(len(self.ready)),
-        }
+        return merge(times) | {Name.ROLLOUT_NUM_ENGINES: last(len(self.ready))}
 
-    async def load_one(self, index: int, handle: WeightsHandle) -> float:
-        """Seconds of the swap; 0 for an actor that died over it."""
+    async def load_one(self, index: int, handle: WeightsHandle) -> Metrics:
+        """The engine's times; none of an actor that died over it."""
         try:
-            seconds: float = await self.actors[index].load_weights.remote(handle)
+            times: Metrics = await self.actors[index].load_weights.remote(handle)
         except ray.exceptions.RayActorError:
             self.actor_died(index)
-            return 0.0
-        return seconds
+            return {}
+        return times

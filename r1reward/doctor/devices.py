@@ -92,9 +92,18 @@ def check_compiler(offload: bool) -> Finding:
 
 
 def check_imports() -> Iterator[Finding]:
-    """Loads every engine's library in a process of its own. Takes about a minute."""
-    for statement in ("import vllm", "import deepspeed", "import ray"):
-        error = run_python(statement)
+    """Loads every engine's library in a process of its own, and looks for what is called there.
+
+    Takes about a minute.
+    """
+    look = "; from r1reward.engines.library_calls import *; require_calls({})"
+    for statement, calls in (
+        ("import torch", "[PACKING]"),
+        ("import vllm", "VLLM"),
+        ("import deepspeed", "DEEPSPEED"),
+        ("import ray", "[]"),
+    ):
+        error = run_python(statement + look.format(calls))
         yield problem(statement, error, "run `make setup`") if error else ok(statement, "loads")
 
 

@@ -26,12 +26,15 @@ from r1reward.engines.deepspeed_setup import (
     join_process_group,
     steps_plain_optimizer,
 )
+from r1reward.engines.library_calls import learner_calls, require_calls
 from r1reward.engines.rank_loss import policy_loss_share, split_rows
 from r1reward.engines.rank_weights import file_pieces, weight_buckets
 from r1reward.engines.weight_buckets import unpack
-from r1reward.metrics import Metrics, Name, last, maximum, mean, merge
+from r1reward.errors import InputError
+from r1reward.metrics import Metrics, Name, last, maximum, mean, merge, total
+from r1reward.models.image_check import IMAGES_LOST, images_matter
 from r1reward.models.lora import add_lora
-from r1reward.models.parts import freeze_parts, parameter_groups
+from r1reward.models.parts import freeze_parts, move_frozen, parameter_groups
 from r1reward.models.policy import (
     DTYPES,
     MicroBatchBuilder,
@@ -47,6 +50,7 @@ from r1reward.types import Location, TraceSample, TrainingSample, WeightBucket
 S = TypeVar("S", bound=TraceSample)
 # A micro-batch's share of the loss of the whole batch, and its metrics.
 LossShare = Callable[[Sequence[S], BatchSize], tuple[torch.Tensor, Metrics]]
+HOST = torch.device("cpu")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -62,6 +66,7 @@ class DeepSpeedRank:
         cuda = settings.placement.device == "cuda"
         self.device = torch.device("cuda", 0) if cuda else torch.device("cpu")
         join_process_group(settings, address)
+        require_calls(learner_calls(settings))
         import deepspeed
 
         learner = settings.learner
@@ -69,6 +74,7 @@ class DeepSpeedRank:
         dtype = DTYPES[settings.model.dtype]
         self.builder = MicroBatchBuilder(self.processor, dtype, learner.image_cache_mb)
         self.num_updates = 0
+        self.images_arrive = False
         self.reference: PolicyModel | None = None
         if settings.algorithm.needs_reference:
             self.reference = self.load_model().to(self.device).eval()
@@ -99,6 +105,7 @@ class DeepSpeedRank:
         self, batch: RankBatch[TraceSample], model: Literal["policy", "reference"]
     ) -> list[list[np.ndarray]]:
         """Log-probs of the response tokens, per micro-batch and sample, arrays [R]."""
+        self.check_images(batch)
         module = self.engine if model == "policy" else self.reference
         assert module is not None, "the recipe did not ask for a reference model"
         results: list[list[np.ndarray]] = []
@@ -120,12 +127,14 @@ class DeepSpeedRank:
 
     def evaluate_loss(self, batch: RankBatch[TraceSample]) -> Metrics:
         """The supervised loss and its metrics, without a gradient or a step."""
+        self.check_images(batch)
         with torch.no_grad():
             _, metrics = self.run_rounds(batch, self.supervised_share, backward=False)
-        return metrics
+        return metrics | self.image_seconds()
 
     def step(self, batch: RankBatch[S], share: LossShare[S]) -> Metrics:
         """Gradients of all micro-batches, then the optimizer. Raises as ``run_rounds`` does."""
+        self.check_images(batch)
         loss_sum, metrics = self.run_rounds(batch, share, backward=True)
         settings = self.settings
         rate = learning_rate(self.num_updates, settings.num_updates, settings.learner)
@@ -133,12 +142,16 @@ class DeepSpeedRank:
             group["lr"] = rate * scale
         self.engine.step()
         self.num_updates += 1
-        return metrics | {
-            Name.LEARNER_GRAD_NORM: maximum(self.grad_norm),
-            Name.LEARNER_LR: last(rate),
-            # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
-            Name.LEARNER_LOSS: mean(loss_sum * self.address.num_ranks, 1.0),
-        }
+        return (
+            metrics
+            | self.image_seconds()
+            | {
+                Name.LEARNER_GRAD_NORM: maximum(self.grad_norm),
+                Name.LEARNER_LR: last(rate),
+                # Every rank reports its share of the loss; the driver's sum is the loss of the batch.
+                Name.LEARNER_LOSS: mean(loss_sum * self.address.num_ranks, 1.0),
+            }
+        )
 
     def run_rounds(
         self, batch: RankBatch[S], share: LossShare[S], backward: bool
@@ -159,6 +172,38 @@ class DeepSpeedRank:
                 loss_sum += loss.item()
         self.require_finite(loss_sum, "loss")
         return loss_sum, merge(metrics_of_rounds)
+
+    def image_seconds(self) -> Metrics:
+        """Of all that was computed since the last update."""
+        return {Name.TIME_PREPARE_IMAGES_S: total(self.builder.take_prepare_images_s())}
+
+    def check_images(self, batch: RankBatch[S]) -> None:
+        """With the first batch that has images: others must change the log-probs.
+
+        Raises ``InputError`` on every rank if they do not on one.
+        """
+        if self.images_arrive:
+            return
+        seeing = [
+            micro_batch
+            for micro_batch in batch.micro_batches
+            if any(sample.images and sample.response_token_ids for sample in micro_batch)
+        ]
+        if not self.on_any_rank(bool(seeing)):
+            return
+        # A rank without images runs the model as well: every call of it is a collective.
+        inputs = self.builder.build((seeing or batch.micro_batches)[0]).to(self.device)
+        changed = images_matter(self.engine, inputs)
+        if self.on_any_rank(bool(seeing) and not changed):
+            raise InputError(IMAGES_LOST)
+        self.images_arrive = True
+
+    def on_any_rank(self, here: bool) -> bool:
+        """All ranks agree on it, so that none waits for a rank that has stopped."""
+        flag = torch.tensor([float(here)], device=self.device)
+        if self.address.num_ranks > 1:
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
 
     def supervised_share(
         self, samples: Sequence[TraceSample], size: BatchSize
@@ -190,11 +235,8 @@ class DeepSpeedRank:
         self.require_finite(self.grad_norm, "gradient norm")
 
     def require_finite(self, value: float, what: str) -> None:
-        """All ranks agree on it, so that none waits for a rank that has stopped."""
-        ok = torch.tensor([float(math.isfinite(value))], device=self.device)
-        if self.address.num_ranks > 1:
-            dist.all_reduce(ok, op=dist.ReduceOp.MIN)
-        if not ok.item():
+        """Raises ``NonFiniteLossError`` on every rank if the value of one is not a finite number."""
+        if self.on_any_rank(not math.isfinite(value)):
             raise NonFiniteLossError(
                 f"the {what} of update {self.num_updates} is not finite (here {value}): "
                 "lower learner.lr, or look at the last batch"
@@ -214,14 +256,20 @@ class DeepSpeedRank:
             yield data
 
     def leave_gpu(self) -> None:
-        """Parameters, gradients and optimizer states to host memory, the reference model as well."""
+        """Parameters, gradients and optimizer states to host memory, the reference model as well.
+
+        The reduce bucket is not there: DeepSpeed frees it at the end of every backward pass.
+        """
+        # DeepSpeed moves what its optimizer holds, which frozen weights are not.
         self.engine.offload_states()
+        move_frozen(self.engine.module, HOST)
         if self.reference is not None:
-            self.reference.to("cpu")
+            self.reference.to(HOST)
         torch.cuda.empty_cache()
 
     def come_to_gpu(self) -> None:
         self.engine.reload_states()
+        move_frozen(self.engine.module, self.device)
         if self.reference is not None:
             self.reference.to(self.device)
 

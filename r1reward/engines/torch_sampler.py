@@ -74,7 +74,10 @@ class TorchSampler:
             for name, parameter in parameters.items():
                 parameter.copy_(state[name])
         self.version = handle.version
-        return {Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started)}
+        return {
+            Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started),
+            Name.TIME_ENGINE_PREPARE_IMAGES_S: maximum(self.builder.take_prepare_images_s()),
+        }
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling

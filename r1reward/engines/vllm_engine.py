@@ -27,8 +27,10 @@ from vllm.inputs import PromptType
 from vllm.sampling_params import RequestOutputKind
 
 from r1reward.data.images import decode_image
+from r1reward.engines.library_calls import VLLM, require_calls
 from r1reward.engines.vllm_weight_transfer import BACKEND
 from r1reward.interfaces import Sampling
+from r1reward.metrics import Metrics, Name, maximum
 from r1reward.models.family import family_of, load_config
 from r1reward.models.model_folder import resolve_model_path
 from r1reward.recipe.components import EngineSettings
@@ -82,6 +84,7 @@ class VllmEngine:
         self.futures: dict[str, Future[Completion]] = {}
         self.commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.stopping = False
+        self.prepare_images_s = 0.0
         self.ids = itertools.count()
         # The engine is built in the thread that steps it: OpenMP pools belong to a thread.
         ready: Future[None] = Future()
@@ -96,8 +99,11 @@ class VllmEngine:
         self.commands.put(lambda: self.add(requests, futures))
         return futures
 
-    def load_weights(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> Future[float]:
-        """Swap in a complete bundle once the engine is empty; resolves to the seconds it took."""
+    def load_weights(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> Future[Metrics]:
+        """Swap in a complete bundle once the engine is empty; resolves to the seconds of it.
+
+        With them are those that images took since the bundle before.
+        """
         return self.when_empty(lambda: self.apply(handle, buckets))
 
     def sleep(self) -> Future[None]:
@@ -116,13 +122,12 @@ class VllmEngine:
         future: Future[T] = Future()
 
         def command() -> None:
-            while self.core.has_unfinished_requests():
-                self.step()
             try:
+                while self.core.has_unfinished_requests():
+                    self.step()
                 future.set_result(action())
             except BaseException as error:
-                self.end_if_a_worker_died()
-                self.broken = True
+                self.fail(error)
                 future.set_exception(error)
 
         self.commands.put(command)
@@ -137,6 +142,7 @@ class VllmEngine:
 
     def run(self, arguments: dict[str, Any], ready: Future[None]) -> None:
         try:
+            require_calls(VLLM)
             self.llm = LLM(**arguments)
             self.core = self.llm.llm_engine
             self.core.model_executor.register_failure_callback(end_process)
@@ -152,13 +158,15 @@ class VllmEngine:
                 else:
                     self.commands.get()()
             except Exception as error:
-                self.end_if_a_worker_died()
-                # What the scheduler holds now is unknown: whoever waits gets the error, whoever
-                # comes later is refused.
-                self.broken = True
-                for future in self.futures.values():
-                    future.set_exception(error)
-                self.futures.clear()
+                self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """What the scheduler holds now is unknown: who waits gets the error, who comes is refused."""
+        self.end_if_a_worker_died()
+        self.broken = True
+        for future in self.futures.values():
+            future.set_exception(error)
+        self.futures.clear()
 
     def end_if_a_worker_died(self) -> None:
         """The step that fails of it knows before vLLM calls ``end_process``, or finds out itself."""
@@ -175,7 +183,11 @@ class VllmEngine:
                 if self.broken:
                     raise EngineBrokenError("the engine needs a full weight bundle first")
                 request_id = str(next(self.ids))
+                started = time.monotonic()
                 self.core.add_request(request_id, vllm_prompt(request), sampling_params(request))
+                if request.images:
+                    # Decoded and resized there, in this thread: no step runs meanwhile.
+                    self.prepare_images_s += time.monotonic() - started
                 self.futures[request_id] = future
             except Exception as error:
                 # One request that vLLM refuses must not take its neighbours along.
@@ -184,7 +196,10 @@ class VllmEngine:
     def step(self) -> None:
         for output in self.core.step():
             if isinstance(output, RequestOutput) and output.finished:
-                self.futures.pop(output.request_id).set_result(completion(output, self.version))
+                # Nobody waits any more for what was in flight when a step failed.
+                future = self.futures.pop(output.request_id, None)
+                if future is not None:
+                    future.set_result(completion(output, self.version))
 
     def fall_asleep(self) -> None:
         # What was cached is gone with the memory; no request may be told otherwise.
@@ -192,7 +207,7 @@ class VllmEngine:
         self.core.reset_encoder_cache()
         self.llm.sleep(level=1)
 
-    def apply(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> float:
+    def apply(self, handle: WeightsHandle, buckets: Sequence[np.ndarray]) -> Metrics:
         """start, update bucket by bucket, finish; then forget everything cached from old weights."""
         started = time.monotonic()
         self.llm.collective_rpc("start_weight_update")
@@ -204,7 +219,11 @@ class VllmEngine:
         self.core.reset_encoder_cache()
         self.version = handle.version
         self.broken = False
-        return time.monotonic() - started
+        images_s, self.prepare_images_s = self.prepare_images_s, 0.0
+        return {
+            Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started),
+            Name.TIME_ENGINE_PREPARE_IMAGES_S: maximum(images_s),
+        }
 
 
 def end_process() -> None:

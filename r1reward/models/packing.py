@@ -1,20 +1,38 @@
 """Several samples in one row: no padding, and no sample sees another.
 
-The language model gets text positions that restart at 0 with every sample, and this attention
-function cuts there. The vision tower keeps its own. Shape legend: H heads, S tokens of the row,
-D head size.
+The language model gets the samples' lengths, and this attention function cuts the row there. Its text
+positions restart with every sample; the vision tower keeps its own attention. Shape legend: H heads,
+S tokens of the row, D head size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 PACKED_ATTENTION = "r1reward_packed"
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where the samples of a row begin and end: ``lengths`` in tokens, known to the host.
+
+    ``edges`` are their sums on the model's device, int32, from 0 to the end of the row.
+    """
+
+    lengths: tuple[int, ...]
+    edges: torch.Tensor
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Cuts:
+        edges = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return cls(tuple(lengths), edges.to(device))
 
 
 def packed_attention(
@@ -24,35 +42,51 @@ def packed_attention(
     value_1HSD: torch.Tensor,
     attention_mask: None,
     scaling: float,
-    position_ids: torch.Tensor,
+    packed_cuts: Cuts,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sample, [1, S, H, D]; ``position_ids`` [1, S] restart at 0.
+    """Causal attention within each sample, [1, S, H, D].
 
-    The cuts are read from the positions in every layer: as a keyword they would have to pass through
-    transformers' forward, which hands such keywords to the vision tower too.
+    ``packed_cuts`` comes through the keyword arguments of transformers' forward, and through those of
+    its checkpoints. Read from the positions, every layer would wait for the GPU, in recomputation too.
     """
-    assert attention_mask is None and position_ids.shape[0] == 1, "packed samples share one row"
-    starts = torch.nonzero(position_ids[0] == 0).squeeze(1)
-    ends = torch.cat([starts[1:], starts.new_tensor([position_ids.shape[1]])])
+    assert attention_mask is None and query_1HSD.shape[0] == 1, "packed samples share one row"
     if query_1HSD.is_cuda and query_1HSD.dtype != torch.float32:
-        cuts = torch.cat([starts, ends[-1:]]).int()
-        longest = int((ends - starts).max())
-        mixed_SHD = varlen_attn(
-            *(x[0].transpose(0, 1).contiguous() for x in (query_1HSD, key_1HSD, value_1HSD)),
-            cuts,
-            cuts,
-            longest,
-            longest,
-            scale=scaling,
-            window_size=(-1, 0),  # causal
-            enable_gqa=query_1HSD.shape[1] != key_1HSD.shape[1],
+        query_SHD, key_SHD, value_SHD = (
+            x[0].transpose(0, 1).contiguous() for x in (query_1HSD, key_1HSD, value_1HSD)
         )
-        return mixed_SHD[None], None
-    lengths = (ends - starts).tolist()
+        return row_attention(query_SHD, key_SHD, value_SHD, packed_cuts, scaling)[None], None
+    lengths = list(packed_cuts.lengths)
     samples = zip(*(x.split(lengths, dim=2) for x in (query_1HSD, key_1HSD, value_1HSD)))
     parts = [sdpa_attention_forward(module, *qkv, None, scaling=scaling)[0] for qkv in samples]
     return torch.cat(parts, dim=1), None
+
+
+def row_attention(
+    query_SHD: torch.Tensor,
+    key_SHD: torch.Tensor,
+    value_SHD: torch.Tensor,
+    cuts: Cuts,
+    scaling: float,
+) -> torch.Tensor:
+    """The same by torch's kernel for GPUs, which takes half precision only."""
+    # Not every torch has it, or all of these arguments: engines/library_calls.py looks.
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = max(cuts.lengths)
+    mixed_SHD: torch.Tensor = varlen_attn(
+        query_SHD,
+        key_SHD,
+        value_SHD,
+        cuts.edges,
+        cuts.edges,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(-1, 0),  # causal
+        enable_gqa=query_SHD.shape[1] != key_SHD.shape[1],
+    )
+    return mixed_SHD
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from r1reward.models.family import HfModel, Part, family_of
@@ -29,3 +30,11 @@ def parameter_groups(model: HfModel, settings: LearnerSection) -> list[dict[str,
         {"params": parameters, "lr_scale": getattr(settings.parts, part).lr_scale}
         for part, parameters in by_part.items()
     ]
+
+
+def move_frozen(model: nn.Module, device: torch.device) -> None:
+    """Moves what no optimizer holds to a device: frozen parameters and buffers, in place."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    for tensor in (*frozen, *model.buffers()):
+        # A new tensor in its place would be lost to whoever shares it, such as a tied head.
+        tensor.data = tensor.data.to(device)

@@ -8,6 +8,7 @@ padded, the tokens when packed), N response tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +21,9 @@ from transformers import GenerationConfig
 
 from r1reward.models.family import HfModel, ImageTensors, family_of, load_config
 from r1reward.models.image_cache import remembering
+from r1reward.models.image_check import require_image_argument
 from r1reward.models.model_folder import resolve_model_path
-from r1reward.models.packing import PACKED_ATTENTION
+from r1reward.models.packing import PACKED_ATTENTION, Cuts
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
 from r1reward.types import TraceSample
@@ -36,7 +38,7 @@ class MicroBatch:
     ``is_image_BL`` marks the tokens that are image features. ``images`` holds what the image encoder is
     called with; when no sample has an image, that of a blank one, and ``has_images`` is False.
     ``response_at_BT`` is the position whose hidden state predicts each response token;
-    ``targets_BT`` those tokens; ``mask_BT`` which of them are real.
+    ``targets_BT`` those tokens; ``mask_BT`` which of them are real. ``lengths`` are the samples' tokens.
     """
 
     input_ids_BL: torch.Tensor
@@ -47,6 +49,7 @@ class MicroBatch:
     response_at_BT: torch.Tensor
     targets_BT: torch.Tensor
     mask_BT: torch.Tensor
+    lengths: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> MicroBatch:
         tensors = {
@@ -73,6 +76,7 @@ class MicroBatchBuilder:
     ) -> None:
         self.processor = processor
         self.image_tensors = remembering(processor.image_tensors, dtype, image_cache_mb)
+        self.prepare_images_s = 0.0
 
     def build(self, samples: Sequence[TraceSample]) -> MicroBatch:
         """Raises ``ValueError`` when a sample's image tokens do not match its images."""
@@ -94,7 +98,7 @@ class MicroBatchBuilder:
             targets_BT[i, :count] = torch.tensor(sample.response_token_ids)
             mask_BT[i, :count] = True
             self.check_image_tokens(sample)
-            images += [self.image_tensors(image) for image in sample.images]
+            images += self.prepared(sample.images)
         is_image_BL = (input_ids_BL == self.processor.image_token_id) & attention_mask_BL.bool()
         # Only the prompt holds images: a pad token sampled into a response is text.
         prompt_lengths = torch.tensor([[len(s.prompt_token_ids)] for s in samples])
@@ -108,7 +112,20 @@ class MicroBatchBuilder:
             response_at_BT=response_at_BT,
             targets_BT=targets_BT,
             mask_BT=mask_BT,
+            lengths=tuple(map(len, rows)),
         )
+
+    def prepared(self, images: Sequence[bytes]) -> list[ImageTensors]:
+        """Decoded and resized on the CPU, unless they are remembered."""
+        started = time.monotonic()
+        tensors = [self.image_tensors(image) for image in images]
+        self.prepare_images_s += time.monotonic() - started
+        return tensors
+
+    def take_prepare_images_s(self) -> float:
+        """The seconds that images have taken since this was asked last."""
+        seconds, self.prepare_images_s = self.prepare_images_s, 0.0
+        return seconds
 
     def check_image_tokens(self, sample: TraceSample) -> None:
         features = sum(self.processor.num_image_tokens(image) for image in sample.images)
@@ -163,11 +180,13 @@ class LogprobHead(nn.Linear):
 class PolicyModel(nn.Module):
     """A Hugging Face model that answers with the log-probs and entropies of the response tokens.
 
-    With ``packing`` the language model sees the samples one after the other in a single row.
+    With ``packing`` the language model sees the samples one after the other in a single row. Raises
+    ``InputError`` for a model that would not see its images.
     """
 
     def __init__(self, model: HfModel, chunk_tokens: int, packing: bool = False) -> None:
         super().__init__()
+        require_image_argument(model)
         self.family = family_of(model.config)
         model.lm_head = LogprobHead.replacing(model.lm_head, chunk_tokens)
         self.hf = model
@@ -204,6 +223,7 @@ class PolicyModel(nn.Module):
             "input_ids": batch.input_ids_BL[batch.attention_mask_BL.bool()][None],
             "attention_mask": None,
             "position_ids": self.family.packed_positions(self.hf, batch),
+            "packed_cuts": Cuts.of(batch.lengths, batch.input_ids_BL.device),
         }
         slots_BL = batch.attention_mask_BL.flatten().cumsum(dim=0) - 1
         return inputs, slots_BL.view_as(batch.input_ids_BL)

@@ -108,6 +108,7 @@ def check_learner(
 
 
 def check_colocation(
+    model: ModelSection,
     rollout: RolloutSection,
     judge: JudgeSection,
     learner: LearnerSection,
@@ -138,11 +139,16 @@ def check_colocation(
             "placement.mode colocate lets sampling and learning take turns, so nothing overlaps: "
             "set train.max_policy_lag to 0, or placement.mode to split"
         )
-    if learner.zero_stage == 0 or learner.offload_optimizer:
+    # In bfloat16 stage 1 is DeepSpeed's BF16_Optimizer, which has no ``offload_states``; that of stage 3
+    # asserts DeepSpeed's own fused Adam, and leaves frozen weights broken behind.
+    can_leave = (1, 2) if model.dtype == "float32" else (2,)
+    if learner.zero_stage not in can_leave or learner.offload_optimizer:
         raise ValueError(
-            "placement.mode colocate moves ZeRO's states between GPU and host memory: set "
-            "learner.zero_stage to 1, 2 or 3 and learner.offload_optimizer to false, or "
-            "placement.mode to split"
+            "placement.mode colocate moves the learner's states between GPU and host memory, which "
+            f"DeepSpeed does in {model.dtype} for learner.zero_stage {' or '.join(map(str, can_leave))} "
+            f"without learner.offload_optimizer, but they are {learner.zero_stage} and "
+            f"{str(learner.offload_optimizer).lower()}: set them to 2 and false, or placement.mode to "
+            "split"
         )
 
 

@@ -115,7 +115,9 @@ class Recipe(RunRecipe):
         super().check()
         checks.check_engines(self.model, self.rollout, self.judge, self.placement)
         checks.check_learner(self.model, self.learner, self.placement)
-        checks.check_colocation(self.rollout, self.judge, self.learner, self.train, self.placement)
+        checks.check_colocation(
+            self.model, self.rollout, self.judge, self.learner, self.train, self.placement
+        )
         checks.check_step(self.rollout, self.learner, self.algorithm, self.reward)
         checks.check_stages(self.annotate, self.sft, self.select, self.learner)
         checks.check_teacher(self.annotate, self.prompt, self.data)

@@ -49,6 +49,12 @@ def cache_bytes_per_token(model: ModelShape, dtype: Dtype, tensor_parallel: int)
     return 2 * model.text.num_layers * heads * model.text.head * ITEM_BYTES[dtype]
 
 
+def process_bytes(engine: EngineSection, cuda: bool = True) -> tuple[int, int]:
+    """What CUDA (or on CPUs the process) and the captured graphs take: asleep an engine keeps both."""
+    graphs = 0 if engine.enforce_eager or not cuda else int(GRAPHS_GB * GB)
+    return int((CONTEXT_GB if cuda else PROCESS_GB) * GB), graphs
+
+
 def engine_memory(
     model: ModelShape, limits: ModelSection, engine: EngineSection, room: int, cuda: bool = True
 ) -> EngineMemory:
@@ -70,8 +76,7 @@ def engine_memory(
     # Logits of every sequence in float32: raw, log-probs, and the sampler's copy.
     sampling = 3 * 4 * min(engine.max_num_seqs, tokens) * text.vocab
     parameters = model.num_parameters * e // shards
-    graphs = 0 if engine.enforce_eager or not cuda else int(GRAPHS_GB * GB)
-    context = int((CONTEXT_GB if cuda else PROCESS_GB) * GB)
+    context, graphs = process_bytes(engine, cuda)
     # The vision tower and the language model run one after the other.
     busy = parameters + max(prefill + sampling, seen) + context
     if engine.kv_cache_memory_mb is not None:

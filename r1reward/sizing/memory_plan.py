@@ -12,7 +12,14 @@ from r1reward.recipe.engine_sections import EngineSection, PlacementSection
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection, changed
 from r1reward.sizing.activations import activations, widest_micro_batch
-from r1reward.sizing.engine_memory import CONTEXT_GB, GB, PROCESS_GB, EngineMemory, engine_memory
+from r1reward.sizing.engine_memory import (
+    CONTEXT_GB,
+    GB,
+    PROCESS_GB,
+    EngineMemory,
+    engine_memory,
+    process_bytes,
+)
 from r1reward.sizing.learner_memory import LearnerStates, learner_states, trained
 
 EngineRole = Literal["rollout", "judge"]
@@ -97,7 +104,8 @@ def engine_problem(
 class LearnerCase:
     """All that the memory of a learner's ranks depends on.
 
-    ``images_per_pair`` None counts on as many as ``limits.max_images``.
+    ``images_per_pair`` None counts on as many as ``limits.max_images``. ``sleeping`` are the engines that
+    sleep on the learner's GPU while it works.
     """
 
     shape: ModelShape
@@ -106,6 +114,7 @@ class LearnerCase:
     needs_reference: bool
     placement: PlacementSection
     images_per_pair: int | None = None
+    sleeping: tuple[EngineSection, ...] = ()
 
     @property
     def states(self) -> LearnerStates:
@@ -137,6 +146,7 @@ def learner_lines(case: LearnerCase) -> tuple[list[Line], int]:
     passing = activations(learner, case.limits.dtype, shape, batch)
     cuda = case.placement.device == "cuda"
     context = int((CONTEXT_GB if cuda else PROCESS_GB) * GB)
+    asleep = sum(sum(process_bytes(engine)) for engine in case.sleeping)
     learning = "" if count.num_trainable == count.num_held else billions(count.num_trainable)
     split = f"ZeRO {learner.zero_stage} over {learner.num_ranks}"
     lines = [
@@ -157,9 +167,11 @@ def learner_lines(case: LearnerCase) -> tuple[list[Line], int]:
         Line("chunk of logits", passing.logits, f"{learner.logprob_chunk_tokens} tokens, a moment"),
         Line("optimizer step", held.step, "temporaries, after the activations"),
         Line("CUDA" if cuda else "process", context, "", True),
+        Line("engines asleep", asleep, "CUDA and graphs stay", True),
     ]
     backward = passing.kept + max(passing.working, passing.logits) + held.gathered
-    peak = held.lasting + held.gradients + held.reduce_bucket + context + max(backward, held.step)
+    peak = held.lasting + held.gradients + held.reduce_bucket + max(backward, held.step)
+    peak += context + asleep
     return [line for line in lines if line.num_bytes], peak
 
 
@@ -200,9 +212,11 @@ def changes(case: LearnerCase) -> Iterator[dict[str, Any]]:
         yield {"packing": True}
     if learner.logprob_chunk_tokens > 512:
         yield {"logprob_chunk_tokens": 512}
-    if learner.zero_stage < 3 and learner.num_ranks > 1:
+    # A learner that takes turns can do neither (recipe/checks.py: check_colocation).
+    stays = not case.placement.takes_turns
+    if learner.zero_stage < 3 and learner.num_ranks > 1 and stays:
         yield {"zero_stage": 3}
-    if not learner.offload_optimizer and case.placement.device == "cuda":
+    if not learner.offload_optimizer and case.placement.device == "cuda" and stays:
         yield {"offload_optimizer": True}
     for factor in (2, 4, 8):
         if learner.num_ranks * factor <= learner.train_batch_size:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r1reward.models.model_shape import ModelShape, read_model_shape
-from r1reward.recipe.engine_sections import VllmJudge
+from r1reward.recipe.engine_sections import EngineSection, VllmJudge
 from r1reward.recipe.recipe import Recipe
 from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles, training_bundles
 from r1reward.sizing.engine_memory import GB
@@ -23,6 +23,7 @@ from r1reward.sizing.memory_plan import (
     learner_holder,
     shared_holder,
 )
+from r1reward.sizing.shared_gpus import sampling_holder
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     bundles = training_bundles(recipe)
     reference = recipe.algorithm.needs_reference
     learner = LearnerCase(policy, recipe.model, recipe.learner, reference, recipe.placement)
-    learner = replace(learner, images_per_pair=hardware.images_per_pair)
+    learner = replace(
+        learner, images_per_pair=hardware.images_per_pair, sleeping=sleeping_engines(recipe)
+    )
     gpu_bytes = int(hardware.gpu_gb * GB)
     room = gpu_bytes if cuda else int((hardware.host_gb or hardware.gpu_gb) * GB)
     holders: list[tuple[Holder, int]] = []
@@ -75,6 +78,9 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
         judge = policy if recipe.judge.path == "policy" else read_model_shape(recipe.judge.path)
         holder = engine_holder("judge", judge, recipe.model, recipe.judge.engine, room, cuda)
         holders.append((holder, num_holders(recipe, bundles["judge"])))
+    if recipe.placement.takes_turns:
+        shared = sampling_holder([holder for holder, _ in holders], gpu_bytes)
+        holders.append((shared, len(shared_bundles(bundles))))
     if bundles["learner"]:
         limit = gpu_bytes if cuda else None
         holders.append((learner_holder(learner, limit), len(bundles["learner"])))
@@ -98,6 +104,14 @@ def plan_memory(recipe: Recipe, hardware: Hardware) -> MemoryPlan:
     problems = [holder.problem for holder, _ in holders if holder.problem] + problems
     problems += head_problems(recipe.rollout.engine.tensor_parallel_size, policy.text.num_heads)
     return MemoryPlan(policy, tuple(holders), tuple(nodes), total, tuple(problems))
+
+
+def sleeping_engines(recipe: Recipe) -> tuple[EngineSection, ...]:
+    """The engines that sleep on a GPU of the learner while it works."""
+    if not recipe.placement.takes_turns:
+        return ()
+    judge = (recipe.judge.engine,) if isinstance(recipe.judge, VllmJudge) else ()
+    return recipe.rollout.engine, *judge
 
 
 def num_holders(recipe: Recipe, bundles: Sequence[Bundle]) -> int:

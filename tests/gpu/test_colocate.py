@@ -73,9 +73,13 @@ asyncio.run(learner.update(samples))
 """
 
 
-@pytest.mark.parametrize("program", [NAP, LEAVE], ids=["engine", "learner"])
-def test_what_leaves_the_gpu_comes_back_the_same(program: str) -> None:
-    text = program.format(recipe=str(LOCAL), overrides=COLOCATE)
+@pytest.mark.parametrize(
+    ("program", "override"),
+    [(NAP, "seed=0"), (LEAVE, "seed=0"), (LEAVE, "learner.lora={rank: 2}")],
+    ids=["engine", "learner", "adapters"],
+)
+def test_what_leaves_the_gpu_comes_back_the_same(program: str, override: str) -> None:
+    text = program.format(recipe=str(LOCAL), overrides=(*COLOCATE, override))
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

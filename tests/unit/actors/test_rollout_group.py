@@ -13,7 +13,7 @@ import ray
 from r1reward.actors.rollout import RolloutGroup
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
-from r1reward.metrics import Name
+from r1reward.metrics import Metrics, Name, maximum
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 from tests.fakes import make_recipe, make_rollout, requests_for_step, right_answer
 
@@ -62,14 +62,14 @@ class FakeActor:
         self.is_dead = False
         return 0
 
-    async def load(self, handle: WeightsHandle) -> float:
+    async def load(self, handle: WeightsHandle) -> Metrics:
         if self.is_dead:
             raise ray.exceptions.ActorDiedError()
         if self.while_loading is not None:
             self.while_loading()
             self.while_loading = None
         self.version = handle.version
-        return 0.1
+        return {Name.TIME_WEIGHT_SWAP_S: maximum(0.1)}
 
     async def stream(
         self, requests: Sequence[RolloutRequest], sampling: Sampling

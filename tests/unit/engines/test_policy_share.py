@@ -67,7 +67,7 @@ class TableRank:
             lengths = torch.tensor([len(s.response_token_ids) for s in samples])
             mask_BT = torch.arange(int(lengths.max()))[None] < lengths[:, None]
             none = torch.zeros(0)
-            return MicroBatch(none, none, none, {}, False, none, none, mask_BT)
+            return MicroBatch(none, none, none, {}, False, none, none, mask_BT, ())
 
         class Engine:
             def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from r1reward.algorithm.loss import policy_loss
-from r1reward.models.packing import packed_attention
+from r1reward.models.packing import Cuts, packed_attention, row_attention
 from r1reward.models.policy import MicroBatch, MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.types import TrainingSample
@@ -159,9 +162,9 @@ def check_attention(num_key_value_heads: int, device: str, dtype: torch.dtype, a
         torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
         for shape in shapes
     )
-    positions = torch.cat([torch.arange(length) for length in lengths])[None].to(device)
+    cuts = Cuts.of(lengths, query.device)
     module = GroupedHeads(4 // num_key_value_heads)
-    found, _ = packed_attention(module, query, key, value, None, 0.3, positions)
+    found, _ = packed_attention(module, query, key, value, None, 0.3, cuts)
     wanted = block_causal_attention(query, key, value, lengths)
     torch.testing.assert_close(found, wanted, atol=atol, rtol=atol)
     weights = torch.randn(found.shape, generator=generator).to(device, dtype)
@@ -173,6 +176,65 @@ def check_attention(num_key_value_heads: int, device: str, dtype: torch.dtype, a
 @pytest.mark.parametrize("num_key_value_heads", [4, 2, 1])
 def test_attention_within_samples(num_key_value_heads: int) -> None:
     check_attention(num_key_value_heads, "cpu", torch.float32, 1e-5)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what makes the host wait for a tensor's values, while a language layer runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_reads = 0
+        self.num_layers = 0
+        self.inside = False
+
+    def enter(self, *_: object) -> None:
+        self.inside = True
+        self.num_layers += 1
+
+    def leave(self, *_: object) -> None:
+        self.inside = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        waits = func.overloadpacket in (
+            torch.ops.aten.nonzero,
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.masked_select,
+        )
+        self.num_reads += waits and self.inside
+        return func(*args, **(kwargs or {}))
+
+
+# Regression: every layer looked for the samples in the positions, twice when it was recomputed.
+def test_no_layer_reads_back_from_the_device(
+    samples: list[TrainingSample], builder: MicroBatchBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_policy_model(RECIPE.model, 64, gradient_checkpointing=True, packing=True).train()
+    reads = HostReads()
+    for layer in model.hf.model.language_model.layers:
+        layer.register_forward_pre_hook(reads.enter)
+        layer.register_forward_hook(reads.leave)
+    to_list = torch.Tensor.tolist
+
+    def counted_list(tensor: torch.Tensor) -> object:
+        reads.num_reads += reads.inside
+        return to_list(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", counted_list)
+    # Recomputation goes to the layer's end, so that its hook is called.
+    with reads, set_checkpoint_early_stop(False):
+        model(builder.build(samples))[0].sum().backward()
+    assert reads.num_layers == 2 * 4  # forward, and once more for the backward pass
+    assert reads.num_reads == 0
+
+
+def test_the_kernel_for_gpus_is_called_without_a_look_at_the_device() -> None:
+    """On tensors without values: whatever reads one raises."""
+    query_SHD = torch.empty(32, 4, 16, device="meta", dtype=torch.bfloat16)
+    key_SHD = torch.empty(32, 2, 16, device="meta", dtype=torch.bfloat16)
+    cuts = Cuts((5, 1, 17, 9), torch.empty(5, device="meta", dtype=torch.int32))
+    assert row_attention(query_SHD, key_SHD, key_SHD, cuts, 0.3).shape == (32, 4, 16)
 
 
 @pytest.mark.gpu

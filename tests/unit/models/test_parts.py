@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
-from r1reward.models.parts import freeze_parts, parameter_groups
+from r1reward.models.lora import add_lora
+from r1reward.models.parts import freeze_parts, move_frozen, parameter_groups
 from r1reward.models.policy import MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.models.qwen2_5_vl import FAMILY
+from r1reward.recipe.learner_sections import LoraSection
 from tests.samples import local_recipe, made_up_samples
 
 RECIPE = local_recipe()
@@ -68,3 +71,29 @@ def test_groups_hold_every_trained_parameter_once_with_its_parts_scale() -> None
     for name, parameter in model.hf.named_parameters():
         assert scale_of[id(parameter)] == scales[FAMILY.part_of(name)]
     assert Counter(scale_of.values())[2.0] == 5  # the merger's norm, and two layers with biases
+
+
+@pytest.mark.parametrize("adapters", [False, True], ids=["frozen vision", "adapters"])
+def test_what_is_frozen_moves_and_nothing_else(adapters: bool) -> None:
+    """Another number format stands for another device: what has it was moved."""
+    model = load_policy_model(RECIPE.model, 64)
+    if adapters:
+        add_lora(model.hf, LoraSection(rank=2), seed=0)
+    else:
+        freeze_parts(model.hf, local_recipe("learner.parts.vision.trainable=false").learner)
+    away: Any = torch.float64
+    move_frozen(model, away)
+    parameters = list(model.parameters())
+    assert {p.dtype for p in parameters if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in parameters if not p.requires_grad} == {away}
+    buffers = list(model.buffers())
+    assert len(buffers) > 1 and {buffer.dtype for buffer in buffers} == {away}
+
+
+def test_a_tied_head_stays_tied_when_it_moves() -> None:
+    head, embedding = torch.nn.Linear(3, 5, bias=False), torch.nn.Embedding(5, 3)
+    head.weight = embedding.weight
+    model = torch.nn.Sequential(embedding, head).requires_grad_(False)
+    away: Any = torch.float64
+    move_frozen(model, away)
+    assert head.weight is embedding.weight and head.weight.dtype == away

@@ -298,9 +298,33 @@ def test_keys_that_are_no_words_are_refused(write: Write) -> None:
         ),
         (
             ["placement.mode=colocate", "learner.offload_optimizer=true"],
-            "placement.mode colocate moves ZeRO's states between GPU and host memory: set "
-            "learner.zero_stage to 1, 2 or 3 and learner.offload_optimizer to false, or "
-            "placement.mode to split",
+            "placement.mode colocate moves the learner's states between GPU and host memory, which "
+            "DeepSpeed does in bfloat16 for learner.zero_stage 2 without learner.offload_optimizer, "
+            "but they are 2 and true: set them to 2 and false, or placement.mode to split",
+        ),
+        *(
+            (
+                ["placement.mode=colocate", f"learner.zero_stage={stage}"],
+                "placement.mode colocate moves the learner's states between GPU and host memory, "
+                "which DeepSpeed does in bfloat16 for learner.zero_stage 2 without "
+                f"learner.offload_optimizer, but they are {stage} and false: set them to 2 and "
+                "false, or placement.mode to split",
+            )
+            for stage in (1, 3)
+        ),
+        *(
+            (
+                [
+                    "placement.mode=colocate",
+                    f"learner.zero_stage={stage}",
+                    "model.dtype=float32",
+                ],
+                "placement.mode colocate moves the learner's states between GPU and host memory, "
+                "which DeepSpeed does in float32 for learner.zero_stage 1 or 2 without "
+                f"learner.offload_optimizer, but they are {stage} and false: set them to 2 and "
+                "false, or placement.mode to split",
+            )
+            for stage in (0, 3)
         ),
         (
             ["placement.mode=in_process", "rollout.num_actors=2"],

@@ -14,8 +14,9 @@ from r1reward.recipe.learner_sections import LearnerSection, LoraSection
 from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine_memory import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner_memory import Trained, learner_states, trained
-from r1reward.sizing.memory_plan import Holder, learner_peak
+from r1reward.sizing.memory_plan import Holder, changes, learner_peak
 from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
+from r1reward.sizing.shared_gpus import sampling_holder
 from tests.samples import learner_case, local_recipe
 
 pytestmark = pytest.mark.slow  # models of the real sizes are built
@@ -213,21 +214,70 @@ def test_a_node_too_small_for_the_images_is_helped_by_remembering_fewer() -> Non
     assert node_of(["learner.image_cache_mb=128"], small).problem == ""
 
 
+COLOCATE = (
+    "placement.mode=colocate",
+    "rollout.num_actors=4",
+    "rollout.engine.gpu_memory_utilization=0.55",
+    "judge.engine.gpu_memory_utilization=0.4",
+    "learner.zero_stage=2",
+)
+
+
 def test_engines_and_learner_that_take_turns_need_no_gpus_of_their_own() -> None:
-    colocate = ("placement.mode=colocate", "rollout.num_actors=4")
-    sizes = (
-        "rollout.engine.gpu_memory_utilization=0.55",
-        "judge.engine.gpu_memory_utilization=0.4",
-    )
-    plan = plan_memory(load_recipe(PAPER, [*colocate, *sizes]), Hardware(gpus_per_node=2))
+    plan = plan_memory(load_recipe(PAPER, COLOCATE), Hardware(gpus_per_node=2))
     assert plan.num_gpus == 4
     assert plan.nodes == ({"rollout": 2, "judge": 1, "learner": 2}, {"rollout": 2, "learner": 2})
     counts = {holder.title: count for holder, count in plan.holders}
-    assert counts == {"rollout engine": 4, "judge engine": 1, "learner rank": 4, "node": 2}
+    assert counts == {
+        "rollout engine": 4,
+        "judge engine": 1,
+        "shared GPU, sampling": 4,
+        "learner rank": 4,
+        "node": 2,
+    }
     (host,) = [holder for holder, _ in plan.holders if holder.title == "node"]
     asleep = {line.name: line.num_bytes for line in host.lines}["asleep"]
-    # Three engines' weights in bfloat16, and of two of four ranks 2 + 4 + 8 bytes a weight.
-    assert asleep == pytest.approx(8_292_166_656 * (3 * 2 + 2 * 14 / 4), rel=0.01)
+    # Three engines' weights in bfloat16, and of two of four ranks 2 + (4 + 8) / 4 bytes a weight.
+    assert asleep == pytest.approx(8_292_166_656 * (3 * 2 + 2 * (2 + 12 / 4)), rel=0.01)
+
+
+def test_on_a_shared_gpu_both_sides_leave_cuda_behind_and_engines_their_graphs() -> None:
+    def lines_of(title: str, *overrides: str) -> tuple[dict[str, int], int]:
+        plan = plan_memory(load_recipe(PAPER, [*COLOCATE, *overrides]), Hardware())
+        (holder,) = [holder for holder, _ in plan.holders if holder.title == title]
+        return {line.name: line.num_bytes for line in holder.lines}, holder.peak
+
+    sampling, peak = lines_of("shared GPU, sampling")
+    assert sampling["learner asleep"] == 0.6e9
+    assert peak == pytest.approx((0.55 + 0.4) * 80e9 + 0.6e9)
+    learning, with_both = lines_of("learner rank")
+    assert learning["engines asleep"] == 2 * (0.6e9 + 1.0e9)
+    fewer, with_one = lines_of(
+        "learner rank", "rollout.engine.enforce_eager=true", "judge={type: rule}"
+    )
+    assert fewer["engines asleep"] == 0.6e9
+    assert with_both - with_one == 2.6e9
+
+
+def test_engines_that_leave_no_room_for_the_rest_of_a_learner_are_seen() -> None:
+    engines = [
+        Holder(title, (), size, None)
+        for title, size in (("rollout engine", 7_000_000_000), ("judge engine", 4_000_000_000))
+    ]
+    assert sampling_holder(engines, 11_600_000_000).problem == ""
+    assert sampling_holder(engines, 11_500_000_000).problem == (
+        "the engines of a shared GPU take 11.0 GB and its sleeping learner keeps 0.6, of 11.5: lower "
+        "gpu_memory_utilization of rollout.engine or judge.engine"
+    )
+
+
+# Regression: what was named then is refused when a learner takes turns.
+def test_a_learner_that_takes_turns_is_not_told_to_do_what_it_cannot() -> None:
+    recipe = load_recipe(PAPER, [*COLOCATE, NO_CHECKPOINTING])
+    model = read_model_shape(recipe.model.path)
+    case = learner_case(recipe, model)
+    named = {name for change in changes(case) for name in change}
+    assert named.isdisjoint({"zero_stage", "offload_optimizer"}) and "packing" in named
 
 
 @pytest.mark.parametrize(
