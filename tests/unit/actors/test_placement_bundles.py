@@ -34,6 +34,7 @@ def test_a_resource_that_every_node_has_is_refused(name: str) -> None:
 
 COLOCATE = (
     "placement.mode=colocate",
+    "learner.zero_stage=2",
     "rollout.num_actors=4",
     "rollout.engine.gpu_memory_utilization=0.6",
     "judge.engine.gpu_memory_utilization=0.3",
@@ -51,7 +52,7 @@ def test_actors_of_one_number_share_a_gpu_when_they_take_turns() -> None:
 
 
 def test_a_judge_that_needs_no_gpu_takes_no_share_of_one() -> None:
-    recipe = load_recipe(RECIPES / "r1_reward_7b.yaml", [*COLOCATE[:2], "judge={type: rule}"])
+    recipe = load_recipe(RECIPES / "r1_reward_7b.yaml", [*COLOCATE[:3], "judge={type: rule}"])
     by_role = training_bundles(recipe)
     assert by_role["judge"] == [{"CPU": 1.0}]
     assert by_role["learner"] == [{"CPU": 1.0, "GPU": 0.5}] * 4

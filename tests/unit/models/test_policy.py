@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1reward.algorithm.loss import policy_ratio, pre_clipped_log_ratio
+from r1reward.models.packing import Cuts
 from r1reward.models.policy import LogprobHead, MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.types import TrainingSample
@@ -51,7 +52,12 @@ def test_text_only_log_probs_are_those_of_the_plain_model(
         with torch.no_grad():
             positions = torch.arange(ids.shape[1])[None, None].expand(4, 1, -1)
             hidden = model.hf.model(
-                input_ids=ids, position_ids=positions, use_cache=False
+                input_ids=ids,
+                position_ids=positions,
+                use_cache=False,
+                packed_cuts=Cuts.of(
+                    [ids.shape[1]], ids.device
+                ),  # only packed attention looks at it
             ).last_hidden_state[0]
             start = len(sample.prompt_token_ids)
             wanted_RV = (hidden[start - 1 : -1] @ model.hf.lm_head.weight.T).log_softmax(-1)
