@@ -80,10 +80,10 @@ def overrides_of(stage: int, dtype: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("stage", "dtype", "parts"),
     [
-        (1, "float32", LORA),
-        (2, "float32", FROZEN),
+        pytest.param(1, "float32", LORA, marks=pytest.mark.long),
+        pytest.param(2, "float32", FROZEN, marks=pytest.mark.long),
         (2, "bfloat16", LORA),
-        (2, "bfloat16", "seed=0"),
+        pytest.param(2, "bfloat16", "seed=0", marks=pytest.mark.long),
     ],
 )
 def test_a_learner_comes_back_as_it_left_and_learns_on(stage: int, dtype: str, parts: str) -> None:
@@ -93,7 +93,7 @@ def test_a_learner_comes_back_as_it_left_and_learns_on(stage: int, dtype: str, p
     assert learned
 
 
-@pytest.mark.parametrize("parts", [LORA, FROZEN])
+@pytest.mark.parametrize("parts", [LORA, pytest.param(FROZEN, marks=pytest.mark.long)])
 def test_frozen_weights_move_too(parts: str) -> None:
     left, come, same = result(MOVED, *overrides_of(2, "float32"), parts)
     assert left == [["torch.float64"], ["torch.float32"]]
@@ -103,7 +103,12 @@ def test_frozen_weights_move_too(parts: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "dtype"),
-    [(0, "float32"), (1, "bfloat16"), (3, "float32"), (3, "bfloat16")],
+    [
+        pytest.param(0, "float32", marks=pytest.mark.long),
+        pytest.param(1, "bfloat16", marks=pytest.mark.long),
+        pytest.param(3, "float32", marks=pytest.mark.long),
+        (3, "bfloat16"),
+    ],
 )
 def test_what_the_recipe_refuses_deepspeed_cannot_move(stage: int, dtype: str) -> None:
     program = """
