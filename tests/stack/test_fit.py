@@ -80,6 +80,7 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
     assert after < 0.9 * before  # measured: 2.98 to 2.31 on traces it was not fitted to
 
 
+@pytest.mark.long
 def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_zero_3() -> None:
     recipe = zero_recipe(3, "learner.packing=true", "learner.lora={rank: 4, alpha: 8}")
     samples = made_up_samples(recipe, SAMPLE_LENGTHS, text_only=(0, 1, 2, 3, 5, 7, 9, 11, 12))

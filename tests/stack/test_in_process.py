@@ -53,6 +53,7 @@ def test_no_cluster_is_started(whole_run: Path, tmp_path: Path) -> None:
     assert len(metrics(run_dir)) == 1
 
 
+@pytest.mark.long
 def test_a_killed_run_equals_the_uninterrupted_one(whole_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "killed"
     with started(run_dir, *IN_PROCESS) as process:

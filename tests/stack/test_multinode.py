@@ -30,6 +30,8 @@ import pytest
 from tests.stack.conftest import LOCAL
 from tests.stack.ray_cluster import RayCluster, ray_cluster
 
+pytestmark = pytest.mark.long
+
 ROOT = LOCAL.parents[1]
 LIMIT_S = 900
 NUM_STEPS = 8
@@ -304,7 +306,6 @@ def test_the_log_is_followed_without_repeating_or_losing_a_line(story: Story) ->
     assert f"step {NUM_STEPS}/{NUM_STEPS}" in story.out
 
 
-@pytest.mark.long
 def test_a_stopped_job_has_a_checkpoint_and_the_same_command_resumes(
     story: Story, cluster: RayCluster, tmp_path: Path, scratch: Path
 ) -> None:

@@ -17,6 +17,8 @@ from r1reward.sizing.bundles import plan_bundles
 from r1reward.types import Rollout
 from tests.stack.conftest import LOGPROB_BOUND, Stack, gap, sample_of, stack_recipe, wait
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def wide(stack: Stack) -> Iterator[Stack]:

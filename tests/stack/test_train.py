@@ -134,7 +134,7 @@ def test_killed_run_resumes_from_its_checkpoint_and_equals_the_uninterrupted_one
     assert (run_dir / kept).read_text() == (whole_run / kept).read_text()
 
 
-@pytest.mark.parametrize("mode", ["colocate", "in_process"])
+@pytest.mark.parametrize("mode", [pytest.param("colocate", marks=pytest.mark.long), "in_process"])
 def test_saved_rollouts_train_without_engines_to_the_same_losses(
     whole_run: Path, tmp_path: Path, mode: str
 ) -> None:

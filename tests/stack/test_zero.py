@@ -162,9 +162,9 @@ async def published(learner: Learner) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("stage", "override"),
     [
-        (0, "seed=0"),
-        (1, "learner.lora={rank: 8, targets: [q_proj]}"),
-        (2, "seed=0"),
+        pytest.param(0, "seed=0", marks=pytest.mark.long),
+        pytest.param(1, "learner.lora={rank: 8, targets: [q_proj]}", marks=pytest.mark.long),
+        pytest.param(2, "seed=0", marks=pytest.mark.long),
         (2, "algorithm.loss_mean=token"),
         (3, "seed=0"),
     ],
