@@ -97,7 +97,7 @@ def test_validate_lists_bad_rows_and_is_status_2(
     write_pairs(path, [PAIRS[0], PreferencePair("q", (b"no image",), "a", "b", 1)])
     status, out, err = run(capsys, "validate", path)
     assert status == 2
-    assert f"{path} row 2: image in the row is corrupt" in out
+    assert f"{path} row 2: image in the row is not a readable image" in out
     assert err == "1 pairs cannot be used; mend or remove them\n"
 
 
