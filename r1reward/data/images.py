@@ -186,11 +186,13 @@ def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
 def orientation_by_header(image: Image.Image, encoded: bytes) -> int:
     """Returns the orientation tag of an image that is not decoded yet; 1 if its size allows for it.
 
-    A PNG may carry the tag behind its pixels, where Pillow decodes it to look; so only those that have
-    one at all are asked. A TIFF has its tag in the header, and Pillow reports its size as turned.
+    A PNG may carry the tag behind its pixels; only one that has a tag and none before them is decoded.
+    A TIFF has its tag in the header, and Pillow reports its size as turned.
     """
-    if image.format == "PNG" and not any(chunk in encoded for chunk in PNG_ORIENTATIONS):
-        return 1
+    if image.format == "PNG" and "exif" not in image.info:
+        if not any(chunk in encoded for chunk in PNG_ORIENTATIONS):
+            return 1
+        image.load()
     if isinstance(image, TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2:
         return 1
     return orientation_of(image)

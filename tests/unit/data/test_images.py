@@ -153,6 +153,16 @@ def test_a_damaged_tag_turns_nothing(tag: bytes) -> None:
     assert decode_image(file).tobytes() == SCENE.tobytes()
 
 
+# Regression: whoever asks Pillow for the tag decodes, and what then fails does not fail a second time.
+def test_a_cut_png_with_a_tag_behind_its_pixels_is_refused() -> None:
+    large = with_late_chunk(encoded(noise("RGB", 60, 40)), b"eXIf", EXIF_6)
+    pixels_at = large.index(b"IDAT")
+    broken = large[: pixels_at + 60] + b"eXIf" + large[pixels_at + 64 :]
+    for read in (decode_image, image_size):
+        with pytest.raises(DataError, match="not a readable image"):
+            read(broken)
+
+
 def test_the_header_of_a_png_is_read_without_its_pixels() -> None:
     file = encoded(SCENE, exif=orientation(6))
     assert image_size(file[: file.index(b"IDAT") + 4]) == UPRIGHT.size
