@@ -161,7 +161,9 @@ def test_a_corrupt_image_names_row_and_path(
 ) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     path = jsonl({}, {"images": ["bad.png"]})
-    assert refused(path).startswith(f"{path} row 2: image {tmp_path / 'bad.png'} is not a readable image: ")
+    assert refused(path).startswith(
+        f"{path} row 2: image {tmp_path / 'bad.png'} is not a readable image: "
+    )
 
 
 def test_a_corrupt_image_inside_parquet_names_its_row(tmp_path: Path) -> None:
