@@ -56,8 +56,8 @@ def noise(mode: str, width: int, height: int, seed: int = 0) -> Image.Image:
         values = rng.integers(0, 2**16, (height, width)).astype(dtype)
         return Image.frombytes(mode, (width, height), values.tobytes())
     if mode in ("I", "F"):
-        values = rng.integers(0, 2**16, (height, width))
-        return Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32))
+        whole = rng.integers(0, 2**16, (height, width))
+        return Image.fromarray(whole.astype(np.int32 if mode == "I" else np.float32))
     if mode == "P":
         # The first pixel has the first colour, which may be the transparent one.
         image = Image.frombytes("P", (width, height), b"\0" + rng.bytes(width * height - 1))

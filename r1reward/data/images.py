@@ -48,6 +48,7 @@ CONVERT = "which is not decoded here; convert it to PNG or JPEG"
 UNREAD_KINDS = (
     (f"it is HEIC, {CONVERT}", 4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")),
     (f"it is AVIF, {CONVERT}", 4, (b"ftypavi",)),
+    (f"it is WebP, {CONVERT}", 8, (b"WEBP",)),
     (f"it is JPEG XL, {CONVERT}", 0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     (f"it is SVG or other XML, {CONVERT}", 0, (b"<svg", b"<?xml")),
     (f"it is PDF, {CONVERT}", 0, (b"%PDF",)),

@@ -123,10 +123,11 @@ class PolicyProcessor:
     def encode_trace(self, prompt: Prompt, text: str) -> TraceSample:
         """A written trace as the policy would have sampled it: its tokens, then the end of the turn.
 
-        Raises ``InputError`` if the trace is empty, holds a control token, or is longer than the
-        policy may answer (``model.max_new_tokens``, the end of the turn included).
+        Raises ``InputError`` if the trace is empty, holds a control token or half a surrogate pair, or is
+        longer than the policy may answer (``model.max_new_tokens``, the end of the turn included).
         """
         origin = f"{prompt.pair.origin or prompt.prompt_id}: the trace"
+        refuse_half_characters(text, origin)
         token_ids = self.tokenize(text)
         if not token_ids:
             raise InputError(f"{origin} is empty: remove the row")

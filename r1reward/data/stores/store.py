@@ -238,6 +238,7 @@ def check_row(row: Row, origin: str) -> None:
     for name in ("video", "source", "category", "group", "meta"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise DataError(f"{origin}: {name} is {row[name]!r}; it must be text")
+        refuse_half_characters(row.get(name) or "", f"{origin}: {name}")
     if type(row.get("difficulty") or 0) is not int:
         raise DataError(f"{origin}: difficulty is {row['difficulty']!r}; it must be a whole number")
 

@@ -171,7 +171,8 @@ def test_the_header_of_a_png_is_read_without_its_pixels() -> None:
 def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Blended in exact arithmetic, then rounded."""
     weight = alpha[..., None].astype(float)
-    return np.floor((colours * weight + 255.0 * (255 - weight)) / 255 + 0.5).astype(np.uint8)
+    blended = (colours * weight + 255.0 * (255 - weight)) / 255
+    return np.asarray(np.floor(blended + 0.5), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +247,17 @@ WHITE, BLACK, GREY = (255,) * 3, (0,) * 3, (85,) * 3
             [WHITE, GREY],
         ),
         (with_late_chunk(encoded(Image.new("RGB", (2, 1))), b"tRNS", b"\0" * 6), [WHITE, WHITE]),
+    ],
+    ids=[
+        "1 bit",
+        "2 bits, black",
+        "2 bits, grey",
+        "4 bits",
+        "8 bits",
+        "16 bits",
+        "8 bits of colour",
+        "16 bits of colour",
+        "behind the pixels",
     ],
 )
 def test_one_transparent_colour_is_white_at_every_depth(
@@ -341,6 +353,7 @@ def test_pictures_that_went_wrong() -> None:
         (b"%PDF-1.7", "it is PDF, which is not decoded here; convert it to PNG or JPEG"),
         (b"junk", r"it begins like none of AVIF, BMP, .*, WEBP, or its header is damaged"),
     ],
+    ids=["nothing", "heic", "jpeg xl", "html", "git-lfs", "pdf", "junk"],
 )
 def test_what_is_no_image_is_one_sentence(content: bytes, sentence: str) -> None:
     for read in (decode_image, image_size, data_url):

@@ -14,7 +14,13 @@ from tests.image_files import encoded, orientation
 
 PHOTO = decode_image(make_pairs("heldout", 1, seed=1)[0].images[0])
 GREY = PHOTO.convert("L")
-BLACK = {"RGBA": (0, 0, 0, 255), "LA": (0, 255), "RGB": (0, 0, 0), "L": 0, "P": 1}
+BLACK: dict[str, int | tuple[int, ...]] = {
+    "RGBA": (0, 0, 0, 255),
+    "LA": (0, 255),
+    "RGB": (0, 0, 0),
+    "L": 0,
+    "P": 1,
+}
 
 
 def drawing(ground: Image.Image, kind: str = "PNG", **options: object) -> bytes:

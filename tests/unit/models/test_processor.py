@@ -143,3 +143,17 @@ def read_and_encode(processor: PolicyProcessor, path: Path) -> None:
         prompt = processor.encode(pair, order, PROMPT)
         assert len(processor.expand(prompt)) == prompt.num_tokens
     processor.image_tensors(pair.images[0])
+
+
+def test_half_a_character_in_a_trace_names_its_row(processor: PolicyProcessor) -> None:
+    prompt = processor.encode(replace(PAIR, origin="a.jsonl row 7"), "stored", PROMPT)
+    with pytest.raises(DataError, match=r"^a\.jsonl row 7: the trace holds '\\ud83d', half of a"):
+        processor.encode_trace(prompt, "<think>\ud83d</think><answer>1</answer>")
+
+
+@pytest.mark.parametrize("name", ["source", "category", "group", "meta"])
+def test_half_a_character_beside_the_texts_is_found_too(name: str, tmp_path: Path) -> None:
+    """They end up in Parquet files of a run, which cannot hold it."""
+    row = {"question": "q", "images": [], "response_1": "a", "response_2": "b", "preferred": 1}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row | {name: "x\ud83d"}))
+    assert validate(tmp_path / "a.jsonl").dropped == {"half a character": 1}
