@@ -119,9 +119,10 @@ def decode_image(encoded: bytes) -> Image.Image:
 def data_url(encoded: bytes) -> str:
     """Returns the picture as an OpenAI-compatible server gets it: as the pixels of ``decode_image``.
 
-    The file itself where ``is_plain``, else a PNG. Raises ``DataError`` if it cannot be read.
+    The file itself where it has a ``servable_kind``, else a PNG. Raises ``DataError`` if it cannot be
+    read.
     """
-    kind = plain_kind(encoded)
+    kind = servable_kind(encoded)
     sent = as_png(encoded) if kind is None else encoded
     return f"data:image/{(kind or 'PNG').lower()};base64,{base64.b64encode(sent).decode()}"
 
@@ -134,14 +135,14 @@ def as_png(encoded: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def plain_kind(encoded: bytes) -> str | None:
+def servable_kind(encoded: bytes) -> str | None:
     """Returns PNG, JPEG, WEBP or GIF for a file that every client decodes to our pixels, by its header;
     None for others: another kind, turned, transparent, animated, or of deep grey or four inks.
 
     Raises ``DataError`` if the bytes are no image.
     """
     with reading(encoded) as image:
-        is_plain = (
+        is_alike = (
             image.format in SERVED_KINDS
             and image.mode in SERVED_MODES
             and not image.has_transparency_data
@@ -149,7 +150,7 @@ def plain_kind(encoded: bytes) -> str | None:
             and orientation_by_header(image, encoded) not in TURNS
             and not getattr(image, "is_animated", False)
         )
-        return image.format if is_plain else None
+        return image.format if is_alike else None
 
 
 @contextmanager
@@ -187,13 +188,15 @@ def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
 def orientation_by_header(image: Image.Image, encoded: bytes) -> int:
     """Returns the orientation tag of an image that is not decoded yet; 1 if its size allows for it.
 
-    A PNG may carry the tag behind its pixels; only one that has a tag and none before them is decoded.
-    A TIFF has its tag in the header, and Pillow reports its size as turned.
+    A PNG may carry the tag behind its pixels; only one that may is decoded. A TIFF has its tag in the
+    header, and Pillow reports its size as turned.
     """
-    if image.format == "PNG" and "exif" not in image.info:
-        if not any(chunk in encoded for chunk in PNG_ORIENTATIONS):
+    if image.format == "PNG":
+        last = max(encoded.rfind(chunk) for chunk in PNG_ORIENTATIONS)
+        if last < 0:
             return 1
-        image.load()
+        if "exif" not in image.info or last > encoded.find(b"IDAT"):
+            image.load()
     if isinstance(image, TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2:
         return 1
     return orientation_of(image)

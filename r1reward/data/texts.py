@@ -14,7 +14,7 @@ def refuse_half_characters(text: str, what: str) -> None:
     """Raises ``DataError`` for text that holds half a surrogate pair."""
     if (half := HALF_CHARACTER.search(text)) is not None:
         raise DataError(
-            f"{what} holds {half[0]!r}, half of a character, at place {half.start() + 1}; remove it "
-            "('r1reward data import' does), or remove the row",
+            f"{what} holds half a character ({half[0]!r} after {half.start()} others); "
+            "`r1reward data import` cleans text, or remove the row",
             "half a character",
         )

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1reward.data.atomic import written_whole
-from r1reward.data.images import decode_image, image_size, plain_kind
+from r1reward.data.images import decode_image, image_size, servable_kind
 from r1reward.errors import as_input_error
 from r1reward.evaluation.items import Item
 from r1reward.types import Slot
@@ -84,7 +84,7 @@ def encodable(text: str) -> str:
 
 def thumbnail(encoded: bytes) -> bytes:
     """A small image as it is; a large one, or one of another format, as a JPEG of what models see."""
-    if plain_kind(encoded) in SHOWN_BY_BROWSERS and max(image_size(encoded)) <= MAX_SIDE:
+    if servable_kind(encoded) in SHOWN_BY_BROWSERS and max(image_size(encoded)) <= MAX_SIDE:
         return encoded
     shown = decode_image(encoded)
     shown.thumbnail((MAX_SIDE, MAX_SIDE))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from r1reward.data.images import TURNS, data_url, decode_image, image_size, plain_kind
+from r1reward.data.images import TURNS, data_url, decode_image, image_size, servable_kind
 from r1reward.errors import DataError
 from tests.image_files import (
     KINDS,
@@ -114,18 +114,23 @@ def test_a_turned_photo_stands_upright(kind: str, tag: int) -> None:
 
 UPRIGHT = SCENE.transpose(TURNS[6])
 EXIF_6 = orientation(6).tobytes()[len(b"Exif\0\0") :]
-PLAIN_PNG = encoded(SCENE)
+UNTAGGED_PNG = encoded(SCENE)
 
 
 @pytest.mark.parametrize(
     "file",
     [
-        with_late_chunk(PLAIN_PNG, b"eXIf", EXIF_6),
-        with_late_chunk(PLAIN_PNG, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6)),
+        with_late_chunk(UNTAGGED_PNG, b"eXIf", EXIF_6),
+        with_late_chunk(UNTAGGED_PNG, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6)),
         with_late_chunk(
-            PLAIN_PNG,
+            UNTAGGED_PNG,
             b"tEXt",
             b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(EXIF_6), EXIF_6.hex().encode()),
+        ),
+        with_late_chunk(
+            encoded(SCENE, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0"),
+            b"iTXt",
+            b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6),
         ),
         encoded(SCENE, "WEBP", lossless=True, xmp=xmp(6)),
         encoded(SCENE, "TIFF", tiffinfo={700: xmp(6)}),
@@ -134,6 +139,7 @@ PLAIN_PNG = encoded(SCENE)
         "exif behind the pixels",
         "xmp of a png",
         "profile of a png",
+        "xmp behind exif",
         "xmp of webp",
         "xmp of tiff",
     ],
@@ -141,7 +147,7 @@ PLAIN_PNG = encoded(SCENE)
 def test_the_tag_is_found_wherever_it_stands(file: bytes) -> None:
     assert image_size(file) == UPRIGHT.size
     assert decode_image(file).tobytes() == UPRIGHT.tobytes()
-    assert plain_kind(file) is None
+    assert servable_kind(file) is None
 
 
 @pytest.mark.parametrize(
@@ -264,7 +270,7 @@ def test_one_transparent_colour_is_white_at_every_depth(
     file: bytes, expected: list[tuple[int, int, int]]
 ) -> None:
     assert [tuple(pixel) for pixel in pixels(file)[0].tolist()] == expected
-    assert plain_kind(file) is None
+    assert servable_kind(file) is None
 
 
 def grey(values: np.ndarray, kind: str = "TIFF", **options: object) -> list[int]:
@@ -309,7 +315,7 @@ def test_the_first_frame_of_an_animation_is_the_picture() -> None:
         file = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
         red, green, blue = pixels(file)[0, 0].tolist()
         assert red > 240 and green < 15 and blue < 15
-        assert plain_kind(file) is None
+        assert servable_kind(file) is None
 
 
 def test_pictures_that_every_client_reads_alike_travel_as_they_are() -> None:

@@ -94,8 +94,8 @@ def test_half_a_character_names_its_text(processor: PolicyProcessor, name: str, 
     with pytest.raises(DataError) as error:
         processor.encode(pair, "stored", PROMPT)
     assert str(error.value) == (
-        f"a.jsonl row 7: {name} holds {half[0]!r}, half of a character, at place 3; remove it "
-        "('r1reward data import' does), or remove the row"
+        f"a.jsonl row 7: {name} holds half a character ({half[0]!r} after 2 others); "
+        "`r1reward data import` cleans text, or remove the row"
     )
 
 
@@ -147,7 +147,7 @@ def read_and_encode(processor: PolicyProcessor, path: Path) -> None:
 
 def test_half_a_character_in_a_trace_names_its_row(processor: PolicyProcessor) -> None:
     prompt = processor.encode(replace(PAIR, origin="a.jsonl row 7"), "stored", PROMPT)
-    with pytest.raises(DataError, match=r"^a\.jsonl row 7: the trace holds '\\ud83d', half of a"):
+    with pytest.raises(DataError, match=r"^a\.jsonl row 7: the trace holds half a character"):
         processor.encode_trace(prompt, "<think>\ud83d</think><answer>1</answer>")
 
 
