@@ -123,7 +123,10 @@ def refuse_sides(encoded: bytes, limits: SideLimits, what: str) -> None:
 
 
 def is_animated(encoded: bytes) -> bool:
-    """Returns whether a readable image has further frames, which no engine shows."""
+    """Returns whether a readable image has further frames, which no engine shows.
+
+    The second picture in a phone's MPO file is a preview or a depth map and no frame.
+    """
     with suppress(DataError), reading(encoded) as image:
-        return bool(getattr(image, "is_animated", False))
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     return False  # it breaks off behind its first frame

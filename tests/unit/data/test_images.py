@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r1reward.data.images import TURNS, data_url, decode_image, image_size, servable_kind
+from r1reward.data.media import is_animated
 from r1reward.errors import DataError
 from tests.image_files import (
     KINDS,
@@ -316,6 +317,12 @@ def test_the_first_frame_of_an_animation_is_the_picture() -> None:
         red, green, blue = pixels(file)[0, 0].tolist()
         assert red > 240 and green < 15 and blue < 15
         assert servable_kind(file) is None
+
+
+def test_a_phones_second_picture_is_no_animation() -> None:
+    assert not is_animated((CASES / "mpo.jpg").read_bytes())
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (7, 5))]}
+    assert is_animated(encoded(SCENE, "GIF", **frames))
 
 
 def test_pictures_that_every_client_reads_alike_travel_as_they_are() -> None:
