@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from PIL import Image
 
+from r1reward.data.images import data_url
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import EndpointSection
@@ -61,11 +59,6 @@ class ChatReply:
     logprobs: tuple[float, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-
-
-def data_url(encoded: bytes) -> str:
-    kind = Image.open(io.BytesIO(encoded)).format or "PNG"
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(encoded).decode()}"
 
 
 def read_reply(reply: httpx.Response) -> ChatReply:
