@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate
 from math import exp
 
 from r1reward.data.prompt import Tags
-from r1reward.data.verdict import read_choice
+from r1reward.data.verdict import answer_spans, read_choice
 
 
 def answer_confidence(
@@ -22,13 +21,13 @@ def answer_confidence(
     parser reads them) it is the first one, where the choice was made. None if no answer can be read.
     """
     assert len(token_texts) == len(logprobs)
-    opened, closed = re.escape(f"<{tags.answer}>"), re.escape(f"</{tags.answer}>")
-    blocks = list(re.finditer(f"{opened}(.*?){closed}", "".join(token_texts), re.DOTALL))
-    choices = {read_choice(block[1]) for block in blocks}
+    text = "".join(token_texts)
+    blocks = list(answer_spans(text, tags))
+    choices = {read_choice(text[begin:end]) for begin, end in blocks}
     if len(choices) != 1 or choices == {None}:
         return None
-    first = blocks[0]
-    position = first.start(1) + len(first[1]) - len(first[1].lstrip())
+    begin, end = blocks[0]
+    position = end - len(text[begin:end].lstrip())
     ends = accumulate(len(text) for text in token_texts)
     holder = next(index for index, end in enumerate(ends) if end > position)
     return min(1.0, exp(logprobs[holder]))

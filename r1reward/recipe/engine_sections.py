@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from r1reward.recipe.choices import JudgeTemplateName
+from r1reward.recipe.choices import JudgeReplyMode, JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -100,15 +100,8 @@ class RuleJudge(Section):
     """A regular expression reads the conclusion of the analysis."""
 
 
-class VllmJudge(Section):
-    """A model served by vLLM in its own actor. ``path: policy`` is the frozen starting policy."""
-
-    type: Literal["vllm"]
-    """A model in a vLLM engine of its own."""
-
-    path: str = "policy"
-    """The judge's model: a Hugging Face folder or name, 'shapes', or 'policy' for the model
-    that the recipe starts from, frozen."""
+class ModelJudge(Section):
+    """How a model is asked for its verdict, and how its reply is read."""
 
     template: JudgeTemplateName = "standard"
     """Wording of the judge's prompt; short is for models of a few million parameters."""
@@ -121,6 +114,25 @@ class VllmJudge(Section):
 
     max_tries: PositiveInt = 3
     """Tries at a call until the judge gives a readable word; then it abstains."""
+
+    max_tokens: PositiveInt = 8
+    """Longest reply of the judge in tokens; a model that thinks before it answers needs hundreds."""
+
+    reply: JudgeReplyMode = "strict"
+    """What counts as a verdict: strict takes a reply that is nothing but 1 or 0 (or yes or no,
+    same or different ...) and asks again after any other; authors, as their code does, takes any
+    reply with a digit 0 for a mismatch and any other with a 1 for a match."""
+
+
+class VllmJudge(ModelJudge):
+    """A model served by vLLM in its own actor. ``path: policy`` is the frozen starting policy."""
+
+    type: Literal["vllm"]
+    """A model in a vLLM engine of its own."""
+
+    path: str = "policy"
+    """The judge's model: a Hugging Face folder or name, 'shapes', or 'policy' for the model
+    that the recipe starts from, frozen."""
 
     engine: EngineSection = EngineSection()
 
@@ -161,23 +173,11 @@ class EndpointSection(Section):
             )
 
 
-class OpenAIJudge(EndpointSection):
+class OpenAIJudge(EndpointSection, ModelJudge):
     """A judge behind an endpoint."""
 
     type: Literal["openai"]
     """A model behind any OpenAI-compatible endpoint."""
-
-    template: JudgeTemplateName = "standard"
-    """Wording of the judge's prompt; short is for models of a few million parameters."""
-
-    num_lines: PositiveInt = 3
-    """How many of the analysis's last lines the judge sees."""
-
-    temperature: float = Field(default=0.1, ge=0)
-    """Sampling temperature of the judge; 0: greedy."""
-
-    max_tries: PositiveInt = 3
-    """Tries at a call until the judge gives a readable word; then it abstains."""
 
 
 class PolicyEndpoint(EndpointSection):
