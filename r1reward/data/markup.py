@@ -8,7 +8,9 @@ import unicodedata
 
 TAG = re.compile(r"</?[A-Za-z][\w-]*\s*/?>")
 # Emphasis, code and quotes of Markdown, and characters that cannot be seen.
-DECORATION = str.maketrans("", "", "*_`\"'“”‘’«»$\u200b\u200c\u200d\u2060\ufeff")
+DECORATION = str.maketrans(
+    "", "", "*_`\"'\u201c\u201d\u2018\u2019\xab\xbb$\u200b\u200c\u200d\u2060\ufeff"
+)
 
 
 def without_decoration(text: str) -> str:

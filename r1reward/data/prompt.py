@@ -99,7 +99,7 @@ PromptPart = str | ImagePart
 
 # Control tokens of most chat models look like <|name|>; others use <image>, <start_of_turn>, [INST].
 CONTROL_TOKEN = re.compile(
-    r"<(?=[|｜]|/?(?:image|video|audio|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b)"
+    r"<(?=[|\uff5c]|/?(?:image|video|audio|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b)"
     r"|\[(?=/?INST\])"
 )
 JUDGE_LABEL = re.compile(r"\W*(?:analysis|answer|output|same|verdict) ?[:?]")

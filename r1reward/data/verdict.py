@@ -65,7 +65,7 @@ def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
 
 
 def answer_spans(text: str, tags: Tags) -> Iterator[tuple[int, int]]:
-    """Yields where the contents of each answer block begin and end. A tag inside of a block is content."""
+    """Yields where the contents of each answer block begin and end; a tag inside of them is content."""
     opened, closed = f"<{tags.answer}>", f"</{tags.answer}>"
     begin = text.find(opened)
     while begin >= 0:

@@ -116,12 +116,13 @@ class ModelJudge(Section):
     """Tries at a call until the judge gives a readable word; then it abstains."""
 
     max_tokens: PositiveInt = 8
-    """Longest reply of the judge in tokens; a model that thinks before it answers needs hundreds."""
+    """Longest reply of the judge in tokens; a model that thinks before it answers needs hundreds,
+    and what it thinks is skipped."""
 
     reply: JudgeReplyMode = "strict"
     """What counts as a verdict: strict takes a reply that is nothing but 1 or 0 (or yes or no,
-    same or different ...) and asks again after any other; authors, as their code does, takes any
-    reply with a digit 0 for a mismatch and any other with a 1 for a match."""
+    same or different, ...) and asks again after any other; authors takes any reply with a digit 0
+    for a mismatch and any other with a 1 for a match, as the authors' code does."""
 
 
 class VllmJudge(ModelJudge):

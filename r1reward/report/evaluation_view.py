@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from r1reward.evaluation.calibration import Calibration, Reliability
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, JudgedParts, read_evaluation
 from r1reward.evaluation.shown_pairs import read_shown_pairs
+from r1reward.evaluation.unreadable import UnreadableForm, read_by
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.recipe.choices import OrderMode
 from r1reward.report.charts import Chart, calibration_chart, voting_chart
@@ -58,6 +59,8 @@ def evaluation_view(root: Path) -> EvaluationView:
         charts["calibration"] = calibration_chart(calibration)
     sections = {"Answers": answer_facts(result.parts)}
     sections["Audit: what the score may owe to other things"] = audit_facts(result.audit)
+    if result.unreadable:
+        sections["Answers that could not be read"] = unreadable_facts(result.unreadable)
     if result.adaptive is not None:
         sections["Adaptive voting"] = adaptive_facts(result.adaptive)
     return EvaluationView(
@@ -135,6 +138,11 @@ def audit_facts(audit: Audit) -> Facts:
         "picking the longer response would score": share(lengths.pick_longer),
         "picking the shorter response would score": share(lengths.pick_shorter),
     }
+
+
+def unreadable_facts(forms: Sequence[UnreadableForm]) -> Facts:
+    """The most frequent forms, how often each was found, and what reads it."""
+    return {form.form: f"{whole(form.count)} times, {read_by(form)}" for form in forms}
 
 
 def adaptive_facts(summary: AdaptiveSummary) -> Facts:
