@@ -5,7 +5,6 @@ The file is appended to as samples finish, so a killed evaluation goes on where 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -18,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from r1reward.data.prompt import Tags
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
 from r1reward.data.validated import validated
-from r1reward.data.verdict import read_choice
+from r1reward.data.verdict import answer_spans, read_choice
 from r1reward.types import JudgeWord, Order, Slot
 
 
@@ -93,13 +92,13 @@ def answer_confidence(
     parser reads them) it is the first one, where the choice was made. None if no answer can be read.
     """
     assert len(token_texts) == len(logprobs)
-    opened, closed = re.escape(f"<{tags.answer}>"), re.escape(f"</{tags.answer}>")
-    blocks = list(re.finditer(f"{opened}(.*?){closed}", "".join(token_texts), re.DOTALL))
-    choices = {read_choice(block[1]) for block in blocks}
+    text = "".join(token_texts)
+    blocks = list(answer_spans(text, tags))
+    choices = {read_choice(text[begin:end]) for begin, end in blocks}
     if len(choices) != 1 or choices == {None}:
         return None
-    first = blocks[0]
-    position = first.start(1) + len(first[1]) - len(first[1].lstrip())
+    begin, end = blocks[0]
+    position = end - len(text[begin:end].lstrip())
     ends = accumulate(len(text) for text in token_texts)
     holder = next(index for index, end in enumerate(ends) if end > position)
     return min(1.0, exp(logprobs[holder]))

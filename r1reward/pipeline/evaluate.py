@@ -74,6 +74,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         answers,
         conditions,
         recipe.evaluate.bootstrap_samples,
+        prompt=recipe.prompt,
         official=recipe.bench.official,
         image_off=blind,
         scheduled=recipe.predictions is None,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from r1reward.recipe.choices import JudgeTemplateName
+from r1reward.recipe.choices import JudgeReplyMode, JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -101,7 +101,7 @@ class RuleJudge(Section):
 
 
 class ModelJudge(Section):
-    """How a model is asked to judge."""
+    """How a model is asked for its verdict, and how its reply is read."""
 
     template: JudgeTemplateName = "standard"
     """Wording of the judge's prompt; short is for models of a few million parameters."""
@@ -114,6 +114,15 @@ class ModelJudge(Section):
 
     max_tries: PositiveInt = 3
     """Tries at a call until the judge gives a readable word; then it abstains."""
+
+    max_tokens: PositiveInt = 8
+    """Longest reply of the judge in tokens; a model that thinks before it answers needs hundreds,
+    and what it thinks is skipped."""
+
+    reply: JudgeReplyMode = "strict"
+    """What counts as a verdict: strict takes a reply that is nothing but 1 or 0 (or yes or no,
+    same or different, ...) and asks again after any other; authors takes any reply with a digit 0
+    for a mismatch and any other with a 1 for a match, as the authors' code does."""
 
 
 class VllmJudge(ModelJudge):

@@ -315,9 +315,10 @@ def test_refused_and_dropped_rows_are_warned_of() -> None:
     conditions = make_conditions(dropped={"no image": 3})
     found = count(FOUR, [*answers, *FOUR_ANSWERS[2:]], conditions)
     assert found.row_accuracies[0] == 0.0
-    refused, dropped = found.warnings
+    refused, dropped, unreadable = found.warnings
     assert refused.startswith("1 of 4 rows were too long for the model and count as unreadable")
     assert dropped == "3 rows of the benchmark were left out: no image."
+    assert unreadable == "2 of 8 answers (25.0 %) could not be read and count as wrong."
     assert four().warnings == ()
 
 
