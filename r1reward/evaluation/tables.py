@@ -135,6 +135,9 @@ def audit_table(evaluation: Evaluation) -> Table:
         ("picking the shorter response scores", percent(lengths.pick_shorter)),
         ("answer follows analysis (judge)", percent(evaluation.parts.consistency)),
     ]
+    if evaluation.missing is not None:
+        missing = evaluation.missing
+        rows.append(("rows without an answer", f"{missing.num_rows} of {missing.num_rows_asked}"))
     if evaluation.image_off_drop is not None:
         rows.append(("lost without the images, points", signed_points(evaluation.image_off_drop)))
     for label, value in rows:

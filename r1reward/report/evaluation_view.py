@@ -91,6 +91,12 @@ def condition_facts(result: Evaluation) -> Facts:
     if result.mappings:
         first = result.mappings[0]
         facts["Categories"] = f"{first.mapping} ({first.source})"
+    if result.missing is not None:
+        missing = result.missing
+        facts["Rows without an answer"] = (
+            f"{missing.num_rows} of {missing.num_rows_asked}: refused {missing.num_refused}, "
+            f"failed {missing.num_failed} samples"
+        )
     if asked.adaptive is not None:
         facts["Adaptive voting"] = f"allowed error {asked.adaptive:g}"
     if asked.image_off:

@@ -20,17 +20,17 @@ from r1reward.data.attempts import (
     read_annotations,
     read_attempts,
 )
-from r1reward.engines.chat_client import ChatClient, EndpointError, EndpointRefusedError
-from r1reward.engines.request_limits import RateLimiter
+from r1reward.engines.chat_client import ChatClient
+from r1reward.engines.endpoint_errors import EndpointError, EndpointRefusedError
+from r1reward.engines.request_limits import (
+    MAX_FAILED_IN_A_ROW,
+    MAX_FIRST_REFUSALS,
+    RateLimiter,
+)
 from r1reward.engines.teachers import EndpointClient
 from r1reward.errors import InputError
 from r1reward.interfaces import Sampling
-from r1reward.pipeline.annotation import (
-    MAX_FAILED_IN_A_ROW,
-    MAX_FIRST_REFUSALS,
-    Annotating,
-    annotate,
-)
+from r1reward.pipeline.annotation import Annotating, annotate
 from r1reward.recipe.pipeline_sections import AnnotateSection, EndpointTeacher
 from r1reward.recipe.sections import PromptSection
 from r1reward.shapes.scene import encode_png
@@ -70,14 +70,15 @@ def settings(
 
 
 def run(section: AnnotateSection, pairs: list[PreferencePair], path: Path) -> Annotating:
-    return asyncio.run(annotate(section, client(section), pairs, path, seed=7))
+    teacher = client(section, has_answered=bool(read_attempts(path)))
+    return asyncio.run(annotate(section, teacher, pairs, path, seed=7))
 
 
-def client(section: AnnotateSection) -> EndpointClient:
+def client(section: AnnotateSection, has_answered: bool = False) -> EndpointClient:
     assert isinstance(section.teacher, EndpointTeacher)
     sampling = Sampling(section.temperature, section.max_tokens)
     return EndpointClient(
-        ChatClient(section.teacher, max_retries=1, backoff_s=0.01), PromptSection(), sampling
+        ChatClient(section.teacher, 1, 0.01, has_answered), PromptSection(), sampling
     )
 
 
@@ -201,7 +202,7 @@ def test_garbage_is_a_wrong_attempt_and_is_kept(server: ChatServer, tmp_path: Pa
     done = run(settings(server.url, **PRICES), pairs, path)
     attempts = read_attempts(path)[pairs[0].pair_id]
     assert [a.choice for a in attempts] == [None] * 3
-    assert attempts[0].text == "\ud800 both are fine"
+    assert attempts[0].text == "\ufffd both are fine"
     assert (done.num_answers, done.num_failed_calls) == (3, 0)
     assert done.spent == pytest.approx(0.9)
     assert read_annotations(path, 3)[pairs[0].pair_id].difficulty == 4
@@ -244,13 +245,13 @@ def test_a_teacher_that_dies_half_way_loses_nothing(server: ChatServer, tmp_path
     labels = labelled(server, pairs, path)
     right = [says(labels[pair.pair_id]) for pair in pairs]
     server.replies = [*right[:5], (503, b"gone")]
-    with pytest.raises(EndpointError, match=r"16 calls in a row .* HTTP 503; .* run again"):
+    with pytest.raises(EndpointError, match=r"16 calls in a row .* HTTP 503: gone; .* run again"):
         run(settings(server.url), pairs, path)
     assert len(server.requests) == 5 + 2 * MAX_FAILED_IN_A_ROW
     before = lines(path)
     assert len(before) == 5
     server.requests.clear()
-    server.replies = right[5:]
+    server.replies = [*right[5:]]
     done = run(settings(server.url), pairs, path)
     assert done.num_answers == len(server.requests) == 35
     assert lines(path)[:5] == before
