@@ -127,9 +127,9 @@ def running_chat_server() -> Iterator[ChatServer]:
         http.server_close()
 
 
-# What a reply is worth: an answer, this prompt refused, another try (then an answer or failed), failed
-# at once, or the endpoint refused for good.
-Worth = Literal["answer", "refused", "retried", "failed", "endpoint"]
+# What a reply is worth: an answer, this prompt refused, another try (then failed, or refused in the
+# end), failed at once, or the endpoint refused for good.
+Worth = Literal["answer", "refused", "retried", "refused in the end", "failed", "endpoint"]
 TRACE = "<think>Response 1 is better.</think><answer>1</answer>"
 GOOD = completion(TRACE)
 
@@ -145,8 +145,14 @@ def error(status: int = 200, **fields: object) -> Reply:
 
 
 NULLS: dict[str, tuple[Reply, Worth]] = {
-    f"no text, {reason}": (Reply(200, message(reason, content=None)), "refused")
-    for reason in ("stop", "tool_calls", "function_call", None, 7)
+    **{
+        f"no text, {reason}": (Reply(200, message(reason, content=None)), "refused in the end")
+        for reason in ("stop", None, 7, "eos")
+    },
+    **{
+        f"no text, {reason}": (Reply(200, message(reason, content=None)), "refused")
+        for reason in ("tool_calls", "function_call")
+    },
 }
 FILTERS: dict[str, tuple[Reply, Worth]] = {
     "filter cuts the answer": (Reply(200, message("content_filter", content="<thi")), "refused"),

@@ -151,7 +151,7 @@ class ChatClient:
         """Returns the error of a call as its caller sees it."""
         if isinstance(error, RetriedError):
             tried = f"no answer after {self.max_retries + 1} tries"
-            return EndpointError(f"{self.address}: {tried}; {error}")
+            return error.in_the_end(f"{self.address}: {tried}; {error}")
         return type(error)(f"{self.address}: {error}")
 
     def body(self, request: ChatRequest) -> dict[str, Any]:

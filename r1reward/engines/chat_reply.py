@@ -20,6 +20,7 @@ from r1reward.types import FinishReason
 T = TypeVar("T")
 
 CUT_OFF = {"length", "max_tokens", "MAX_TOKENS"}
+TOOL_CALLS = {"tool_calls", "function_call"}
 # The server gave up in the middle.
 BROKEN_OFF = {"error", "abort", "network_error", "insufficient_system_resource"}
 
@@ -154,7 +155,10 @@ def read_completion(body: Any) -> ChatReply:
         raise PromptRefusedError(f"the model refused: {refusal[:200]}")
     is_cut = reason in CUT_OFF
     if message.content is None and not reasoning and not is_cut:
-        raise PromptRefusedError(f"a reply without a text (finish_reason {reason or 'not given'})")
+        problem = f"a reply without a text (finish_reason {reason or 'not given'})"
+        if reason in TOOL_CALLS:
+            raise PromptRefusedError(problem)
+        raise RetriedError(problem, in_the_end=PromptRefusedError)
     tokens = choice.logprobs.content if choice.logprobs else []
     usage = completion.usage or Usage()
     return ChatReply(

@@ -50,11 +50,17 @@ class EndpointGoneError(EndpointError):
 
 
 class RetriedError(EndpointError):
-    """No answer this time; the same request is worth another try after ``wait_s`` seconds or more."""
+    """No answer this time; the same request is worth another try after ``wait_s`` seconds or more.
 
-    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+    ``in_the_end`` is what it is after the last try.
+    """
+
+    def __init__(
+        self, message: str, wait_s: float = 0.0, in_the_end: type[EndpointError] = EndpointError
+    ) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+        self.in_the_end = in_the_end
 
 
 def error_of_status(

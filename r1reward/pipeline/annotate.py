@@ -194,4 +194,6 @@ def print_levels(
         f"{tokens:,} tokens{cost}; {done.num_failed_calls} calls failed, "
         f"{done.num_refused} prompts refused"
     )
+    if done.num_refused:
+        answers += f", the last with: {done.last_refusal}"
     print_named(console, answers=answers)

@@ -309,7 +309,8 @@ async def statuses_of_six(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -
     ("odd", "expected"),
     [
         (completion(TRACE), {"answered": 12}),
-        (completion(None, finish_reason="stop"), {"answered": 8, "refused": 4}),
+        (completion(None, finish_reason="stop"), {"answered": 12}),
+        (completion(None, finish_reason="tool_calls"), {"answered": 8, "refused": 4}),
         (message(content=[{"type": "text", "text": TRACE}]), {"answered": 12}),
         (b'{"choices": []}', {"answered": 12}),
         (b"<html>gateway</html>", {"answered": 12}),

@@ -1,6 +1,6 @@
 """Which requests go through a proxy, and what is shown of it."""
 
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 import pytest
 from requests.utils import select_proxy, should_bypass_proxies
@@ -85,5 +85,5 @@ def test_other_libraries_and_processes_reach_this_machine_directly(
         monkeypatch.setenv(name, value)
     for host in ("127.0.0.1", "localhost", "a.org", "b.org"):
         assert should_bypass_proxies(f"http://{host}:8265", no_proxy=None)
-        assert proxy_bypass_environment(host, getproxies_environment())
-    assert select_proxy("http://c.org", getproxies_environment()) == PROXY
+        assert proxy_bypass(host)
+    assert select_proxy("http://c.org", getproxies()) == PROXY

@@ -1,4 +1,4 @@
-"""``r1reward eval --endpoint`` from the command to its exit status, against servers that refuse or fail."""
+"""``r1reward eval --endpoint`` from the command to its status, against servers that refuse or fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from r1reward.cli.main import main
-from r1reward.evaluation.answers import read_answers
 from tests.chat_server import GOOD, ChatServer, Reply
 
 pytestmark = pytest.mark.slow  # writes a whole report
