@@ -177,6 +177,11 @@ STATUSES: dict[str, tuple[Reply, Worth]] = {
     "redirect": (Reply(307, b"", {"Location": "http://127.0.0.1:9/v2"}), "endpoint"),
     "redirect to nowhere": (Reply(302, b""), "endpoint"),
     "out of money": (error(429, code="insufficient_quota", message="no"), "endpoint"),
+    "out of money in words": (error(429, message="Insufficient balance"), "endpoint"),
+    "quota of a minute": (
+        error(429, message="You exceeded your current quota, please check your plan and billing"),
+        "retried",
+    ),
     "told not to retry": (Reply(503, b"down", {"x-should-retry": "false"}), "failed"),
     "no content": (Reply(204, b""), "retried"),
     "accepted, later": (Reply(202, b"{}"), "retried"),

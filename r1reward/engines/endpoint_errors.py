@@ -25,7 +25,8 @@ FILTERED = re.compile(
     r"|responsible.?ai|sensitive",
     re.IGNORECASE,
 )
-OUT_OF_MONEY = re.compile(r"insufficient.?quota|billing|exceeded your current quota", re.IGNORECASE)
+# Not "quota" alone: some servers call the limit of a minute so.
+OUT_OF_MONEY = re.compile(r"insufficient.?(quota|funds|balance|credit)", re.IGNORECASE)
 UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed"
     r"|cannot|only the default",

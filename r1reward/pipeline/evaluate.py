@@ -82,7 +82,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
     print_named(console, result=folder.result, answers=folder.answers, report=report)
     if evaluation.missing is not None and evaluation.missing.num_failed and recipe.endpoint:
         raise EndpointError(
-            f"{evaluation.missing.num_failed} samples got no answer and their rows are not in the "
+            f"no answer came for {evaluation.missing.num_failed} samples, so their rows are not in the "
             f"result; the same command asks for them again. The first: {evaluation.missing.example}"
         )
 

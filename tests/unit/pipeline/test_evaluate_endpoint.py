@@ -62,7 +62,7 @@ def test_failed_rows_are_status_1_with_a_result_and_asked_again(
     server.replies = [*[Reply(200, GOOD)] * 11, DOWN]
     assert evaluate(server, tmp_path / "out") == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("1 samples got no answer") and "HTTP 503: down" in told
+    assert told.startswith("no answer came for 1 samples") and "HTTP 503: down" in told
     assert result(tmp_path / "out")["missing"]["num_failed"] == 1
     # A server that was started again may have another port.
     server.replies = [Reply(200, GOOD)]
