@@ -215,10 +215,10 @@ def warnings(
             "The preferred response is always shown first: a model that always answers 1 scores "
             "100 % here. Use both orders for a number that means something."
         )
-    refused = {answer.item for answer in answers if answer.refused}
-    if refused:
+    too_long = {answer.item for answer in answers if answer.status == "too_long"}
+    if too_long:
         yield (
-            f"{len(refused)} of {len(benchmark.items)} rows were too long for the model and count "
+            f"{len(too_long)} of {len(benchmark.items)} rows were too long for the model and count "
             "as unreadable: raise model.max_prompt_tokens or lower model.max_image_tokens."
         )
     for reason, count in conditions.num_dropped.items():

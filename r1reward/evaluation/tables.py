@@ -116,6 +116,8 @@ def audit_table(evaluation: Evaluation) -> Table:
     table = new_table("audit", "of answers and rows", "share")
     for label, share in audit_shares(evaluation).items():
         table.add_row(label, percent(share))
+    if (missing := evaluation.missing) is not None:
+        table.add_row("rows without an answer", f"{missing.num_rows} of {missing.num_rows_asked}")
     if (drop := evaluation.image_off_drop) is not None:
         table.add_row("lost without the images, points", signed_points(drop))
     return table

@@ -43,7 +43,7 @@ def unreadable_forms(
     written = [
         (written_form(answer, tags), answer.text)
         for answer in answers
-        if answer.choice is None and not answer.refused
+        if answer.choice is None and answer.status == "answered"
     ]
     texts, counts = dict(written), Counter(form for form, _ in written)
     return tuple(

@@ -59,6 +59,11 @@ def evaluation_view(root: Path) -> EvaluationView:
     if result.mappings:
         first = result.mappings[0]
         conditions["Categories"] = f"{first.mapping} ({first.source})"
+    if (missing := result.missing) is not None:
+        conditions["Rows without an answer"] = (
+            f"{missing.num_rows} of {missing.num_rows_asked}: refused {missing.num_refused}, "
+            f"failed {missing.num_failed} samples"
+        )
     return EvaluationView(
         result=result,
         conditions=conditions,
