@@ -80,7 +80,7 @@ def test_the_most_frequent_forms_come_first_and_readable_answers_do_not_count() 
 
 
 def test_rows_that_were_not_put_to_the_model_have_no_form() -> None:
-    assert unreadable_forms(answered([""], refused="too long"), PROMPT) == ()
+    assert unreadable_forms(answered([""], status="too_long", reason="too long"), PROMPT) == ()
 
 
 def test_a_text_that_was_cut_off_before_its_answer_says_so() -> None:
