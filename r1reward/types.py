@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Slot = Literal[1, 2]
 Order = Literal["stored", "swapped"]
 FinishReason = Literal["stop", "length"]
+# Of a request to a server: refused for what it asks, or failed for other reasons.
+AnswerStatus = Literal["answered", "refused", "failed"]
 JudgeWord = Literal["match", "mismatch", "undecided", "abstain", "skipped"]
 # A folder for the learner's state: a path that every rank sees, or an fsspec URL.
 Location = str
@@ -116,7 +118,8 @@ class Rollout:
 
     ``prompt_token_ids`` is the expanded form (one pad per image feature). ``logprobs`` and
     ``policy_versions`` are per response token, shape [R]. A server behind an endpoint tells no ids:
-    the ids are empty then, and ``token_texts`` holds what it calls its tokens.
+    the ids are empty then, and ``token_texts`` holds what it calls its tokens. Only a server leaves a
+    request without an answer: ``status`` says so, and ``reason`` why.
     """
 
     request: RolloutRequest
@@ -127,6 +130,8 @@ class Rollout:
     policy_versions: np.ndarray
     finish_reason: FinishReason
     token_texts: tuple[str, ...] = ()
+    status: AnswerStatus = "answered"
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,11 @@ async def look(
         sampler.scoring.prompt.template,
     )
     evaluation = count_answers(
-        heldout, answers, replace(conditions, image_off=blind), settings.bootstrap_samples
+        heldout,
+        answers,
+        replace(conditions, image_off=blind),
+        settings.bootstrap_samples,
+        prompt=sampler.scoring.prompt,
     )
     folder.write_result(evaluation)
     return evaluation

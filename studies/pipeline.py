@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="file whose tables are replaced")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for noisy in ("httpx", "ray"):
+    for noisy in ("httpx", "httpx2", "openai", "ray"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     console = Console()
     recipe = load_recipe(chosen.recipe)

@@ -141,6 +141,8 @@ def type_in_words(field: Schema) -> str:
     """Type, choices and bounds of a value that is not a section."""
     if "anyOf" in field:
         return listed([type_in_words(option) for option in field["anyOf"]])
+    if field.get("$ref", "").endswith("/JsonValue"):
+        return "any JSON"
     if "const" in field or "enum" in field:
         return listed([f"`{choice}`" for choice in field.get("enum", [field.get("const")])])
     if {"minimum", "maximum"} <= field.keys():

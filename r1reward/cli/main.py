@@ -15,6 +15,7 @@ from r1reward import __version__
 from r1reward.cli import compare, doctor, evaluate, plan, recipe, report, stages, submit
 from r1reward.cli.data import actions as data
 from r1reward.cli.verb import Verb, add_verbs
+from r1reward.engines.proxies import keep_own_hosts_direct
 from r1reward.errors import InputError, ServiceError, StoppedError
 
 # In the order of --help. A new verb is a file beside this one and a line here.
@@ -83,11 +84,12 @@ def set_up(verb: Verb[Any]) -> None:
         from r1reward.runs.signals import sigterm_is_ctrl_c
 
         sigterm_is_ctrl_c()
+    keep_own_hosts_direct(os.environ)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for noisy in ("httpx", "ray", "asyncio", "vllm", "torch"):
+    for noisy in ("httpx", "httpx2", "openai", "ray", "asyncio", "vllm", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

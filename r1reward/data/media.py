@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
-from r1reward.data.images import FORMATS, READ_ERRORS, decode_image
+from r1reward.data.images import decode_image, image_size, reading
 from r1reward.errors import DataError, as_input_error
 
-BROKEN = partial(DataError, reason="image broken")
+
+@dataclass(frozen=True)
+class SideLimits:
+    """The images that a model's processor takes: the longer side is at most ``max_aspect`` times the
+    shorter one, and that has at least ``min_side`` pixels.
+    """
+
+    max_aspect: float
+    min_side: int = 1
+
+
+# What every model family takes, for data whose model is not known; a test compares the families' own.
+STRICTEST_SIDES = SideLimits(max_aspect=200)
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may measure. Some models' processors refuse images thinner than ``max_aspect``."""
+    """What an image may measure to be imported."""
 
     max_pixels: int = 50_000_000
     max_bytes: int = 20_000_000
-    max_aspect: int = 200
+    sides: SideLimits = STRICTEST_SIDES
 
 
 def load_image(
@@ -45,9 +55,18 @@ def load_image(
     if limits is not None:
         refuse_bytes(len(encoded), limits, origin)
         refuse_shape(encoded, limits, f"{origin}: image {name}")
-    with as_input_error(f"{origin}: image {name} is corrupt", ValueError, kind=BROKEN):
+    with naming(f"{origin}: image {name}"):
         decode_image(encoded)
     return encoded
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Names the image that a decoder's ``DataError`` is about; its reason stays."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what} is {error}", error.reason) from error
 
 
 def inside(item: str, origin: str, root: Path, what: str) -> Path:
@@ -74,27 +93,40 @@ def refuse_shape(encoded: bytes, limits: ImageLimits, what: str) -> None:
     """Raises ``DataError`` for an image of too many pixels or too thin. It reads the header alone, so
     that nothing of a decompression bomb is unpacked.
     """
-    bomb, too_large = Image.DecompressionBombError, partial(DataError, reason="image too large")
-    with (
-        as_input_error(f"{what} is too large", bomb, kind=too_large),
-        as_input_error(f"{what} is corrupt", *set(READ_ERRORS) - {bomb}, kind=BROKEN),
-        Image.open(io.BytesIO(encoded), formats=FORMATS) as image,
-    ):
-        width, height = image.size
+    with naming(what):
+        width, height = image_size(encoded)
     if width * height > limits.max_pixels:
         raise DataError(
             f"{what} is {width} x {height}; at most {limits.max_pixels:,} pixels are decoded",
             "image too large",
         )
-    if max(width, height) > limits.max_aspect * max(1, min(width, height)):
+    refuse_sides(encoded, limits.sides, what)
+
+
+def refuse_sides(encoded: bytes, limits: SideLimits, what: str) -> None:
+    """Raises ``DataError`` for an image that a model's processor would refuse. Reads the header alone."""
+    with naming(what):
+        width, height = image_size(encoded)
+    shorter, longer = sorted((width, height))
+    if longer > limits.max_aspect * shorter:
         raise DataError(
-            f"{what} is {width} x {height}; one side may be {limits.max_aspect} times the other",
+            f"{what} is {width} x {height}; one side may be {limits.max_aspect} times the other: "
+            "crop it, or remove the row",
             "image too thin",
+        )
+    if shorter < limits.min_side:
+        raise DataError(
+            f"{what} is {width} x {height}; a side must have {limits.min_side} pixels at least: "
+            "enlarge it, or remove the row",
+            "image too small",
         )
 
 
 def is_animated(encoded: bytes) -> bool:
-    """Returns whether a readable image has further frames, which no engine shows."""
-    with suppress(*READ_ERRORS), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-        return bool(getattr(image, "is_animated", False))
+    """Returns whether a readable image has further frames, which no engine shows.
+
+    The second picture in a phone's MPO file is a preview or a depth map and no frame.
+    """
+    with suppress(DataError), reading(encoded) as image:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     return False  # it breaks off behind its first frame

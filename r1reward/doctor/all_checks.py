@@ -11,7 +11,13 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from r1reward.doctor.connections import RAY_PORTS, check_cluster, check_loopback, check_ports
+from r1reward.doctor.connections import (
+    RAY_PORTS,
+    check_cluster,
+    check_loopback,
+    check_ports,
+    check_proxies,
+)
 from r1reward.doctor.devices import check_compiler, check_gpus, check_imports, check_torchvision
 from r1reward.doctor.finding import Finding
 from r1reward.doctor.folders import check_run_dir, check_run_url, check_shared_memory
@@ -42,6 +48,7 @@ def run_checks(
     yield check_loopback()
     if ports or not has_cluster:
         yield from check_ports(ports or RAY_PORTS, must_be_free=bool(ports))
+    yield check_proxies(os.environ)
     yield from check_cluster(os.environ)
     if deep:
         yield from check_imports()

@@ -1,4 +1,4 @@
-"""Ports of this machine, and the Ray cluster that the environment names."""
+"""Ports of this machine, and the proxies and the Ray cluster that the environment names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from r1reward.doctor.finding import Finding, failure, note, ok, problem
+from r1reward.engines.proxies import masked
 
 # Of `ray start --head`: the cluster itself, and its dashboard with the jobs.
 RAY_PORTS = (6379, 8265)
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 # The port that an address means when it names none.
 DEFAULT_PORTS = {"": 6379, "ray": 10001, "https": 443}
 
@@ -55,6 +57,21 @@ def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return failure(partial(probe.bind, ("", port)), OSError) is None
+
+
+def check_proxies(environment: Mapping[str, str]) -> Finding:
+    """Which proxies requests to other machines go through; users and passwords are not shown."""
+    given = {name.upper(): value for name, value in environment.items() if value}
+    proxies = {name: masked(given[name]) for name in PROXY_VARIABLES if name in given}
+    if not proxies:
+        return ok("proxy", "none: requests to other machines go there directly")
+    listed = ", ".join(f"{name} is {proxy}" for name, proxy in proxies.items())
+    direct = given.get("NO_PROXY", "nothing")
+    return note(
+        "proxy",
+        f"{listed}; not for this machine, and not for NO_PROXY ({direct})",
+        "name servers of your own network in NO_PROXY, if the proxy does not reach them",
+    )
 
 
 def check_cluster(environment: Mapping[str, str]) -> Iterator[Finding]:

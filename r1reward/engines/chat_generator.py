@@ -10,17 +10,29 @@ from contextlib import ExitStack
 import numpy as np
 
 from r1reward.data.prompt import Tags, build_prompt
-from r1reward.engines.chat_client import ChatClient, ChatReply, ChatRequest, PromptRefusedError
+from r1reward.engines.chat_client import ChatClient, ChatRequest
+from r1reward.engines.chat_reply import ChatReply
+from r1reward.engines.endpoint_errors import (
+    EndpointError,
+    EndpointGoneError,
+    EndpointRefusedError,
+    PromptRefusedError,
+)
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics
 from r1reward.recipe.engine_sections import PolicyEndpoint
 from r1reward.recipe.sections import PromptSection
-from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
+from r1reward.types import (
+    AnswerStatus,
+    Order,
+    PreferencePair,
+    Prompt,
+    Rollout,
+    RolloutRequest,
+    WeightsHandle,
+)
 
 logger = logging.getLogger(__name__)
-
-# If nothing but refusals came back by then, the settings are wrong rather than the prompts.
-MAX_FIRST_REFUSALS = 16
 
 
 def chat_prompt(pair: PreferencePair, order: Order, settings: PromptSection) -> Prompt:
@@ -31,18 +43,24 @@ def chat_prompt(pair: PreferencePair, order: Order, settings: PromptSection) -> 
 
 
 class ChatGenerator:
-    """Requests go out as the endpoint's slots allow; rollouts come back as they finish."""
+    """Requests go out as the endpoint's slots allow; rollouts come back as they finish.
 
-    def __init__(self, endpoint: PolicyEndpoint) -> None:
-        self.client = ChatClient(endpoint)
+    ``tags`` are those that the prompts ask for. ``has_answered`` says that the endpoint answered an
+    earlier run.
+    """
+
+    def __init__(self, endpoint: PolicyEndpoint, tags: Tags, has_answered: bool = False) -> None:
+        self.client = ChatClient(endpoint, has_answered=has_answered)
         self.logprobs = endpoint.logprobs
-        self.num_answered = 0
-        self.num_refused = 0
+        self.tags = tags
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling
     ) -> AsyncIterator[Rollout]:
-        """A refused prompt gives an empty trace. Raises ``EndpointError`` when the endpoint fails."""
+        """A request without an answer gives an empty trace whose status says so.
+
+        Raises ``EndpointRefusedError`` or ``EndpointGoneError`` when asking on is in vain.
+        """
         tasks = [asyncio.create_task(self.answer(request, sampling)) for request in requests]
         with ExitStack() as at_end:
             for task in tasks:
@@ -54,27 +72,39 @@ class ChatGenerator:
         prompt = request.prompt
         # Servers differ in the range of seeds that they take; 31 bits fit everywhere.
         seed = request.seed % 2**31
-        reply = ChatReply("", "stop")
+        asked = ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
         try:
-            reply = await self.client.complete(
-                ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
-            )
-            self.num_answered += 1
-        except PromptRefusedError as error:
-            self.num_refused += 1
-            if not self.num_answered and self.num_refused >= MAX_FIRST_REFUSALS:
-                raise
-            logger.warning("refused, counts as unreadable: %s", error)
-        return Rollout(
-            request=request,
-            prompt_token_ids=(),
-            response_token_ids=(),
-            text=reply.text,
-            logprobs=np.asarray(reply.logprobs, dtype=np.float32),
-            policy_versions=np.zeros(0, dtype=np.int64),
-            finish_reason=reply.finish_reason,
-            token_texts=reply.token_texts,
-        )
+            reply = await self.client.complete(asked)
+        except (EndpointRefusedError, EndpointGoneError):
+            raise
+        except EndpointError as error:
+            status: AnswerStatus = "failed"
+            if isinstance(error, PromptRefusedError):
+                status = "refused"
+            logger.warning("%s: %s", status, error)
+            return rollout_of(request, "", ChatReply("", "stop"), status, str(error))
+        return rollout_of(request, reply.trace(self.tags), reply)
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         raise NotImplementedError("an endpoint keeps its own weights")
+
+
+def rollout_of(
+    request: RolloutRequest,
+    text: str,
+    reply: ChatReply,
+    status: AnswerStatus = "answered",
+    reason: str = "",
+) -> Rollout:
+    return Rollout(
+        request=request,
+        prompt_token_ids=(),
+        response_token_ids=(),
+        text=text,
+        logprobs=np.asarray(reply.logprobs, dtype=np.float32),
+        policy_versions=np.zeros(0, dtype=np.int64),
+        finish_reason=reply.finish_reason,
+        token_texts=reply.token_texts,
+        status=status,
+        reason=reason,
+    )

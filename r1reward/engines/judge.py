@@ -9,11 +9,13 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from r1reward.data.markup import without_decoration
 from r1reward.data.prompt import build_judge_prompt
 from r1reward.interfaces import Judge, Sampling
+from r1reward.recipe.choices import JudgeReplyMode
 from r1reward.recipe.components import EngineSettings, JudgeSettings
 from r1reward.recipe.engine_sections import OpenAIJudge, RuleJudge, VllmJudge
 from r1reward.types import JudgeWord, Slot
@@ -24,19 +26,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONCLUSION = re.compile(r"\bresponse\s+([12])\s+is\s+better\b", re.IGNORECASE)
-MAX_REPLY_TOKENS = 8
+# What a thinking model's thoughts end with; the opening tag may have stood in its prompt.
+THOUGHTS_END = ("</think>", "</thinking>", "[/think]", "[/THINK]", "◁/think▷")
+WORDS: Mapping[JudgeWord, Sequence[str]] = {
+    "match": ("1", "1.0", "yes", "true", "match", "same", "consistent"),
+    "mismatch": ("0", "0.0", "no", "false", "mismatch", "different", "inconsistent"),
+}
+BRACKETS = ("{}", "({})", "[{}]", "[[{}]]", "\\boxed{{{}}}")
+VERDICTS = {
+    form.format(spelling): word
+    for word, spellings in WORDS.items()
+    for spelling in spellings
+    for form in BRACKETS
+}
+# The prompt calls the policy's choice the answer, so a digit after "Answer:" may well be a response's.
+LABEL = re.compile(r"^(?:(?:output|verdict|judge?ment|result) ?[:=]|answer ?[:=](?!.*[01])) ?")
+MAX_VERDICT_CHARS = 60
 MAX_CACHED = 100_000
 
 Ask = Callable[[str, int], Awaitable[str]]
 
 
-def parse_judge_reply(reply: str) -> JudgeWord | None:
-    """1 is a match and 0 a mismatch, also among other words; 0 wins over 1. None: ask again."""
-    if "0" in reply:
-        return "mismatch"
-    if "1" in reply:
-        return "match"
-    return None
+def parse_judge_reply(reply: str, mode: JudgeReplyMode = "strict") -> JudgeWord | None:
+    """Returns the verdict of a reply, or None to ask again.
+
+    ``strict`` reads a reply that is a verdict and nothing else: a digit or word of ``VERDICTS``, in
+    emphasis, quotes or brackets, behind a label such as "Output:" and behind a model's thoughts. A
+    digit among other words is mostly the number of a response, so it says nothing. ``authors`` is the
+    reading of the authors' code: any 0 is a mismatch, else any 1 is a match.
+    """
+    if mode == "authors":
+        return "mismatch" if "0" in reply else "match" if "1" in reply else None
+    for mark in THOUGHTS_END:
+        reply = reply.rpartition(mark)[2]
+    reply = reply.strip()
+    if len(reply) > MAX_VERDICT_CHARS:
+        return None
+    verdict = LABEL.sub("", without_decoration(reply).removesuffix("."))
+    return VERDICTS.get(verdict)
 
 
 class ConsistencyJudge:
@@ -70,9 +97,14 @@ class ConsistencyJudge:
                 # the loop stops the run when abstentions pass the recipe's share.
                 logger.warning("judge abstains: %s", error)
                 return "abstain"
-            if (word := parse_judge_reply(reply)) is not None:
+            word = parse_judge_reply(reply, self.settings.reply)
+            if word is not None:
                 return word
-        logger.warning("judge abstains: no 0 or 1 in %d replies", self.settings.max_tries)
+        logger.warning(
+            "judge abstains: no verdict in %d replies, the last is %.80r; one that was cut off needs a "
+            "larger judge.max_tokens (%d)",
+            *(self.settings.max_tries, reply, self.settings.max_tokens),
+        )
         return "abstain"
 
 
@@ -112,7 +144,7 @@ def endpoint_ask(settings: OpenAIJudge) -> Ask:
     from r1reward.engines.chat_client import ChatClient, ChatRequest
 
     client = ChatClient(settings)
-    sampling = Sampling(settings.temperature, MAX_REPLY_TOKENS)
+    sampling = Sampling(settings.temperature, settings.max_tokens)
 
     async def ask(prompt: str, seed: int) -> str:
         return (await client.complete(ChatRequest(prompt, sampling, seed))).text
@@ -126,7 +158,7 @@ def vllm_ask(judge: VllmJudge, settings: EngineSettings) -> tuple[Ask, VllmEngin
 
     processor = PolicyProcessor(settings.model)
     engine = VllmEngine(settings)
-    sampling = Sampling(judge.temperature, MAX_REPLY_TOKENS)
+    sampling = Sampling(judge.temperature, judge.max_tokens)
 
     async def ask(prompt: str, seed: int) -> str:
         token_ids = processor.tokenize(processor.render([prompt]))

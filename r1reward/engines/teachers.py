@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from r1reward.data.prompt import Tags, build_prompt
-from r1reward.engines.chat_client import ChatClient, ChatReply, ChatRequest, PromptRefusedError
+from r1reward.engines.chat_client import ChatClient, ChatRequest
+from r1reward.engines.chat_reply import ChatReply, without_own_thoughts
+from r1reward.engines.endpoint_errors import PromptRefusedError
+from r1reward.engines.request_limits import Breaker
 from r1reward.errors import InputError
 from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import PromptSection
-from r1reward.types import PreferencePair, RolloutRequest
+from r1reward.types import PreferencePair, Prompt, RolloutRequest
 
 Admit = Callable[[], Awaitable[None]]
 
@@ -24,6 +27,9 @@ class Teacher(Protocol):
 
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         """The reply about a pair whose responses stand in the slots as they are here.
+
+        Its text is the whole trace: what a thinking model thought before its analysis is left out, and
+        reasoning that a server tells apart is the analysis of a text without one.
 
         ``admit`` is awaited before every request; it may wait or raise. Raises ``EndpointError`` and
         its kinds.
@@ -44,12 +50,12 @@ class EndpointClient:
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         tags = Tags(self.prompt.think_tag, self.prompt.answer_tag)
         text = build_prompt(shown, self.prompt.template, tags)
-        return await self.client.complete(
-            ChatRequest(text, self.sampling, seed, shown.images), admit
-        )
+        asked = ChatRequest(text, self.sampling, seed, shown.images)
+        reply = await self.client.complete(asked, admit)
+        return replace(reply, text=reply.trace(tags))
 
     async def close(self) -> None:
-        await self.client.http.aclose()
+        await self.client.close()
 
 
 @dataclass
@@ -61,9 +67,28 @@ class EngineTeacher:
     prompt: PromptSection
     sampling: Sampling
     max_prompt_tokens: int
+    breaker: Breaker
 
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         await admit()
+        try:
+            prompt = self.encode(shown)
+        except PromptRefusedError as error:
+            raise self.breaker.count_error(error) from error
+        request = RolloutRequest(prompt, 0, seed)
+        [done] = [item async for item in next(self.generators).generate([request], self.sampling)]
+        self.breaker.count_answer()
+        return ChatReply(
+            text=without_own_thoughts(
+                done.text, Tags(self.prompt.think_tag, self.prompt.answer_tag)
+            ),
+            finish_reason=done.finish_reason,
+            prompt_tokens=len(done.prompt_token_ids),
+            completion_tokens=len(done.response_token_ids),
+        )
+
+    def encode(self, shown: PreferencePair) -> Prompt:
+        """Raises ``PromptRefusedError`` for a pair that the teacher cannot take."""
         try:
             prompt = self.processor.encode(shown, "stored", self.prompt)
         except InputError as error:
@@ -73,14 +98,7 @@ class EngineTeacher:
                 f"{shown.origin}: a prompt of {prompt.num_tokens} tokens, more than "
                 f"model.max_prompt_tokens ({self.max_prompt_tokens})"
             )
-        request = RolloutRequest(prompt, 0, seed)
-        [done] = [item async for item in next(self.generators).generate([request], self.sampling)]
-        return ChatReply(
-            text=done.text,
-            finish_reason=done.finish_reason,
-            prompt_tokens=len(done.prompt_token_ids),
-            completion_tokens=len(done.response_token_ids),
-        )
+        return prompt
 
     async def close(self) -> None:
         """The engines belong to whoever started them."""

@@ -5,21 +5,21 @@ The file is appended to as samples finish, so a killed evaluation goes on where 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from math import exp
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from r1reward.data.atomic import written_whole
 from r1reward.data.prompt import Tags
 from r1reward.data.stores.json_lines import append_json_lines, numbered_json_lines
 from r1reward.data.validated import validated
-from r1reward.data.verdict import read_choice
-from r1reward.types import JudgeWord, Order, Slot
+from r1reward.data.verdict import answer_spans, read_choice
+from r1reward.types import AnswerStatus, JudgeWord, Order, Slot
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class Answer:
 
     ``choice`` is the slot as shown (None: unreadable). ``confidence`` is the probability that the
     model gave to the answer token it wrote, None where the engine does not say. Reward parts are None
-    where nothing was judged or rewarded. ``refused`` says why a row was never put to the model.
+    where nothing was judged or rewarded.
+
+    ``status`` says what became of the request, and ``reason`` why there is no answer. A prompt that is
+    ``too_long`` was never put to the model and is unreadable; one that the server ``refused`` or that
+    ``failed`` is no answer at all, and is asked again by the next run.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -46,7 +50,13 @@ class Answer:
     judge_word: JudgeWord = "skipped"
     reward: float | None = None
     consistency: float | None = None
-    refused: str = ""
+    status: AnswerStatus | Literal["too_long"] = "answered"
+    reason: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the server left this sample without an answer."""
+        return self.status in ("refused", "failed")
 
     @property
     def response(self) -> Slot | None:
@@ -78,7 +88,7 @@ def read_answers(path: Path) -> list[Answer]:
     for number, fields in numbered_json_lines(path):
         where = f"{path} line {number}: not an answer of an evaluation"
         with validated(f"{where}; remove the line to have its sample drawn again"):
-            answers.append(ANSWER.validate_python(fields))
+            answers.append(ANSWER.validate_python(with_status(fields)))
     return answers
 
 
@@ -93,13 +103,33 @@ def answer_confidence(
     parser reads them) it is the first one, where the choice was made. None if no answer can be read.
     """
     assert len(token_texts) == len(logprobs)
-    opened, closed = re.escape(f"<{tags.answer}>"), re.escape(f"</{tags.answer}>")
-    blocks = list(re.finditer(f"{opened}(.*?){closed}", "".join(token_texts), re.DOTALL))
-    choices = {read_choice(block[1]) for block in blocks}
+    text = "".join(token_texts)
+    blocks = list(answer_spans(text, tags))
+    choices = {read_choice(text[begin:end]) for begin, end in blocks}
     if len(choices) != 1 or choices == {None}:
         return None
-    first = blocks[0]
-    position = first.start(1) + len(first[1]) - len(first[1].lstrip())
+    begin, end = blocks[0]
+    position = end - len(text[begin:end].lstrip())
     ends = accumulate(len(text) for text in token_texts)
     holder = next(index for index, end in enumerate(ends) if end > position)
     return min(1.0, exp(logprobs[holder]))
+
+
+def with_status(fields: Any) -> Any:
+    """Returns the fields of a line in today's names: 0.2 told only of prompts that were too long."""
+    if not isinstance(fields, Mapping) or "refused" not in fields:
+        return fields
+    kept = {name: value for name, value in fields.items() if name != "refused"}
+    return (
+        {**kept, "status": "too_long", "reason": fields["refused"]} if fields["refused"] else kept
+    )
+
+
+def forget_missing(path: Path) -> None:
+    """Takes the samples without an answer out of the file, so that they are drawn again."""
+    answers = read_answers(path)
+    if any(answer.is_missing for answer in answers):
+        with written_whole(path) as partial:
+            partial.unlink(missing_ok=True)
+            partial.touch()
+            append_answers(partial, (answer for answer in answers if not answer.is_missing))

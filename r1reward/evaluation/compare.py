@@ -107,5 +107,6 @@ def check_same_rows(before: Sequence[RowVotes], after: Sequence[RowVotes]) -> No
         num_common = len(set(keys) & set(other_keys))
         raise ValueError(
             f"the two evaluations are of different rows: {num_common} are common, of {len(keys)} "
-            f"before and {len(other_keys)} after; evaluate both on the same data"
+            f"before and {len(other_keys)} after; evaluate both on the same data, and ask again for rows "
+            "without an answer"
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.audit import audit, mean
+from r1reward.evaluation.audit import Audit, audit, mean
 from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.calibration import calibration
 from r1reward.evaluation.conditions import Conditions
@@ -16,8 +16,15 @@ from r1reward.evaluation.evaluation import (
     JudgedParts,
     MappingScores,
 )
-from r1reward.evaluation.intervals import Interval, all_right, bootstrap, bootstrap_by_group
+from r1reward.evaluation.intervals import (
+    Interval,
+    all_right,
+    bootstrap,
+    bootstrap_by_group,
+    percent,
+)
 from r1reward.evaluation.items import Benchmark
+from r1reward.evaluation.unreadable import UnreadableForm, describe_forms, unreadable_forms
 from r1reward.evaluation.voting.adaptive import adaptive_summary, always_asked
 from r1reward.evaluation.voting.curves import (
     default_vote_counts,
@@ -27,7 +34,11 @@ from r1reward.evaluation.voting.curves import (
 )
 from r1reward.evaluation.voting.votes import RowVotes, count_votes, pool_orders
 from r1reward.evaluation.voting.weighted import weighted_votes
+from r1reward.recipe.sections import PromptSection
 
+MAX_UNREADABLE_SHARE = (
+    0.2  # above it a score says more about the form of answers than about the model
+)
 ROUNDING = 1e-9  # a vote that is sure to be right is a sum of odds, so not always 1 exactly
 
 
@@ -67,12 +78,14 @@ def count_answers(
     conditions: Conditions,
     num_bootstrap: int,
     *,
+    prompt: PromptSection | None = None,
     official: bool = False,
     image_off: Sequence[Answer] = (),
     scheduled: bool = True,
 ) -> Evaluation:
     """Returns the evaluation of a benchmark all of whose rows have been asked.
 
+    ``prompt`` is how the answers were asked for and read; None: the defaults.
     ``image_off`` are answers to the same rows with grey images; the drop is paired by row.
     Answers made elsewhere are not ``scheduled``: what adaptive voting would save depends on a sequence
     that they do not have.
@@ -94,6 +107,8 @@ def count_answers(
     weights = weighted_votes(benchmark.items, fair, pooled=pooled)
     vote_counts = default_vote_counts(num_votes)
     protocol = PROTOCOLS.get(benchmark.name) if official else None
+    audited, forms = audit(fair_rows, fair), unreadable_forms(fair, prompt or PromptSection())
+    said = [*warnings(benchmark, answers, conditions), *unreadable_warnings(audited, forms)]
     return Evaluation(
         conditions=conditions,
         accuracy=scored.interval(scored.accuracies),
@@ -101,7 +116,7 @@ def count_answers(
         group_accuracy=scored.group_interval() if benchmark.scores_groups else None,
         num_groups=len({row.group for row in rows}) if benchmark.scores_groups else None,
         mappings=tuple(mapping_scores(benchmark, name, scored) for name in benchmark.mappings),
-        audit=audit(fair_rows, fair),
+        audit=audited,
         parts=judged_parts(fair),
         voting=tuple(voting_curve(drawn, vote_counts, num_bootstrap, weights=weights)),
         adaptive=adaptive_summary(benchmark.items, answers, conditions)
@@ -110,7 +125,8 @@ def count_answers(
         calibration=calibration(fair, benchmark.items),
         official=protocol.score(benchmark, answers) if protocol else None,
         image_off_drop=image_off_drop(benchmark, scored, image_off, conditions),
-        warnings=tuple(warnings(benchmark, answers, conditions)),
+        unreadable=forms,
+        warnings=tuple(said),
         rows=tuple(rows),
         row_accuracies=tuple(scored.accuracies),
         row_scores=tuple(scores),
@@ -199,11 +215,21 @@ def warnings(
             "The preferred response is always shown first: a model that always answers 1 scores "
             "100 % here. Use both orders for a number that means something."
         )
-    refused = {answer.item for answer in answers if answer.refused}
-    if refused:
+    too_long = {answer.item for answer in answers if answer.status == "too_long"}
+    if too_long:
         yield (
-            f"{len(refused)} of {len(benchmark.items)} rows were too long for the model and count "
+            f"{len(too_long)} of {len(benchmark.items)} rows were too long for the model and count "
             "as unreadable: raise model.max_prompt_tokens or lower model.max_image_tokens."
         )
     for reason, count in conditions.num_dropped.items():
         yield f"{count} rows of the benchmark were left out: {reason}."
+
+
+def unreadable_warnings(audit: Audit, forms: Sequence[UnreadableForm]) -> Iterator[str]:
+    """Yields what must be known when many answers could not be read."""
+    if audit.unparsed_share > MAX_UNREADABLE_SHARE:
+        what = f": {describe_forms(forms)}" if forms else ""
+        yield (
+            f"{audit.num_unparsed} of {audit.num_answers} answers "
+            f"({percent(audit.unparsed_share)}) could not be read and count as wrong{what}."
+        )

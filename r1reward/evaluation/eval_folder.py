@@ -30,11 +30,14 @@ class EvalFolder:
     def prepare(self, recipe: EvalRecipe) -> None:
         """Create the folder, or make sure that its answers were asked for in the same way.
 
+        A file in which every sample is without an answer is removed: they may be asked in another way.
         Raises ``RecipeError`` when they were not, or when the folder is something else: nothing is
         overwritten. Raises ``InputError`` for a line that is no answer.
         """
         for path in (self.answers, self.blind_answers):
-            read_answers(path)
+            answers = read_answers(path)
+            if answers and all(answer.is_missing for answer in answers):
+                path.unlink()
         claim_by_recipe(self.root, "an evaluation", recipe, "--out")
 
     def write_result(self, evaluation: Evaluation) -> None:

@@ -18,6 +18,8 @@ from r1reward.evaluation.benchmarks.scores import OfficialScore
 from r1reward.evaluation.calibration import Calibration
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.intervals import Interval
+from r1reward.evaluation.missing_answers import MissingAnswers
+from r1reward.evaluation.unreadable import UnreadableForm
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.evaluation.voting.curves import VotingPoint
 from r1reward.evaluation.voting.votes import RowVotes
@@ -63,7 +65,9 @@ class Evaluation:
 
     ``accuracy`` is the expected accuracy of one sample, mean over the orders asked; ``voted`` is
     voting@K at the evaluation's own K; ``group_accuracy`` (Acc+) asks the vote to be right on every row
-    of a group, and is None where the benchmark does not score groups.
+    of a group, and is None where the benchmark does not score groups. Rows with ``missing`` answers are
+    in none of the numbers and not among ``rows``.
+    ``unreadable`` are the most frequent forms of answers that could not be read.
     ``row_accuracies`` and ``row_scores`` are the first two row by row, in the order of
     ``rows``: enough to compare two evaluations.
     """
@@ -81,6 +85,8 @@ class Evaluation:
     calibration: Calibration | None = None
     official: OfficialScore | None = None
     image_off_drop: Interval | None = None
+    unreadable: tuple[UnreadableForm, ...] = ()
+    missing: MissingAnswers | None = None
     warnings: tuple[str, ...] = ()
     rows: tuple[RowVotes, ...]
     row_accuracies: tuple[float, ...]

@@ -85,7 +85,12 @@ class HeldoutEvaluator:
             self.sampler.scoring.prompt.template,
         )
         evaluation = count_answers(
-            benchmark, answers, conditions, settings.bootstrap_samples, image_off=blind
+            benchmark,
+            answers,
+            conditions,
+            settings.bootstrap_samples,
+            prompt=self.sampler.scoring.prompt,
+            image_off=blind,
         )
         # The result is written last: with it, a resumed run takes all of this as done.
         if settings.keep_best is not None:

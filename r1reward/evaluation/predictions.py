@@ -10,10 +10,10 @@ from pathlib import Path
 
 from r1reward.data.validated import validated
 from r1reward.errors import InputError, as_input_error
-from r1reward.evaluation.answers import ANSWER, Answer
+from r1reward.evaluation.answers import ANSWER, Answer, with_status
 from r1reward.evaluation.items import Item
 
-KNOWN = {field.name for field in fields(Answer)} | {"row"}
+KNOWN = {field.name for field in fields(Answer)} | {"row", "refused"}
 
 
 def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
@@ -68,7 +68,7 @@ def read_line(
         if type(row) is not int or not 1 <= row <= len(items):
             raise InputError(f"{origin}: row is {row!r}; it must be from 1 to {len(items)}")
         raw["item"] = items[row - 1].key
-    raw = {"order": "stored", "seed": 0, "choice": None, **raw}
+    raw = {"order": "stored", "seed": 0, "choice": None, **with_status(raw)}
     slot = raw["choice"]
     if slot is not None and (type(slot) is not int or slot not in (1, 2)):
         raise InputError(f"{origin}: choice is {slot!r}; it must be 1, 2 or null")

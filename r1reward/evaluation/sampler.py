@@ -12,7 +12,13 @@ from pathlib import Path
 
 from r1reward.data.order import derive_seed
 from r1reward.data.requests import Encode
-from r1reward.evaluation.answers import Answer, answer_confidence, append_answers, read_answers
+from r1reward.evaluation.answers import (
+    Answer,
+    answer_confidence,
+    append_answers,
+    forget_missing,
+    read_answers,
+)
 from r1reward.evaluation.image_off import without_images
 from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
@@ -88,6 +94,8 @@ class EvaluationSampler:
             judge_word=reward.judge_word,
             reward=reward.total,
             consistency=reward.consistency,
+            status=rollout.status,
+            reason=rollout.reason,
         )
 
 
@@ -110,7 +118,11 @@ class AnswerLedger:
 async def sample_answers(
     sampler: EvaluationSampler, items: Sequence[Item], path: Path, blind: bool = False
 ) -> list[Answer]:
-    """Returns every answer of every row, kept or new. ``blind`` replaces the images by grey ones."""
+    """Returns every answer of every row, kept or new. ``blind`` replaces the images by grey ones.
+
+    A sample that a server leaves without an answer is among them; the next call draws it again.
+    """
+    forget_missing(path)
     ledger = AnswerLedger.read(path)
     evaluate, seed = sampler.evaluate, sampler.seed
     num_first = [len(missing_samples(evaluate, seed, item, {})) for item in items]
@@ -132,8 +144,9 @@ async def sample_answers(
 
 
 def is_finished(settings: EvaluateSection, seed: int, items: Sequence[Item], path: Path) -> bool:
-    """Whether every sample that would be drawn is in the file already."""
-    answers = AnswerLedger.read(path).answers
+    """Whether every sample that would be drawn is answered in the file already."""
+    kept = AnswerLedger.read(path).answers
+    answers = {key: answer for key, answer in kept.items() if not answer.is_missing}
     return not any(missing_samples(settings, seed, item, answers) for item in items)
 
 
@@ -177,7 +190,8 @@ def next_requests(
             seed = derive_seed(sampler.seed, "evaluate", prompt.prompt_id, index)
             if prompt.num_tokens > limit:
                 reason = f"prompt of {prompt.num_tokens} tokens, model.max_prompt_tokens is {limit}"
-                ledger.add(Answer(key, order, index, seed, choice=None, refused=reason))
+                too_long = Answer(key, order, index, seed, None, status="too_long", reason=reason)
+                ledger.add(too_long)
             else:
                 requests.append(RolloutRequest(prompt, index, seed))
     return requests

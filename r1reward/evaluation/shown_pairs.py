@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from r1reward.data.atomic import written_whole
-from r1reward.data.images import decode_image
+from r1reward.data.images import decode_image, image_size, servable_kind
 from r1reward.data.import_report import encodable
 from r1reward.errors import as_input_error
 from r1reward.evaluation.items import Item
@@ -81,9 +80,8 @@ def shown_pair(item: Item) -> ShownPair:
 
 def thumbnail(encoded: bytes) -> bytes:
     """A small image as it is; a large one, or one of another format, as a JPEG of what models see."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        if max(image.size) <= MAX_SIDE and image.format in SHOWN_BY_BROWSERS:
-            return encoded
+    if servable_kind(encoded) in SHOWN_BY_BROWSERS and max(image_size(encoded)) <= MAX_SIDE:
+        return encoded
     shown = decode_image(encoded)
     shown.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()

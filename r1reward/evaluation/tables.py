@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from r1reward.errors import InputError, as_input_error
 from r1reward.evaluation.benchmarks.recombine import recombine
@@ -21,6 +22,7 @@ from r1reward.evaluation.evaluation import (
     read_evaluation,
 )
 from r1reward.evaluation.intervals import bare_points, percent, points, signed_points
+from r1reward.evaluation.unreadable import UnreadableForm
 
 # R1-Reward (arXiv 2505.02835), table of VL-RewardBench; its overall accuracy there is 71.92.
 R1_REWARD_PUBLISHED = {"general": 63.84, "hallucination": 85.71, "reasoning": 64.78}
@@ -34,17 +36,20 @@ def describe(conditions: Conditions) -> str:
 
 def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     """Scores under every mapping, votes, audit, official score, warnings."""
-    console.print(describe(evaluation.conditions), highlight=False)
+    console.print(describe(evaluation.conditions), markup=False, highlight=False)
     for mapping in evaluation.mappings:
         console.print(mapping_table(evaluation, mapping))
     if len(evaluation.voting) > 1:
         console.print(voting_table(evaluation))
     console.print(audit_table(evaluation))
+    if evaluation.unreadable:
+        console.print(unreadable_table(evaluation.unreadable))
     for lines in (adaptive_lines, official_lines, recombination_lines):
         for line in lines(evaluation):
             console.print(line, highlight=False)
     for warning in evaluation.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        # A warning may quote a model, and brackets would be read as styles.
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
 
 
 def new_table(title: str, *columns: str) -> Table:
@@ -111,6 +116,8 @@ def audit_table(evaluation: Evaluation) -> Table:
     table = new_table("audit", "of answers and rows", "share")
     for label, share in audit_shares(evaluation).items():
         table.add_row(label, percent(share))
+    if (missing := evaluation.missing) is not None:
+        table.add_row("rows without an answer", f"{missing.num_rows} of {missing.num_rows_asked}")
     if (drop := evaluation.image_off_drop) is not None:
         table.add_row("lost without the images, points", signed_points(drop))
     return table
@@ -132,6 +139,14 @@ def audit_shares(evaluation: Evaluation) -> dict[str, float | None]:
         "answer follows analysis (judge)": answers.consistency,
         "well formed": answers.well_formed,
     }
+
+
+def unreadable_table(forms: Sequence[UnreadableForm]) -> Table:
+    """What stood where an answer was due, most frequent first, and the settings that read it."""
+    table = new_table("answers that could not be read", "written", "answers", "read by")
+    for form in forms:
+        table.add_row(Text(form.form), str(form.count), form.setting or "no setting")
+    return table
 
 
 def adaptive_lines(evaluation: Evaluation) -> Iterator[str]:

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from r1reward.data.media import SideLimits
 from r1reward.errors import InputError
 from r1reward.models.model_folder import resolve_model_path
 from r1reward.recipe.learner_sections import Projection
@@ -81,6 +82,8 @@ class Vision:
     expanded: Callable[[Processor, int, int], tuple[int, ...]]
     # One image as the encoder takes it; ``join`` puts several images together.
     tensors: Callable[[Processor, Image], ImageTensors]
+    # The images that the processor takes; ``expanded`` and ``tensors`` are asked for no others.
+    sides: SideLimits
     # The tower's dimensions, for ``r1reward plan``.
     shape: Callable[[Config], VisionShape]
     join: Callable[[Sequence[ImageTensors]], ImageTensors] = joined

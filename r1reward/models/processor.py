@@ -10,8 +10,10 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from r1reward.data.images import decode_image, image_size
+from r1reward.data.media import refuse_sides
 from r1reward.data.prompt import ImagePart, PromptPart, Tags, prompt_parts
-from r1reward.errors import InputError
+from r1reward.data.texts import refuse_half_characters
+from r1reward.errors import InputError, as_input_error
 from r1reward.models.family import ImageTensors, family_of, load_config
 from r1reward.models.model_folder import check_model_folder, loading, resolve_model_path
 from r1reward.recipe.sections import ModelSection, PromptSection
@@ -72,8 +74,15 @@ class PolicyProcessor:
     def encode(self, pair: PreferencePair, order: Order, settings: PromptSection) -> Prompt:
         """The pair in one order as a prompt.
 
-        Raises ``InputError`` if an image cannot be read, or if there are more than the engine takes.
+        Raises ``InputError``, which names the row, for what the model cannot be given: an unreadable
+        image or one whose sides its processor refuses, more images than the engine takes, half a
+        surrogate pair in a text.
         """
+        for name in ("question", "response_1", "response_2"):
+            refuse_half_characters(getattr(pair, name), f"{pair.origin}: {name}")
+        for number, image in enumerate(pair.images, start=1):
+            what = f"{pair.origin}: image {number}"
+            refuse_sides(image, self.family.vision.sides, what)
         if len(pair.images) > self.max_images:
             raise InputError(
                 f"{pair.origin}: {len(pair.images)} images, more than model.max_images "
@@ -89,7 +98,9 @@ class PolicyProcessor:
                 f"{pair.origin}: the text carries {num_placeholders - len(pair.images)} image tokens "
                 "of its own"
             )
-        num_of_images = sum(len(self.expanded(image)) for image in pair.images)
+        # Of an image that the family's limits allow and its processor does not, this is the last word.
+        with as_input_error(f"{pair.origin}: an image", ValueError):
+            num_of_images = sum(len(self.expanded(image)) for image in pair.images)
         return Prompt(
             prompt_id=f"{pair.pair_id}-{order}",
             pair=shown,
@@ -112,10 +123,11 @@ class PolicyProcessor:
     def encode_trace(self, prompt: Prompt, text: str) -> TraceSample:
         """A written trace as the policy would have sampled it: its tokens, then the end of the turn.
 
-        Raises ``InputError`` if the trace is empty, holds a control token, or is longer than the
-        policy may answer (``model.max_new_tokens``, the end of the turn included).
+        Raises ``InputError`` if the trace is empty, holds a control token or half a surrogate pair, or is
+        longer than the policy may answer (``model.max_new_tokens``, the end of the turn included).
         """
         origin = f"{prompt.pair.origin or prompt.prompt_id}: the trace"
+        refuse_half_characters(text, origin)
         token_ids = self.tokenize(text)
         if not token_ids:
             raise InputError(f"{origin} is empty: remove the row")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForImageTextToText
 
+from r1reward.data.media import SideLimits
 from r1reward.models.family import (
     Config,
     Family,
@@ -104,7 +105,13 @@ PUBLISHED = {
 }
 
 FAMILY = Family(
-    vision=Vision(limits=limits, expanded=expanded, tensors=tensors, shape=vision_shape),
+    vision=Vision(
+        limits=limits,
+        expanded=expanded,
+        tensors=tensors,
+        sides=SideLimits(max_aspect=200),  # smart_resize of transformers and vLLM refuses others
+        shape=vision_shape,
+    ),
     auto_class=AutoModelForImageTextToText,
     positions=positions,
     packed_positions=packed_positions,

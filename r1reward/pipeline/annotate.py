@@ -11,8 +11,15 @@ from rich.console import Console
 
 from r1reward.actors.launch import sampling_system
 from r1reward.actors.rollout import RolloutGroup
-from r1reward.data.attempts import Annotation, count_levels, put_in_order, read_annotations
+from r1reward.data.attempts import (
+    Annotation,
+    count_levels,
+    put_in_order,
+    read_annotations,
+    read_attempts,
+)
 from r1reward.engines.chat_client import ChatClient
+from r1reward.engines.request_limits import Breaker
 from r1reward.engines.teachers import EndpointClient, EngineTeacher, Teacher
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Generator, Sampling
@@ -36,7 +43,10 @@ from r1reward.runs.progress import counting_bar
 from r1reward.types import PreferencePair
 
 # What may be changed between two runs without making the answers that are there worthless.
-HOW_IT_IS_ASKED = {"url", "api_key_env", "timeout_s", "max_concurrent", "engine", "num_actors"}
+HOW_IT_IS_ASKED = {
+    *("url", "api_key_env", "timeout_s", "max_concurrent", "max_tokens_field"),
+    *("engine", "num_actors"),
+}
 
 
 class AnnotationStoppedError(ServiceError):
@@ -46,16 +56,21 @@ class AnnotationStoppedError(ServiceError):
 async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Console) -> None:
     """Ask until every pair has a difficulty, and print how many pairs have which.
 
-    Raises ``AnnotationStoppedError`` when pairs are left, with the reason.
+    Raises ``AnnotationStoppedError`` with the reason when pairs are left, or all of them were refused.
     """
     pairs = load_pairs(recipe.data.train)
     pair_ids = [pair.pair_id for pair in pairs]
     record = stage_record(recipe, "annotate")
     path = attempts_file(recipe)
+    has_answered = bool(read_attempts(path))
+    if not has_answered and path.is_file():
+        # The teacher never answered: it may be asked in another way now.
+        record.path.unlink(missing_ok=True)
+        path.unlink()
     if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
         return
     started = time.monotonic()
-    async with running_teacher_of(recipe, section, pairs) as teacher:
+    async with running_teacher_of(recipe, section, pairs, has_answered) as teacher:
         with counting_bar("annotating") as move:
 
             def progress(outcome: Annotating) -> None:
@@ -74,6 +89,10 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
         raise AnnotationStoppedError(
             f"{num_askable} pairs got no answer from the teacher; run it again to ask for them"
         )
+    if not ours:
+        raise AnnotationStoppedError(
+            f"the teacher refused all {num_left} pairs, the last with: {done.last_refusal}"
+        )
     put_in_order(path, pair_ids)
     record.finish([path.name])
     print_named(console, attempts=path)
@@ -89,19 +108,21 @@ def settings_of(recipe: Recipe, section: AnnotateSection) -> dict[str, object]:
 
 @asynccontextmanager
 async def running_teacher_of(
-    recipe: Recipe, section: AnnotateSection, pairs: Sequence[PreferencePair]
+    recipe: Recipe, section: AnnotateSection, pairs: Sequence[PreferencePair], has_answered: bool
 ) -> AsyncIterator[Teacher]:
-    """The teacher that the recipe names, while it is needed."""
+    """The teacher that the recipe names, while it is needed; ``has_answered``: in an earlier run."""
     prompt = section.prompt or recipe.prompt
     sampling = Sampling(section.temperature, section.max_tokens)
     match section.teacher:
         case EndpointTeacher() as endpoint:
-            yield EndpointClient(ChatClient(endpoint), prompt, sampling)
+            client = ChatClient(endpoint, has_answered=has_answered)
+            yield EndpointClient(client, prompt, sampling)
         case ShapesTeacher() as scripted:
             with scripted_endpoint(recipe, scripted, prompt) as endpoint:
                 yield EndpointClient(ChatClient(endpoint), prompt, sampling)
         case VllmTeacher() as settings:
-            async with engine_teacher(recipe, settings, prompt, sampling) as teacher:
+            breaker = Breaker(has_answered)
+            async with engine_teacher(recipe, settings, prompt, sampling, breaker) as teacher:
                 yield teacher
 
 
@@ -125,7 +146,11 @@ def scripted_endpoint(
 
 @asynccontextmanager
 async def engine_teacher(
-    recipe: Recipe, teacher: VllmTeacher, prompt: PromptSection, sampling: Sampling
+    recipe: Recipe,
+    teacher: VllmTeacher,
+    prompt: PromptSection,
+    sampling: Sampling,
+    breaker: Breaker,
 ) -> AsyncIterator[EngineTeacher]:
     """Engines of this cluster that hold the teacher's weights."""
     model = changed(recipe.model, path=teacher.path, max_new_tokens=sampling.max_new_tokens)
@@ -138,7 +163,8 @@ async def engine_teacher(
             generators = [
                 RolloutGroup([actor], rollout.max_retries) for actor in system.generator.actors
             ]
-        yield EngineTeacher(cycle(generators), processor, prompt, sampling, model.max_prompt_tokens)
+        limit = model.max_prompt_tokens
+        yield EngineTeacher(cycle(generators), processor, prompt, sampling, limit, breaker)
 
 
 def print_levels(
@@ -160,4 +186,6 @@ def print_levels(
         f"{tokens:,} tokens{cost}; {done.num_failed_calls} calls failed, "
         f"{done.num_refused} prompts refused"
     )
+    if done.num_refused:
+        answers += f", the last with: {done.last_refusal}"
     print_named(console, answers=answers)

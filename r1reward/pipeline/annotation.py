@@ -19,9 +19,10 @@ from r1reward.data.order import derive_seed
 from r1reward.data.prompt import Tags
 from r1reward.data.stores.pair_store import distinct_pairs
 from r1reward.data.verdict import parse_verdict
-from r1reward.engines.chat_client import (
-    ChatReply,
+from r1reward.engines.chat_reply import ChatReply
+from r1reward.engines.endpoint_errors import (
     EndpointError,
+    EndpointGoneError,
     EndpointRefusedError,
     PromptRefusedError,
 )
@@ -32,11 +33,6 @@ from r1reward.recipe.pipeline_sections import AnnotateSection
 from r1reward.types import Order, PreferencePair
 
 logger = logging.getLogger(__name__)
-
-# Failed calls in a row before the teacher counts as gone.
-MAX_FAILED_IN_A_ROW = 16
-# If nothing but refusals ever came back by then, the settings are wrong rather than the prompts.
-MAX_FIRST_REFUSALS = 16
 
 
 class StoppedError(Exception):
@@ -56,6 +52,7 @@ class Annotating:
     num_answers: int = 0
     num_failed_calls: int = 0
     num_refused: int = 0
+    last_refusal: str = ""
     stopped: str = ""
 
 
@@ -71,8 +68,8 @@ async def annotate(
 
     ``progress`` is called whenever a pair is done with.
 
-    Raises ``EndpointError`` when the teacher refuses everything or does not answer any more, and
-    ``InputError`` for a budget that cannot be kept; what was answered is in the file then as well.
+    Raises ``EndpointError`` when asking the teacher on is in vain, and ``InputError`` for a budget that
+    cannot be kept; what was answered is in the file then as well.
     """
     if settings.temperature == 0:
         logger.warning(
@@ -102,7 +99,6 @@ class Session:
     path: Path
     seed: int
     progress: Callable[[Annotating], None]
-    failed_in_a_row: int = 0
     error: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -115,7 +111,6 @@ class Session:
         )
         self.limiter = RateLimiter(self.settings.requests_per_minute)
         self.outcome = Annotating(spent=self.budget.spent)
-        self.ever_answered = bool(earlier)
 
     def cost_of(self, attempt: Attempt) -> float:
         """At the price it was bought for; attempts from before there were prices at today's."""
@@ -216,37 +211,21 @@ class Session:
     async def complete(self, shown: PreferencePair, seed: int) -> ChatReply | None:
         """None when there is no answer: the pair waits for the next run."""
         try:
-            reply = await self.teacher.answer(shown, seed, self.admit)
+            return await self.teacher.answer(shown, seed, self.admit)
         except StoppedError:
-            return None
+            pass
+        except EndpointGoneError as error:
+            self.error = EndpointError(f"{error}; what was answered is kept, run again to go on")
         except EndpointRefusedError as error:
             self.error = error
-            return None
         except PromptRefusedError as error:
-            self.count_refusal(error)
-            return None
+            self.outcome.num_refused += 1
+            self.outcome.last_refusal = str(error)
+            logger.warning("refused, not counted as an attempt: %s", error)
         except EndpointError as error:
-            self.count_failure(error)
-            return None
-        self.failed_in_a_row = 0
-        self.ever_answered = True
-        return reply
-
-    def count_refusal(self, error: PromptRefusedError) -> None:
-        self.outcome.num_refused += 1
-        logger.warning("refused, not counted as an attempt: %s", error)
-        if not self.ever_answered and self.outcome.num_refused >= MAX_FIRST_REFUSALS:
-            self.error = error
-
-    def count_failure(self, error: EndpointError) -> None:
-        self.outcome.num_failed_calls += 1
-        logger.warning("no answer, not counted as an attempt: %s", error)
-        self.failed_in_a_row += 1
-        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
-            self.error = EndpointError(
-                f"the teacher left {self.failed_in_a_row} calls in a row without an answer, the "
-                f"last with: {error}; what it answered is kept, run again to go on"
-            )
+            self.outcome.num_failed_calls += 1
+            logger.warning("no answer, not counted as an attempt: %s", error)
+        return None
 
 
 def coin(seed: int, pair_id: str) -> Order:

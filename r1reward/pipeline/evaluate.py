@@ -11,8 +11,10 @@ from functools import partial
 from rich.console import Console
 
 from r1reward.actors.launch import judge_system, sampling_system
+from r1reward.data.prompt import Tags
 from r1reward.data.video import FrameRules
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
+from r1reward.engines.endpoint_errors import EndpointError
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark
@@ -21,7 +23,9 @@ from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.conditions import Conditions, build_conditions, predicted_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
+from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.items import Benchmark
+from r1reward.evaluation.missing_answers import CountedRows, leave_out_missing
 from r1reward.evaluation.predictions import read_predictions
 from r1reward.evaluation.sampler import EvaluationSampler, is_finished, sample_answers
 from r1reward.evaluation.shown_pairs import write_shown_pairs
@@ -35,6 +39,7 @@ from r1reward.recipe.components import (
     judge_settings,
     rollout_settings,
 )
+from r1reward.recipe.engine_sections import PolicyEndpoint
 from r1reward.recipe.recipe import EvalRecipe
 from r1reward.recipe.sections import BenchSection, PromptSection, changed
 from r1reward.report.build import build_report
@@ -56,6 +61,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         recipe.seed,
         recipe.prompt.template,
     )
+    conditions = as_sent(conditions, recipe.endpoint)
     if recipe.predictions is not None:
         answers = read_predictions(recipe.predictions, benchmark.items)
         conditions = predicted_conditions(conditions, benchmark, answers)
@@ -69,19 +75,54 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         append_answers(folder.answers, answers)
     else:
         answers, blind = await answers_of_model(recipe, benchmark, folder)
-    evaluation = count_answers(
-        benchmark,
-        answers,
-        conditions,
-        recipe.evaluate.bootstrap_samples,
-        official=recipe.bench.official,
-        image_off=blind,
-        scheduled=recipe.predictions is None,
-    )
+    evaluation = count(recipe, conditions, leave_out_missing(benchmark, answers, blind))
     folder.write_result(evaluation)
     print_evaluation(console, evaluation)
     report = build_report(folder.root, None)
     print_named(console, result=folder.result, answers=folder.answers, report=report)
+    if evaluation.missing is not None and evaluation.missing.num_failed and recipe.endpoint:
+        raise EndpointError(
+            f"no answer came for {evaluation.missing.num_failed} samples, so their rows are not in the "
+            f"result; the same command asks for them again. The first: {evaluation.missing.example}"
+        )
+
+
+def count(recipe: EvalRecipe, conditions: Conditions, counted: CountedRows) -> Evaluation:
+    """The evaluation of the rows that have their answers, and what is missing beside them.
+
+    Raises ``EndpointError`` if no row has.
+    """
+    missing, rows = counted.missing, counted.benchmark
+    if missing is not None and not rows.items:
+        raise EndpointError(
+            f"none of the {missing.num_rows_asked} rows has its answers, so there is nothing to count "
+            f"(refused: {missing.num_refused} samples, failed: {missing.num_failed}); the same command "
+            f"asks again. The first: {missing.example}"
+        )
+    evaluation = count_answers(
+        rows,
+        counted.answers,
+        replace(conditions, num_rows=len(rows.items)),
+        recipe.evaluate.bootstrap_samples,
+        prompt=recipe.prompt,
+        official=recipe.bench.official,
+        image_off=counted.blind,
+        scheduled=recipe.predictions is None,
+    )
+    if missing is None:
+        return evaluation
+    told = missing.sentence(evaluation.accuracy.value)
+    return replace(evaluation, missing=missing, warnings=(told, *evaluation.warnings))
+
+
+def as_sent(conditions: Conditions, endpoint: PolicyEndpoint | None) -> Conditions:
+    """What is not sent to a server is not known: it samples by its own settings then."""
+    left_out = endpoint.leave_out if endpoint is not None else ()
+    return replace(
+        conditions,
+        temperature=None if "temperature" in left_out else conditions.temperature,
+        top_p=None if "top_p" in left_out else conditions.top_p,
+    )
 
 
 def load_bench(bench: BenchSection) -> Benchmark:
@@ -120,7 +161,9 @@ async def answers_of_model(
     if all(is_finished(recipe.evaluate, recipe.seed, benchmark.items, file) for file in files):
         answers = read_answers(folder.answers)
         return answers, read_answers(folder.blind_answers) if len(files) > 1 else []
-    async with running_sampler(recipe) as sampler:
+    kept = [answer for file in files for answer in read_answers(file)]
+    has_answered = any(answer.status == "answered" for answer in kept)
+    async with running_sampler(recipe, has_answered) as sampler:
         with progress_bar(sampler, "evaluating") as shown:
             answers = await sample_answers(shown, benchmark.items, folder.answers)
         blind: list[Answer] = []
@@ -133,8 +176,13 @@ async def answers_of_model(
 
 
 @asynccontextmanager
-async def running_sampler(recipe: EvalRecipe) -> AsyncIterator[EvaluationSampler]:
-    """The model behind its endpoint, or in engines of our own, and a judge where there is one."""
+async def running_sampler(
+    recipe: EvalRecipe, has_answered: bool
+) -> AsyncIterator[EvaluationSampler]:
+    """The model behind its endpoint, or in engines of our own, and a judge where there is one.
+
+    ``has_answered``: the endpoint did in an earlier run.
+    """
     judge = None
     if recipe.judge is not None:
         judge = judge_settings(recipe.judge, recipe.model, recipe.placement)
@@ -145,12 +193,13 @@ async def running_sampler(recipe: EvalRecipe) -> AsyncIterator[EvaluationSampler
             yield sampler
         return
     encode = partial(chat_prompt, settings=recipe.prompt)
-    generator = ChatGenerator(recipe.endpoint)
-    async with AsyncExitStack() as running:
+    tags = Tags(recipe.prompt.think_tag, recipe.prompt.answer_tag)
+    generator = ChatGenerator(recipe.endpoint, tags, has_answered)
+    async with AsyncExitStack() as at_end:
+        at_end.push_async_callback(generator.client.close)
         running_judge = None
         if judge is not None:
-            judging = judge_system(recipe.placement, judge)
-            running_judge = await running.enter_async_context(judging)
+            running_judge = await at_end.enter_async_context(judge_system(recipe.placement, judge))
         # A server gives no token ids.
         yield build(encode, generator, running_judge, lambda token_ids: ())
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from r1reward.data.attempts import Annotation, Attempt, read_annotations
 from r1reward.data.order import derive_seed
+from r1reward.data.prompt import Tags
 from r1reward.data.stores.pair_store import LazySequence, distinct_pairs
+from r1reward.data.verdict import parse_verdict
 from r1reward.errors import InputError
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.pipeline_sections import SftSection
@@ -58,12 +60,16 @@ def load_traces(
         return processor.encode_trace(prompt, trace.text)
 
     annotations = read_annotations(attempts, max_attempts)
+    tags = Tags(recipe.prompt.think_tag, recipe.prompt.answer_tag)
     dropped: Counter[str] = Counter()
     train: list[tuple[int, WrittenTrace]] = []
     heldout: list[tuple[int, WrittenTrace]] = []
     for index, pair, attempt in agreeing(pairs, annotations):
         if sft.well_formed_only and (attempt.truncated or not attempt.well_formed):
             dropped["badly formed"] += 1
+            continue
+        if parse_verdict(attempt.text, tags, recipe.prompt.format_mode).analysis is None:
+            dropped["without an analysis"] += 1
             continue
         # Pairs of one question stay on one side.
         side = derive_seed(recipe.seed, "sft held out", pair.group or attempt.pair_id) / 2**48

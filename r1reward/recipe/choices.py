@@ -6,7 +6,8 @@ from typing import Literal
 
 TemplateName = Literal["standard", "authors", "short"]
 JudgeTemplateName = Literal["standard", "short"]
-FormatMode = Literal["strict", "tolerant"]
+JudgeReplyMode = Literal["strict", "authors"]
+FormatMode = Literal["strict", "tolerant", "loose", "authors"]
 
 OrderMode = Literal["both", "single", "stored", "authors", "random"]
 BenchmarkName = Literal[

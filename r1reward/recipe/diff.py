@@ -19,6 +19,8 @@ MAY_CHANGE = (
     *("placement.strategy", "placement.resources", "placement.wait_s", "placement.object_store_mb"),
     *("placement.num_judge_actors", "train.keep_checkpoints", "sft.keep_checkpoints"),
     *("learner.image_cache_mb", "learner.timeout_s"),
+    *("endpoint.url", "endpoint.api_key_env", "endpoint.timeout_s", "endpoint.max_concurrent"),
+    "endpoint.max_tokens_field",
 )
 # What a pipeline's stages read of each other, which moves with the pipeline's folder.
 HANDED_ON = ("sft/model", "train/model", "select/pairs")

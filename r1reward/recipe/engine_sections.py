@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
-from r1reward.recipe.choices import JudgeTemplateName
+from r1reward.recipe.choices import JudgeReplyMode, JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
 
 
@@ -101,7 +101,7 @@ class RuleJudge(Section):
 
 
 class ModelJudge(Section):
-    """How a model is asked to judge."""
+    """How a model is asked for its verdict, and how its reply is read."""
 
     template: JudgeTemplateName = "standard"
     """Wording of the judge's prompt; short is for models of a few million parameters."""
@@ -114,6 +114,15 @@ class ModelJudge(Section):
 
     max_tries: PositiveInt = 3
     """Tries at a call until the judge gives a readable word; then it abstains."""
+
+    max_tokens: PositiveInt = 8
+    """Longest reply of the judge in tokens; a model that thinks before it answers needs hundreds,
+    and what it thinks is skipped."""
+
+    reply: JudgeReplyMode = "strict"
+    """What counts as a verdict: strict takes a reply that is nothing but 1 or 0 (or yes or no,
+    same or different, ...) and asks again after any other; authors takes any reply with a digit 0
+    for a mismatch and any other with a 1 for a match, as the authors' code does."""
 
 
 class VllmJudge(ModelJudge):
@@ -129,6 +138,9 @@ class VllmJudge(ModelJudge):
     engine: EngineSection = EngineSection()
 
 
+SamplingField = Literal["temperature", "top_p", "max_tokens", "seed", "logprobs"]
+
+
 class EndpointSection(Section):
     """Any OpenAI-compatible endpoint. The key is read from an environment variable, never stored."""
 
@@ -142,18 +154,25 @@ class EndpointSection(Section):
     """Name of the environment variable that holds the key; the key itself is never stored."""
 
     timeout_s: float = Field(default=60, gt=0)
-    """Seconds until a request without a reply counts as failed."""
+    """Seconds for a whole request, from connecting to the last byte; then it counts as failed."""
 
     max_concurrent: PositiveInt = 32
     """Most requests that wait for the server at the same time."""
 
-    extra_body: dict[str, int | float] = Field(default={"top_k": 0, "repetition_penalty": 1.0})
+    extra_body: dict[str, JsonValue] = Field(default={"top_k": 0, "repetition_penalty": 1.0})
     """Fields of a request outside OpenAI's API, as vLLM takes them; {} for servers that refuse them."""
+
+    leave_out: tuple[SamplingField, ...] = ()
+    """Fields that are not sent, for servers that refuse them; the server's own values hold then."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the most tokens of an answer; some take max_completion_tokens only."""
 
     def check(self) -> None:
         """With nothing secret in it: a recipe is written into the run folder and sent to trackers."""
         address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.netloc:
+        # An impossible port is a ValueError of its own.
+        if address.scheme not in ("http", "https") or not address.netloc or address.port == 0:
             raise ValueError(
                 f"the endpoint's url is {self.url!r}: it must begin with http:// or https:// and "
                 "name a host"
@@ -176,7 +195,7 @@ class PolicyEndpoint(EndpointSection):
     """The model that is evaluated, behind an endpoint."""
 
     timeout_s: float = Field(default=600, gt=0)
-    """Seconds until a request without a reply counts as failed."""
+    """Seconds for a whole request, from connecting to the last byte; then it counts as failed."""
 
     logprobs: bool = True
     """Ask for the answer token's probability; false for servers without it."""

@@ -167,7 +167,9 @@ class PromptSection(Section):
 
     format_mode: FormatMode = "strict"
     """How a trace is read: strict allows nothing between analysis and answer and only one
-    answer; tolerant allows whitespace there and several answers that agree."""
+    answer; tolerant allows whitespace there and several answers that agree; loose also reads
+    a digit in markup or in a few words (Response 1) and a last line without tags, for models that
+    were trained on other prompts; authors is strict, but rewards the form of an empty analysis."""
 
     def check(self) -> None:
         if self.think_tag == self.answer_tag:

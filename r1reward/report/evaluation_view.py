@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.shown_pairs import read_shown_pairs
 from r1reward.evaluation.tables import audit_shares
+from r1reward.evaluation.unreadable import UnreadableForm, read_by
 from r1reward.evaluation.voting.adaptive import AdaptiveSummary
 from r1reward.report.charts import Chart, calibration_chart, voting_chart
 from r1reward.report.facts import NOTHING, Facts, decimal, share, whole
@@ -50,12 +51,19 @@ def evaluation_view(root: Path) -> EvaluationView:
     if calibration:
         charts["calibration"] = calibration_chart(calibration)
     sections = {"Audit: what the score may owe to other things": audit_facts(result)}
+    if result.unreadable:
+        sections["Answers that could not be read"] = unreadable_facts(result.unreadable)
     if result.adaptive is not None:
         sections["Adaptive voting"] = adaptive_facts(result.adaptive)
     conditions = condition_facts(result.conditions)
     if result.mappings:
         first = result.mappings[0]
         conditions["Categories"] = f"{first.mapping} ({first.source})"
+    if (missing := result.missing) is not None:
+        conditions["Rows without an answer"] = (
+            f"{missing.num_rows} of {missing.num_rows_asked}: refused {missing.num_refused}, "
+            f"failed {missing.num_failed} samples"
+        )
     return EvaluationView(
         result=result,
         conditions=conditions,
@@ -86,6 +94,11 @@ def audit_facts(result: Evaluation) -> Facts:
         "mean reward": decimal(answers.reward),
         "tokens an answer": decimal(answers.num_tokens),
     }
+
+
+def unreadable_facts(forms: Sequence[UnreadableForm]) -> Facts:
+    """The most frequent forms, how often each was found, and what reads it."""
+    return {form.form: f"{whole(form.count)} times, {read_by(form)}" for form in forms}
 
 
 def adaptive_facts(summary: AdaptiveSummary) -> Facts:

@@ -26,7 +26,11 @@ function prose(tag, className, text) {
 
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
+// A server gave no answer to this sample; its row is not counted.
+const isMissing = (vote) => vote.status === "refused" || vote.status === "failed";
+
 function outcome(vote) {
+  if (isMissing(vote)) return ["missing", "–"];
   if (vote.choice === null) return ["unreadable", "?"];
   return vote.right ? ["right", "✓"] : ["wrong", "✗"];
 }
@@ -37,11 +41,11 @@ function voteCard(vote, heading) {
   const sign = el("span", `mark ${name}`, mark);
   sign.setAttribute("role", "img");
   sign.setAttribute("aria-label", name);
-  const slot = vote.choice === null ? "unreadable" : `slot ${vote.choice}`;
+  const slot = vote.choice === null ? name : `slot ${vote.choice}`;
   const said = [
     heading,
     vote.response ? `${slot} → response ${vote.response}` : slot,
-    vote.refused ? `not asked: ${visible(vote.refused)}` : null,
+    vote.reason ? `${visible(vote.status.replace("_", " "))}: ${visible(vote.reason)}` : null,
     vote.truncated ? "truncated" : null,
     vote.choice !== null && !vote.well_formed ? "malformed" : null,
   ].filter(Boolean).join(", ");
@@ -82,7 +86,7 @@ function voteBody(vote) {
 
 function voteBar(votes) {
   const bar = el("span", "votebar");
-  for (const name of ["right", "wrong", "unreadable"]) {
+  for (const name of ["right", "wrong", "unreadable", "missing"]) {
     const part = el("i", name);
     part.style.flexGrow = votes.filter((vote) => outcome(vote)[0] === name).length;
     bar.append(part);

@@ -79,8 +79,11 @@ def row_flags(pair: ShownPair, answers: Sequence[Answer]) -> list[str]:
     """Which filters a row stands under.
 
     error: the vote is wrong, tied or empty. flip: the majorities of the two orders are for
-    different responses. unreadable: an answer is. split: both responses got votes.
+    different responses. unreadable: an answer is. split: both responses got votes. A row that is missing
+    an answer counts nowhere and stands under no other filter.
     """
+    if any(answer.is_missing for answer in answers):
+        return ["missing"]
     choices = [answer.response for answer in answers]
     stored, swapped = (
         winner([answer.response for answer in answers if answer.order == order])

@@ -188,7 +188,7 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     found = read_answers(out / "answers.jsonl")
     assert len({answer.sample_key for answer in found}) == len(found) == 24 * 64
     assert {answer.item for answer in found} >= {video.key}
-    assert not any(answer.refused for answer in found)
+    assert {answer.status for answer in found} == {"answered"}
     for verb in (["compare", str(out), str(out)], ["report", str(out)]):
         done = subprocess.run(
             [sys.executable, "-m", "r1reward", *verb], capture_output=True, text=True

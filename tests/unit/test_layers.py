@@ -41,7 +41,7 @@ LIBRARIES = {
     "sizing": ARRAYS | {"rich"},
     "runs": ARRAYS | {"rich", "fsspec", "filelock", "wandb"},
 }
-HEAVY = {"transformers", "vllm", "deepspeed", "httpx"}
+HEAVY = {"transformers", "vllm", "deepspeed", "openai"}
 
 
 def module_name(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,7 @@ from r1reward.data.stores.store import (
     pair_key,
 )
 from r1reward.data.video import FrameRules, MediaFolder
-from r1reward.errors import DataError
 from r1reward.types import PreferencePair
-
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def resolved_media(file: PairFile) -> MediaFolder:
@@ -79,7 +75,6 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
     for file in pair_files(path):
         for origin, row in file.rows():
             check_row(row, origin)
-            refuse_half_characters(row, origin)
             moved = movable(row, origin, file, keep=media == resolved_media(file))
             if not file.has_keys:
                 moved["key"] = pair_key(file.pair(row, origin))
@@ -89,16 +84,6 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
 def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferencePair:
     """Returns the pair of a row of ``copied_rows``, its media read. Raises ``DataError``."""
     return pair_from_row(row, origin, media or MediaFolder(Path(), FrameRules()))
-
-
-def refuse_half_characters(row: Row, origin: str) -> None:
-    """Raises ``DataError`` for half a surrogate pair: JSON allows it, Parquet does not."""
-    for name in ("question", "response_1", "response_2", "source", "category", "group", "meta"):
-        if HALF_CHARACTER.search(row.get(name) or ""):
-            raise DataError(
-                f"{origin}: {name} holds half a character (surrogates not allowed); "
-                "`r1reward data import` cleans text"
-            )
 
 
 def movable(row: Row, origin: str, file: PairFile, *, keep: bool) -> dict[str, Any]:

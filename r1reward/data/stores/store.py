@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.data.texts import refuse_half_characters
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
@@ -225,6 +226,7 @@ def check_row(row: Row, origin: str) -> None:
     for name in ("question", "response_1", "response_2"):
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataError(f"{origin}: {name} is empty; remove the row or fill it in", "empty")
+        refuse_half_characters(row[name], f"{origin}: {name}")
     preferred = row["preferred"]
     if type(preferred) is not int or preferred not in (1, 2):
         raise DataError(f"{origin}: preferred is {preferred!r}; it must be 1 or 2")
@@ -236,6 +238,7 @@ def check_row(row: Row, origin: str) -> None:
     for name in ("video", "source", "category", "group", "meta"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise DataError(f"{origin}: {name} is {row[name]!r}; it must be text")
+        refuse_half_characters(row.get(name) or "", f"{origin}: {name}")
     if type(row.get("difficulty") or 0) is not int:
         raise DataError(f"{origin}: difficulty is {row['difficulty']!r}; it must be a whole number")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1reward.data.import_report import ImportReport
+from r1reward.data.media import STRICTEST_SIDES, SideLimits, refuse_sides
 from r1reward.data.stores.store import PairFile, Row, pair_files, pair_key
 from r1reward.errors import DataError
 
@@ -14,11 +15,12 @@ def validate(
     path: Path,
     image_root: Path | None = None,
     on_rows: Callable[[int], None] = lambda num_rows: None,
+    sides: SideLimits = STRICTEST_SIDES,
 ) -> ImportReport:
     """Returns a report whose ``dropped`` counts the rows that cannot be used, by reason.
 
-    ``on_rows`` is called with the number of rows read so far. Raises ``DataError`` if nothing can be
-    read.
+    ``on_rows`` is called with the number of rows read so far. ``sides`` are those that the model's
+    processor takes, or the strictest known. Raises ``DataError`` if nothing can be read.
     """
     report = ImportReport()
     for file in pair_files(path, image_root):
@@ -26,7 +28,7 @@ def validate(
             report.num_read += 1
             on_rows(report.num_read)
             try:
-                check_pair(file, row, origin)
+                check_pair(file, row, origin, sides)
             except DataError as error:
                 report.drop(error.reason, str(error), error.missing)
             else:
@@ -36,7 +38,7 @@ def validate(
     return report
 
 
-def check_pair(file: PairFile, row: Row, origin: str) -> None:
+def check_pair(file: PairFile, row: Row, origin: str, sides: SideLimits) -> None:
     """Raises ``DataError`` for a row that cannot be used, or that is not what its key was made of."""
     pair = file.pair(row, origin)
     if file.has_keys and row.get("key") != pair_key(pair):
@@ -44,3 +46,5 @@ def check_pair(file: PairFile, row: Row, origin: str) -> None:
             f"{origin}: its key is not that of its content; its media changed, or the row did",
             "changed",
         )
+    for number, image in enumerate(pair.images, start=1):
+        refuse_sides(image, sides, f"{origin}: image {number}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from pydantic import BaseModel
 
+from r1reward.recipe.choices import JudgeTemplateName
+from r1reward.recipe.files import variants
 from r1reward.recipe.learner_sections import AlgorithmSection, RolloutCorrection
 from r1reward.recipe.recipe import Recipe
 
@@ -32,7 +33,8 @@ def words_of_settings() -> set[str]:
         get_args(section.model_fields["type"].annotation)[0]
         for section in get_args(get_args(RolloutCorrection)[0])
     }
-    return {*Recipe.model_fields, *AlgorithmSection.model_fields, *corrections} | {
+    templates = get_args(JudgeTemplateName)
+    return {*Recipe.model_fields, *AlgorithmSection.model_fields, *corrections, *templates} | {
         choice for choice in choices if isinstance(choice, str)
     }
 
@@ -57,10 +59,9 @@ def problems_of(name: str) -> Iterator[str]:
         if function is None or match[2] not in function.__code__.co_varnames:
             yield f"no function {match[1]} takes {match[2]}"
     elif (match := SETTING.fullmatch(name)) and match[1] in sections:
-        section = sections[match[1]].annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            yield f"{match[1]} is no section of a recipe"
-        elif match[2] not in section.model_fields:
+        kinds = variants(sections[match[1]].annotation) or [sections[match[1]].annotation]
+        settings = {name for kind in kinds for name in getattr(kind, "model_fields", {})}
+        if match[2] not in settings:
             yield f"the section {match[1]} has no setting {match[2]}"
     elif "." in name and SETTING.fullmatch(name):
         yield f"{name} is neither a function nor a setting"

@@ -97,7 +97,7 @@ def test_validate_lists_bad_rows_and_is_status_2(
     write_pairs(path, [PAIRS[0], PreferencePair("q", (b"no image",), "a", "b", 1)])
     status, out, err = run(capsys, "validate", path)
     assert status == 2
-    assert f"{path} row 2: image in the row is corrupt" in out
+    assert f"{path} row 2: image in the row is not a readable image" in out
     assert err == "1 pairs cannot be used; mend or remove them\n"
 
 
@@ -293,3 +293,14 @@ def test_an_import_without_a_whole_shard_is_unfinished(
     (tmp_path / ".pairs-00000.partial").touch()
     status, _, err = run(capsys, "validate", tmp_path)
     assert (status, "unfinished" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["thin.jsonl", "lone_surrogate.jsonl"])
+def test_validate_names_a_row_that_no_model_takes(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[2] / "cases" / name
+    status, out, _ = run(capsys, "validate", path)
+    assert status == 2
+    assert "1 pairs, 1 cannot be used" in out
+    assert f"{path} row 1: " in out

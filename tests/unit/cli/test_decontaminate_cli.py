@@ -121,3 +121,25 @@ def test_wrong_input_is_one_sentence(
     assert error.count("\n") == 1
     assert message.replace("GONE", str(tmp_path / "gone")) in error
     assert not (tmp_path / "out").exists()
+
+
+CASES = Path(__file__).parents[2] / "cases" / "leak"
+
+
+def test_a_photo_turned_upright_and_a_drawing_put_on_white_are_found(tmp_path: Path) -> None:
+    """The benchmark has a photo with an orientation tag, a transparent drawing, and a plain photo; the
+    training set has them upright, flattened, and encoded again.
+    """
+    columns = "question=prompt,response_1=chosen,response_2=rejected,preferred=1,image=image"
+    stores = {name: tmp_path / name for name in ("train", "bench")}
+    for name, store in stores.items():
+        source = [str(CASES / f"{name}.jsonl"), "--columns", columns, "--out", str(store)]
+        assert main(["data", "import", "jsonl", *source]) == 0
+    out = tmp_path / "clean"
+    against = ["--against", f"pairs={stores['bench']}", "--out", str(out)]
+    main(["data", "decontaminate", str(stores["train"]), *against])
+    leaks = json.loads((out / "report.json").read_text())["leaks"]
+    assert leaks["num_leaking"] == 3
+    found = [example for examples in leaks["examples"].values() for example in examples]
+    rows = {(one["pair_origin"][-1], one["leak"]["origin"][-1]) for one in found}
+    assert rows == {("1", "1"), ("2", "2"), ("3", "3")}

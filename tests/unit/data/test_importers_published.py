@@ -13,7 +13,7 @@ from r1reward.data.importers.mm_rlhf import read_mm_rlhf
 from r1reward.data.importers.mm_rlhf_rewardbench import read_mm_rlhf_rewardbench
 from r1reward.data.importers.multimodal_rewardbench import read_multimodal_rewardbench
 from r1reward.data.importers.povid import read_povid
-from r1reward.data.importers.r1_reward_rl import read_r1_reward_rl, split_prompt
+from r1reward.data.importers.r1_reward_rl import read_answer, read_r1_reward_rl, split_prompt
 from r1reward.data.importers.raw_pair import RawPair
 from r1reward.data.importers.rlaif_v import read_rlaif_v
 from r1reward.data.importers.vl_feedback import read_vl_feedback
@@ -549,3 +549,9 @@ def test_wildvision(tmp_path: Path) -> None:
 def test_a_broken_row_of_wildvision(tmp_path: Path, row: Row, reason: str) -> None:
     path = parquet(tmp_path / "a.parquet", row)
     assert broken(read_wildvision, path) == ("a.parquet row 1", reason)
+
+
+def test_an_answer_of_many_blanks_is_refused() -> None:
+    """Regression: 20,000 blanks took three seconds, so this many would take ten minutes."""
+    with pytest.raises(DataError, match="must be 1 or 2"):
+        read_answer("1" + " " * 400_000 + "x")

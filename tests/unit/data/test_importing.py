@@ -28,7 +28,7 @@ from r1reward.data.importers.importing import (
     prepare,
 )
 from r1reward.data.importers.raw_pair import RawPair
-from r1reward.data.media import ImageLimits
+from r1reward.data.media import ImageLimits, SideLimits
 from r1reward.data.stores.store import iter_pairs, pair_key
 from r1reward.data.video import FrameRules
 from r1reward.errors import DataError, InputError
@@ -212,8 +212,12 @@ def test_images_that_no_engine_should_see(tmp_path: Path, image: bytes, expected
 def test_limits_are_settings(tmp_path: Path) -> None:
     assert reason(RAW, tmp_path, limits=ImageLimits(max_pixels=5)) == "image too large"
     assert reason(RAW, tmp_path, limits=ImageLimits(max_bytes=len(RED) - 1)) == "image too large"
+    thin = replace(RAW, images=(encoded(Image.new("L", (401, 2))),))
+    assert isinstance(outcome(thin, tmp_path, limits=ImageLimits(sides=SideLimits(201))), Prepared)
     (tmp_path / "red.png").write_bytes(RED)
     on_disk = replace(RAW, images=("red.png",))
+    small = ImageLimits(sides=SideLimits(201, min_side=3))
+    assert reason(thin, tmp_path, limits=small) == "image too small"
     few_bytes = ImageLimits(max_bytes=len(RED) - 1)
     assert reason(on_disk, tmp_path, limits=few_bytes) == "image too large"
     assert reason(RAW, tmp_path, max_chars=11) == "too long"

@@ -161,14 +161,16 @@ def test_a_corrupt_image_names_row_and_path(
 ) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     path = jsonl({}, {"images": ["bad.png"]})
-    assert refused(path).startswith(f"{path} row 2: image {tmp_path / 'bad.png'} is corrupt: ")
+    assert refused(path).startswith(
+        f"{path} row 2: image {tmp_path / 'bad.png'} is not a readable image: "
+    )
 
 
 def test_a_corrupt_image_inside_parquet_names_its_row(tmp_path: Path) -> None:
     path = tmp_path / "pairs.parquet"
     good = PreferencePair("q", (RED,), "a", "b", 1)
     write_pairs(path, [good, replace(good, images=(RED, RED[:-30]))])
-    assert refused(path).startswith(f"{path} row 2: image in the row is corrupt: ")
+    assert refused(path).startswith(f"{path} row 2: image in the row is not a readable image: ")
 
 
 @pytest.mark.parametrize("escape", ["../secret.png", "/etc/hostname", "sub/../../secret.png"])

@@ -1,13 +1,15 @@
-"""The parser against traces written by hand, in both modes."""
+"""The parser against traces written by hand, in every mode."""
 
+import re
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1reward.data.markup import has_words
 from r1reward.data.prompt import Tags
-from r1reward.data.verdict import compose_trace, parse_verdict
+from r1reward.data.verdict import answer_spans, compose_trace, parse_verdict
 from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
 
@@ -124,7 +126,7 @@ TRACES: dict[str, tuple[str, Verdict, Verdict | None]] = {
         Verdict("a", 1, False),
         None,
     ),
-    "empty analysis": ("<think></think><answer>1</answer>", Verdict(None, 1, True), None),
+    "empty analysis": ("<think></think><answer>1</answer>", Verdict(None, 1, False), None),
     "upper-case tags": (
         "<THINK>a</THINK><ANSWER>1</ANSWER>",
         Verdict("<THINK>a</THINK><ANSWER>1</ANSWER>", None, False),
@@ -154,6 +156,112 @@ def test_tolerant_verdict(name: str) -> None:
     assert parse_verdict(trace, TAGS, "tolerant") == (tolerant or strict)
 
 
+@pytest.mark.parametrize("name", TRACES)
+def test_loose_reads_what_tolerant_reads(name: str) -> None:
+    trace, strict, tolerant = TRACES[name]
+    verdict = tolerant or strict
+    if verdict.choice is not None:
+        assert parse_verdict(trace, TAGS, "loose") == verdict
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_the_authors_reading_is_strict_but_for_an_empty_analysis(name: str) -> None:
+    trace, strict, _ = TRACES[name]
+    expected = Verdict(None, 1, True) if name == "empty analysis" else strict
+    assert parse_verdict(trace, TAGS, "authors") == expected
+
+
+BLANK = [
+    "",
+    " \n\t",
+    "\u00a0\u3000",
+    "\u200b",
+    "...",
+    "\u2026",
+    "**",
+    "---",
+    "<b></b>",
+    "<br/>",
+    "&nbsp;",
+]
+
+
+@pytest.mark.parametrize("analysis", BLANK)
+@pytest.mark.parametrize("mode", ["strict", "tolerant", "loose"])
+def test_an_analysis_without_a_word_has_no_form(mode: FormatMode, analysis: str) -> None:
+    trace = f"<think>{analysis}</think><answer>2</answer>"
+    assert parse_verdict(trace, TAGS, mode) == Verdict(None, 2, False)
+
+
+@pytest.mark.parametrize("analysis", BLANK)
+def test_the_authors_pay_for_the_form_of_any_analysis(analysis: str) -> None:
+    trace = f"<think>{analysis}</think><answer>2</answer>"
+    assert parse_verdict(trace, TAGS, "authors") == Verdict(None, 2, True)
+
+
+@pytest.mark.parametrize("analysis", ["1 < 2", "<b>x</b>", "\u732b", "7", "<Response 1 is better>"])
+def test_an_analysis_with_a_word_is_kept_as_it_is(analysis: str) -> None:
+    trace = f"<think>{analysis}</think><answer>2</answer>"
+    assert parse_verdict(trace, TAGS, "strict") == Verdict(analysis, 2, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "**2**",
+            "2.",
+            "(2)",
+            '"2"',
+            "Response 2",
+            "\\boxed{2}",
+            "\uff12",
+            "\u200b2",
+            "[[2]]",
+            "$2$",
+        ),
+        *("Response 2 is better.", "The better response is **Response 2**.", "Final answer: 2"),
+    ],
+)
+def test_loose_reads_a_digit_in_markup_or_in_a_few_words(answer: str) -> None:
+    between_tags = f"<think>a</think><answer>{answer}</answer>"
+    assert parse_verdict(between_tags, TAGS, "tolerant").choice is None
+    assert parse_verdict(between_tags, TAGS, "loose") == Verdict("a", 2, True)
+    assert parse_verdict(f"<think>a</think>\n{answer}", TAGS, "loose").choice == 2
+    assert parse_verdict(f"Both are fine.\n\n{answer}\n", TAGS, "loose") == Verdict(
+        f"Both are fine.\n\n{answer}".strip(), 2, False
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "1 or 2",
+            "12",
+            "1.0",
+            "-1",
+            "3",
+            "1/2",
+            "Response 1 is worse",
+            "not 1",
+            "1 > 2",
+            "",
+            "A",
+        ),
+        *("Response 1 is better than Response 2", "1. Response 2 is better", "x" * 60 + "1"),
+    ],
+)
+def test_loose_never_guesses(answer: str) -> None:
+    trace = f"<think>a</think><answer>{answer}</answer>"
+    assert parse_verdict(trace, TAGS, "loose").choice is None
+    assert parse_verdict(f"Well.\n{answer}", TAGS, "loose").choice is None
+
+
+def test_loose_reads_no_answer_out_of_an_analysis_that_is_not_closed() -> None:
+    assert parse_verdict("<think>a\nResponse 1 is better.", TAGS, "loose").choice is None
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_tag_names_are_a_setting(mode: FormatMode) -> None:
     trace = "<analysis>a</analysis><verdict>2</verdict>"
@@ -172,6 +280,76 @@ TAG_SOUP = st.lists(
 ).map("".join)
 
 
+def parsed_with_a_regex(text: str, mode: FormatMode) -> Verdict:
+    """The parser of 0.2, which takes time with the square of what opens and never closes."""
+    answers = re.findall("<answer>(.*?)</answer>", text, re.DOTALL)
+    choices = {int(answer) if answer.strip() in ("1", "2") else None for answer in answers}
+    readable = len(answers) == 1 if mode == "authors" else len(choices) == 1
+    choice = choices.pop() if readable else None
+    head = text.split("<answer>")[0]
+    analysis = head.replace("<think>", "").replace("</think>", "").strip()
+    between = "" if mode == "authors" else r"\s*"
+    pattern = rf"\s*<think>.*</think>{between}<answer>.*</answer>\s*"
+    once_each = all(
+        text.count(tag) == 1 for tag in ("<think>", "</think>", "<answer>", "</answer>")
+    )
+    well_formed = once_each and re.fullmatch(pattern, text, re.DOTALL) is not None
+    return Verdict(analysis or None, choice, well_formed and choice is not None)  # type: ignore[arg-type]
+
+
+@given(text=TAG_SOUP)
+def test_tag_soup_is_read_as_the_regular_expression_read_it(text: str) -> None:
+    for mode in ("authors", "tolerant"):
+        old = parsed_with_a_regex(text, mode)
+        words = old.analysis is not None and has_words(old.analysis)
+        expected = Verdict(
+            analysis=old.analysis if words else None,
+            choice=old.choice,
+            well_formed=old.well_formed and (words or mode == "authors"),
+        )
+        assert parse_verdict(text, TAGS, mode) == expected
+
+
+class CountedText(str):
+    """A text that counts the characters that searching it passes over."""
+
+    num_passed = 0
+
+    def find(self, sub: str, start: int = 0, /) -> int:  # type: ignore[override]
+        found = super().find(sub, start)
+        self.num_passed += (len(self) if found < 0 else found + len(sub)) - start
+        return found
+
+
+FLOODS = [
+    "<answer>",
+    "</answer>",
+    "<answer>1</answer>",
+    "<answer></think>",
+    "<think>",
+    "a<",
+    "<a ",
+    "&",
+]
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_answers_are_found_in_two_passes_at_most(flood: str) -> None:
+    for num_repeats in (10, 1000):
+        text = CountedText(flood * num_repeats)
+        list(answer_spans(text, TAGS))
+        assert text.num_passed <= 2 * len(text)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_tags_is_read(flood: str, mode: FormatMode) -> None:
+    """Regression: 8,000 open tags took two seconds, so this many would take an hour."""
+    verdict = parse_verdict(flood * 100_000, TAGS, mode)
+    agreeing = flood == "<answer>1</answer>" and mode in ("tolerant", "loose")
+    assert verdict.choice == (1 if agreeing else None)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @given(text=st.text() | TAG_SOUP)
 def test_no_text_raises_and_only_a_readable_trace_is_well_formed(
@@ -184,24 +362,29 @@ def test_no_text_raises_and_only_a_readable_trace_is_well_formed(
         assert verdict.choice is not None
         assert text.strip().startswith("<think>")
         assert text.strip().endswith("</answer>")
+        assert verdict.analysis is not None or mode == "authors"
 
 
 @given(text=TAG_SOUP)
 def test_what_strict_reads_tolerant_reads_the_same(text: str) -> None:
     strict, tolerant = (parse_verdict(text, TAGS, mode) for mode in ("strict", "tolerant"))
+    loose = parse_verdict(text, TAGS, "loose")
     if strict.choice is not None:
         assert tolerant.choice == strict.choice
+    if tolerant.choice is not None:
+        assert loose == tolerant
     assert tolerant.well_formed or not strict.well_formed
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("tags", [TAGS, Tags("analysis", "verdict")], ids=["default", "renamed"])
 @given(
-    analysis=st.text().filter(lambda text: "<" not in text),
+    analysis=st.text().filter(lambda text: "<" not in text and "&" not in text),
     choice=st.sampled_from([1, 2]),
 )
 def test_a_composed_trace_is_read_back(
     mode: FormatMode, tags: Tags, analysis: str, choice: Slot
 ) -> None:
     verdict = parse_verdict(compose_trace(analysis, choice, tags), tags, mode)
-    assert verdict == Verdict(analysis.strip() or None, choice, True)
+    read = analysis.strip() if any(map(str.isalnum, analysis)) else None
+    assert verdict == Verdict(read, choice, read is not None or mode == "authors")

@@ -91,7 +91,7 @@ def test_default_sized_frames_fit_a_prompt_many_times_over(tmp_path: Path) -> No
         ("file.png", "row 7: video .*file.png is not a folder of frames"),
         ("empty", "row 7: video .*empty holds no frames"),
         ("..", "row 7: video .. lies outside"),
-        ("bad", "row 7: image .*0.png is corrupt"),
+        ("bad", "row 7: image .*0.png is not a readable image"),
         ("leads_out", "row 7: image .*secret.png lies outside"),
     ],
 )

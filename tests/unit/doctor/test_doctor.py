@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from r1reward.cli.main import main
-from r1reward.doctor.connections import check_cluster, check_loopback, check_ports
+from r1reward.doctor.connections import (
+    check_cluster,
+    check_loopback,
+    check_ports,
+    check_proxies,
+)
 from r1reward.doctor.devices import check_compiler, check_gpus, check_torchvision, run_python
 from r1reward.doctor.folders import check_run_dir, check_shared_memory
 from r1reward.doctor.packages import check_python
@@ -149,3 +154,19 @@ def test_the_status_says_whether_something_is_wrong(
     shown = capsys.readouterr().out
     assert "1 thing to fix" in shown and f"{occupied} is in use" in shown
     assert main(["doctor", "nowhere.yaml"]) == 2
+
+
+def test_proxies_are_shown_without_their_passwords() -> None:
+    assert check_proxies({"NO_PROXY": "a.org"}).state == "ok"
+    environment = {
+        "https_proxy": "http://me:secret@proxy:3128",
+        "ALL_PROXY": "socks5://other",
+        "NO_PROXY": "a.org,localhost",
+        "HTTP_PROXY": "",
+    }
+    found = check_proxies(environment)
+    assert found.state == "note"
+    assert "HTTPS_PROXY is http://***@proxy:3128, ALL_PROXY is socks5://other" in found.message
+    assert "NO_PROXY (a.org,localhost)" in found.message
+    assert "secret" not in found.message + found.fix
+    assert "NO_PROXY (nothing)" in check_proxies({"HTTP_PROXY": "proxy"}).message

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
@@ -14,10 +15,17 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tenacity import wait_none
 
-from r1reward.engines.chat_client import EndpointError, PromptRefusedError
-from r1reward.engines.chat_generator import MAX_FIRST_REFUSALS, ChatGenerator, chat_prompt
-from r1reward.evaluation.answers import Answer
+from r1reward.data.prompt import Tags
+from r1reward.data.stores.store import read_pairs
+from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
+from r1reward.engines.endpoint_errors import (
+    EndpointGoneError,
+    EndpointRefusedError,
+)
+from r1reward.engines.request_limits import MAX_FIRST_REFUSALS
+from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.items import make_items
 from r1reward.evaluation.sampler import sample_answers
 from r1reward.interfaces import Sampling
@@ -25,10 +33,11 @@ from r1reward.recipe.engine_sections import PolicyEndpoint
 from r1reward.recipe.recipe import EvalRecipe
 from r1reward.recipe.sections import PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, Rollout, RolloutRequest, WeightsHandle
-from tests.chat_server import ChatServer, completion
+from tests.chat_server import ChatServer, Reply, completion, message
 from tests.fakes import make_pair
 from tests.recipes import evaluation_sampler
 
+CASES = Path(__file__).parents[2] / "cases"
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=99, top_p=0.9)
 TRACE = "<think>Response 2 is better.</think><answer>2</answer>"
 REFUSAL = (400, b"maximum context length exceeded")
@@ -57,14 +66,14 @@ async def collect(generator: ChatGenerator, requests: Sequence[RolloutRequest]) 
     try:
         return [rollout async for rollout in generator.generate(requests, SAMPLING)]
     finally:
-        await generator.client.http.aclose()
+        await generator.client.close()
 
 
 def generate(
     server: ChatServer, pairs: Sequence[PreferencePair], seed: int = 5, **settings: object
 ) -> list[Rollout]:
     async def run() -> list[Rollout]:
-        generator = ChatGenerator(endpoint(server, **settings))
+        generator = ChatGenerator(endpoint(server, **settings), Tags())
         return await collect(generator, requests_for(pairs, seed))
 
     return asyncio.run(run())
@@ -128,18 +137,52 @@ def test_the_swapped_order_shows_the_responses_the_other_way_round() -> None:
     assert swapped.prompt_id == f"{pair.pair_id}-swapped"
 
 
-def test_a_refused_prompt_is_an_empty_trace_and_logged(
+def test_a_refused_prompt_is_no_answer_and_ends_nothing(
     server: ChatServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.replies = [REFUSAL, (200, completion(TRACE))]
     with caplog.at_level(logging.WARNING):
         rollouts = generate(server, text_pairs(3), max_concurrent=1)
-    assert sorted(rollout.text for rollout in rollouts) == ["", TRACE, TRACE]
+    found = sorted((rollout.status, rollout.text) for rollout in rollouts)
+    assert found == [("answered", TRACE), ("answered", TRACE), ("refused", "")]
+    (refused,) = (rollout for rollout in rollouts if rollout.status == "refused")
+    reason = f"{server.url}/: HTTP 400: maximum context length exceeded"
+    assert refused.reason == reason
     assert len(server.requests) == 3
-    refused = [r.getMessage() for r in caplog.records if "refused" in r.getMessage()]
-    (sentence,) = refused
-    assert sentence.startswith(f"refused, counts as unreadable: {server.url}")
-    assert sentence.endswith("HTTP 400: maximum context length exceeded")
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warned == [f"refused: {reason}"]
+
+
+def test_a_prompt_that_fails_is_no_answer_and_ends_nothing(server: ChatServer) -> None:
+    down = Reply(503, b"down", {"x-should-retry": "false"})
+    server.replies = [down, (200, completion(TRACE))]
+    rollouts = generate(server, text_pairs(3), max_concurrent=1)
+    assert sorted(rollout.status for rollout in rollouts) == ["answered", "answered", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("content", "beside", "expected"),
+    [
+        ("<answer>1</answer>", {"reasoning_content": "why"}, "<think>why</think><answer>1</answer>"),
+        ("\n\n<answer>1</answer>", {"reasoning": "why\n"}, "<think>why</think><answer>1</answer>"),
+        (TRACE, {"reasoning_content": "thoughts"}, TRACE),
+        (f"<think>thoughts</think>\n{TRACE}", {}, TRACE),
+        (f"thoughts</think>\n{TRACE}", {}, TRACE),
+        (None, {"reasoning_content": "why"}, "<think>why"),
+        ("", {"reasoning": TRACE}, TRACE),
+        ("<answer>1</answer>", {"reasoning": None}, "<answer>1</answer>"),
+        ([{"type": "thinking", "thinking": [{"text": "why"}]}, {"text": "<answer>1</answer>"}], {},
+         "<think>why</think><answer>1</answer>"),
+        ([{"type": "thinking", "thinking": "why"}, {"text": "<answer>1</answer>"}], {},
+         "<think>why</think><answer>1</answer>"),
+    ],
+)  # fmt: skip
+def test_reasoning_beside_the_text_is_its_analysis(
+    server: ChatServer, content: object, beside: dict[str, object], expected: str
+) -> None:
+    server.replies = [(200, message(content=content, **beside))]
+    (rollout,) = generate(server, text_pairs(1))
+    assert rollout.text == expected
 
 
 def test_a_reply_cut_off_before_any_answer_is_an_empty_trace(server: ChatServer) -> None:
@@ -150,24 +193,11 @@ def test_a_reply_cut_off_before_any_answer_is_an_empty_trace(server: ChatServer)
     assert (rollout.text, rollout.finish_reason) == ("", "length")
 
 
-def test_a_refusal_in_words_is_the_text(server: ChatServer) -> None:
-    message = {"content": None, "refusal": "I cannot help with that."}
-    server.replies = [(200, completion(None, message=message))]
-    (rollout,) = generate(server, text_pairs(1))
-    assert rollout.text == "I cannot help with that."
-
-
 def test_nothing_but_refusals_ends_it(server: ChatServer) -> None:
     server.replies = [REFUSAL]
-    with pytest.raises(PromptRefusedError, match="HTTP 400: maximum context length"):
+    with pytest.raises(EndpointGoneError, match="HTTP 400: maximum context length"):
         generate(server, text_pairs(MAX_FIRST_REFUSALS + 8), max_concurrent=1)
     assert len(server.requests) == MAX_FIRST_REFUSALS
-
-
-def test_fewer_refusals_than_that_are_taken(server: ChatServer) -> None:
-    server.replies = [REFUSAL]
-    rollouts = generate(server, text_pairs(MAX_FIRST_REFUSALS - 1), max_concurrent=1)
-    assert [rollout.text for rollout in rollouts] == [""] * (MAX_FIRST_REFUSALS - 1)
 
 
 def test_after_one_answer_any_number_of_refusals_is_taken(server: ChatServer) -> None:
@@ -179,19 +209,18 @@ def test_after_one_answer_any_number_of_refusals_is_taken(server: ChatServer) ->
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_is_wrong_for_every_prompt_ends_it_at_once(server: ChatServer, status: int) -> None:
     server.replies = [(200, completion(TRACE)), (status, b"invalid key")]
-    with pytest.raises(EndpointError, match=f"HTTP {status}: invalid key") as caught:
+    with pytest.raises(EndpointRefusedError, match=f"HTTP {status}: invalid key"):
         generate(server, text_pairs(4), max_concurrent=1)
-    assert not isinstance(caught.value, PromptRefusedError)
     assert len(server.requests) == 2
 
 
 def test_an_endpoint_takes_no_weights(server: ChatServer) -> None:
     async def run() -> None:
-        generator = ChatGenerator(endpoint(server))
+        generator = ChatGenerator(endpoint(server), Tags())
         try:
             await generator.load_weights(WeightsHandle(0, (), ()))
         finally:
-            await generator.client.http.aclose()
+            await generator.client.close()
 
     with pytest.raises(NotImplementedError):
         asyncio.run(run())
@@ -212,13 +241,13 @@ def evaluate(server: ChatServer, path: Path, num_rows: int) -> list[Answer]:
         return chat_prompt(pair, order, recipe.prompt)
 
     async def run() -> list[Answer]:
-        generator = ChatGenerator(endpoint(server, max_concurrent=1))
+        generator = ChatGenerator(endpoint(server, max_concurrent=1), Tags())
         sampler = evaluation_sampler(recipe, encode, generator, None)
         items = make_items((pair, "row", {}) for pair in text_pairs(num_rows))
         try:
             return await sample_answers(sampler, items, path)
         finally:
-            await generator.client.http.aclose()
+            await generator.client.close()
 
     return asyncio.run(run())
 
@@ -246,8 +275,55 @@ def test_without_logprobs_there_is_no_confidence_and_no_length(
     assert (answer.choice, answer.confidence, answer.num_tokens) == (2, None, None)
 
 
-def test_a_refused_prompt_is_an_unreadable_answer(server: ChatServer, tmp_path: Path) -> None:
+def test_a_sample_without_an_answer_says_so_and_is_asked_again(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    """Regression: a refusal was kept as a wrong answer for ever."""
+    path = tmp_path / "answers.jsonl"
     server.replies = [(200, completion(TRACE)), REFUSAL]
-    answers = evaluate(server, tmp_path / "answers.jsonl", 3)
-    assert [answer.choice for answer in answers] == [2, None, None]
-    assert {(answer.text, answer.confidence) for answer in answers[1:]} == {("", None)}
+    answers = evaluate(server, path, 3)
+    assert [answer.status for answer in answers] == ["answered", "refused", "refused"]
+    assert read_answers(path) == answers
+    reason = f"{server.url}/: HTTP 400: maximum context length exceeded"
+    assert {answer.reason for answer in answers[1:]} == {reason}
+    server.replies = [(200, completion(TRACE))]
+    server.requests.clear()
+    again = evaluate(server, path, 3)
+    assert [answer.status for answer in again] == ["answered"] * 3
+    assert len(server.requests) == 2
+    assert {answer.sample_key for answer in read_answers(path)} == {a.sample_key for a in answers}
+    assert len(read_answers(path)) == 3
+
+
+async def statuses_of_six(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    pairs = read_pairs(CASES / "six.jsonl", None, None)
+    generator = ChatGenerator(endpoint(server, max_concurrent=2), Tags())
+    monkeypatch.setattr(generator.client, "backoff", wait_none())
+    orders: tuple[Order, Order] = ("stored", "swapped")
+    prompts = [chat_prompt(pair, order, PromptSection()) for pair in pairs for order in orders]
+    requests = [RolloutRequest(prompt, 0, 5) for prompt in prompts]
+    return Counter(rollout.status for rollout in await collect(generator, requests))
+
+
+@pytest.mark.parametrize(
+    ("odd", "expected"),
+    [
+        (completion(TRACE), {"answered": 12}),
+        (completion(None, finish_reason="stop"), {"answered": 12}),
+        (completion(None, finish_reason="tool_calls"), {"answered": 8, "refused": 4}),
+        (message(content=[{"type": "text", "text": TRACE}]), {"answered": 12}),
+        (b'{"choices": []}', {"answered": 12}),
+        (b"<html>gateway</html>", {"answered": 12}),
+        (Reply(529, b"overloaded"), {"answered": 12}),
+    ],
+)
+def test_with_every_third_reply_odd_every_row_is_accounted_for(
+    server: ChatServer,
+    odd: bytes | Reply,
+    expected: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = Reply(200, completion(TRACE))
+    strange = Reply(200, odd) if isinstance(odd, bytes) else odd
+    server.replies = [good, good, strange] * 8
+    assert asyncio.run(statuses_of_six(server, monkeypatch)) == expected

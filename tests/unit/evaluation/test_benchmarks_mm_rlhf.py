@@ -132,11 +132,11 @@ def test_two_answers_to_a_row_are_refused(benchmark: Benchmark) -> None:
         ({"chosen": "  "}, "row 1: chosen is missing or empty"),
         ({"prompt": None}, "row 1: prompt is missing or empty"),
         ({"image": "mcq/../../a.png"}, "row 1: image .* lies outside"),
-        ({"image": "mcq/bad.png"}, "row 1: image .*bad.png is corrupt"),
+        ({"image": "mcq/bad.png"}, "row 1: image .*bad.png is not a readable image"),
         ({"image": "mcq/absent.png"}, "1 of 1 rows miss their image or video under"),
         ({"image": "", "video": "video/e"}, r"1 of 1 rows miss .*\(video/e\): point the images"),
         ({"image": "", "video": "video/empty"}, r"1 of 1 rows miss .*\(video/empty\)"),
-        ({"image": "", "video": "video/bad"}, "row 1: image .*0.png is corrupt"),
+        ({"image": "", "video": "video/bad"}, "row 1: image .*0.png is not a readable image"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, changes: dict[str, object], sentence: str) -> None:

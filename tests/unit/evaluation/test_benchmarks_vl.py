@@ -185,7 +185,10 @@ def test_categories(row_id: str, official: str, authors: str, unifiedreward: str
         ({"query": ""}, "row 1: query is missing or empty"),
         ({"id": ""}, "row 1: id is missing or empty"),
         ({"image": None}, "row 1: image is missing; fill it in or remove the row"),
-        ({"image": {"bytes": b"junk", "path": None}}, "row 1: image in the row is corrupt"),
+        (
+            {"image": {"bytes": b"junk", "path": None}},
+            "row 1: image in the row is not a readable image",
+        ),
         ({"image": {"bytes": None, "path": "../a.png"}}, r"row 1: image \.\./a.png lies outside"),
     ],
 )

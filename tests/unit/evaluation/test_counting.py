@@ -310,14 +310,17 @@ def test_a_preferred_response_always_first_is_warned_of(
     ] * warned
 
 
-def test_refused_and_dropped_rows_are_warned_of() -> None:
-    answers = [replace(a, choice=None, refused="too long") for a in FOUR_ANSWERS[:2]]
+def test_rows_too_long_and_dropped_rows_are_warned_of() -> None:
+    answers = [
+        replace(a, choice=None, status="too_long", reason="65 tokens") for a in FOUR_ANSWERS[:2]
+    ]
     conditions = make_conditions(dropped={"no image": 3})
     found = count(FOUR, [*answers, *FOUR_ANSWERS[2:]], conditions)
     assert found.row_accuracies[0] == 0.0
-    refused, dropped = found.warnings
-    assert refused.startswith("1 of 4 rows were too long for the model and count as unreadable")
+    too_long, dropped, unreadable = found.warnings
+    assert too_long.startswith("1 of 4 rows were too long for the model and count as unreadable")
     assert dropped == "3 rows of the benchmark were left out: no image."
+    assert unreadable == "2 of 8 answers (25.0 %) could not be read and count as wrong."
     assert four().warnings == ()
 
 

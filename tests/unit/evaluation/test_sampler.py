@@ -229,12 +229,12 @@ def test_rows_too_long_are_unreadable_and_stall_nobody(
     generator = FakeGenerator(drawn_answer)
     sampler = make_sampler(generator, samples=5, adaptive=adaptive)
     answers = asyncio.run(sample_answers(sampler, items, tmp_path / "answers.jsonl"))
-    refused = [answer for answer in answers if answer.refused]
+    refused = [answer for answer in answers if answer.status == "too_long"]
     assert len(refused) == num_refused
     assert {answer.item for answer in refused} == {items[0].key}
     assert {answer.choice for answer in refused} == {None}
     reason = "prompt of 65 tokens, model.max_prompt_tokens is 64"
-    assert {answer.refused for answer in refused} == {reason}
+    assert {answer.reason for answer in refused} == {reason}
     assert items[0].key not in {key for key, _, _ in places(generator.asked)}
     alone = asyncio.run(
         sample_answers(
@@ -243,7 +243,7 @@ def test_rows_too_long_are_unreadable_and_stall_nobody(
             tmp_path / "alone",
         )
     )
-    assert by_place([a for a in answers if not a.refused]) == by_place(alone)
+    assert by_place([a for a in answers if a.status == "answered"]) == by_place(alone)
 
 
 def test_a_row_that_is_there_twice_is_asked_twice(tmp_path: Path) -> None:

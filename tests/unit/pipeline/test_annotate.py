@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
 from r1reward.data.attempts import (
     Attempt,
@@ -20,25 +21,28 @@ from r1reward.data.attempts import (
     read_annotations,
     read_attempts,
 )
-from r1reward.engines.chat_client import ChatClient, EndpointError, EndpointRefusedError
-from r1reward.engines.request_limits import RateLimiter
-from r1reward.engines.teachers import EndpointClient
-from r1reward.errors import InputError
-from r1reward.interfaces import Sampling
-from r1reward.pipeline.annotation import (
+from r1reward.engines.chat_client import ChatClient
+from r1reward.engines.endpoint_errors import EndpointError, EndpointRefusedError
+from r1reward.engines.request_limits import (
     MAX_FAILED_IN_A_ROW,
     MAX_FIRST_REFUSALS,
-    Annotating,
-    annotate,
+    RateLimiter,
 )
+from r1reward.engines.teachers import EndpointClient
+from r1reward.errors import InputError, RecipeError
+from r1reward.interfaces import Sampling
+from r1reward.pipeline.annotate import AnnotationStoppedError, annotate_stage
+from r1reward.pipeline.annotation import Annotating, annotate
 from r1reward.recipe.pipeline_sections import AnnotateSection, EndpointTeacher
+from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import PromptSection
 from r1reward.shapes.scene import encode_png
 from r1reward.types import PreferencePair, Slot
-from tests.chat_server import HANG, ChatServer, completion
+from tests.chat_server import HANG, ChatServer, Reply, completion, message
 
 pytestmark = pytest.mark.slow  # waits for servers that hang
 
+TRACE = "<think>Response 1 is better.</think><answer>1</answer>"
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 # With these prices and max_tokens 10 every call costs, and reserves, 0.3.
 PRICES = {"price_per_million_prompt_tokens": 2000, "price_per_million_completion_tokens": 10000}
@@ -70,14 +74,15 @@ def settings(
 
 
 def run(section: AnnotateSection, pairs: list[PreferencePair], path: Path) -> Annotating:
-    return asyncio.run(annotate(section, client(section), pairs, path, seed=7))
+    teacher = client(section, has_answered=bool(read_attempts(path)))
+    return asyncio.run(annotate(section, teacher, pairs, path, seed=7))
 
 
-def client(section: AnnotateSection) -> EndpointClient:
+def client(section: AnnotateSection, has_answered: bool = False) -> EndpointClient:
     assert isinstance(section.teacher, EndpointTeacher)
     sampling = Sampling(section.temperature, section.max_tokens)
     return EndpointClient(
-        ChatClient(section.teacher, max_retries=1, backoff_s=0.01), PromptSection(), sampling
+        ChatClient(section.teacher, 1, 0.01, has_answered), PromptSection(), sampling
     )
 
 
@@ -201,7 +206,7 @@ def test_garbage_is_a_wrong_attempt_and_is_kept(server: ChatServer, tmp_path: Pa
     done = run(settings(server.url, **PRICES), pairs, path)
     attempts = read_attempts(path)[pairs[0].pair_id]
     assert [a.choice for a in attempts] == [None] * 3
-    assert attempts[0].text == "\ud800 both are fine"
+    assert attempts[0].text == "\ufffd both are fine"
     assert (done.num_answers, done.num_failed_calls) == (3, 0)
     assert done.spent == pytest.approx(0.9)
     assert read_annotations(path, 3)[pairs[0].pair_id].difficulty == 4
@@ -244,13 +249,13 @@ def test_a_teacher_that_dies_half_way_loses_nothing(server: ChatServer, tmp_path
     labels = labelled(server, pairs, path)
     right = [says(labels[pair.pair_id]) for pair in pairs]
     server.replies = [*right[:5], (503, b"gone")]
-    with pytest.raises(EndpointError, match=r"16 calls in a row .* HTTP 503; .* run again"):
+    with pytest.raises(EndpointError, match=r"16 calls in a row .* HTTP 503: gone; .* run again"):
         run(settings(server.url), pairs, path)
     assert len(server.requests) == 5 + 2 * MAX_FAILED_IN_A_ROW
     before = lines(path)
     assert len(before) == 5
     server.requests.clear()
-    server.replies = right[5:]
+    server.replies = [*right[5:]]
     done = run(settings(server.url), pairs, path)
     assert done.num_answers == len(server.requests) == 35
     assert lines(path)[:5] == before
@@ -469,3 +474,74 @@ def test_progress_counts_what_was_known_and_what_is_new(server: ChatServer, tmp_
 
     asyncio.run(annotate(section, client(section), pairs, path, 7, progress))
     assert seen == [(2, 1), (2, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        message(content="<answer>1</answer>", reasoning_content="Response 1 is better."),
+        message(content="\n<answer>1</answer>", reasoning="Response 1 is better."),
+        message(content="thoughts</think>\n\n" + TRACE),
+        message(content=[{"type": "text", "text": TRACE}]),
+    ],
+)
+def test_a_thinking_teachers_trace_has_its_analysis_in_the_tags(
+    server: ChatServer, tmp_path: Path, answered: bytes
+) -> None:
+    """Regression: the answer was kept without the analysis beside it."""
+    path = tmp_path / "attempts.jsonl"
+    server.replies = [(200, answered)]
+    run(settings(server.url, max_attempts=1), make_pairs(1), path)
+    ((attempt,),) = read_attempts(path).values()
+    assert (attempt.text, attempt.well_formed) == (TRACE, True)
+
+
+def stage_recipe(server: ChatServer, folder: Path, **teacher: object) -> Recipe:
+    given = {"type": "openai", "url": server.url, "model": "m", "max_concurrent": 1, **teacher}
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "run_dir": folder,
+            "model": {"path": "shapes"},
+            "data": {"train": {"type": "shapes", "split": "train", "num_pairs": 4}},
+            "annotate": {"teacher": given, "max_attempts": 1},
+            "judge": {"type": "rule"},
+            "train": {"num_steps": 1},
+        }
+    )
+
+
+def run_annotate(recipe: Recipe) -> None:
+    assert recipe.annotate is not None
+    asyncio.run(annotate_stage(recipe, recipe.annotate, Console(quiet=True)))
+
+
+def test_a_teacher_that_refuses_every_pair_is_an_error(server: ChatServer, tmp_path: Path) -> None:
+    """Regression: the stage was complete then, with nothing in it."""
+    server.replies = [(400, b"top_k is unknown")]
+    with pytest.raises(
+        AnnotationStoppedError, match=r"refused all 4 pairs.*extra_body without top_k"
+    ):
+        run_annotate(stage_recipe(server, tmp_path / "run"))
+    # What was never answered may be asked in another way.
+    server.replies = [says(1)]
+    run_annotate(stage_recipe(server, tmp_path / "run", extra_body={}))
+    assert "top_k" not in server.requests[-1][2]
+    with pytest.raises(RecipeError, match="made otherwise"):
+        run_annotate(stage_recipe(server, tmp_path / "run", extra_body={"top_k": 1}))
+
+
+def test_one_refused_pair_is_left_out_of_the_stage(server: ChatServer, tmp_path: Path) -> None:
+    server.replies = [(400, b"filtered"), says(1)]
+    run_annotate(stage_recipe(server, tmp_path / "run"))
+    assert len(read_attempts(tmp_path / "run" / "annotate" / "attempts.jsonl")) == 3
+
+
+def test_one_failed_call_does_not_end_the_others(server: ChatServer, tmp_path: Path) -> None:
+    """Regression: a status that was not known, as 529, ended the run."""
+    server.replies = [Reply(529, b"", {"x-should-retry": "false"}), says(1)]
+    with pytest.raises(AnnotationStoppedError, match="1 pairs got no answer"):
+        run_annotate(stage_recipe(server, tmp_path / "run"))
+    assert len(read_attempts(tmp_path / "run" / "annotate" / "attempts.jsonl")) == 3
+    run_annotate(stage_recipe(server, tmp_path / "run"))
+    assert len(read_attempts(tmp_path / "run" / "annotate" / "attempts.jsonl")) == 4

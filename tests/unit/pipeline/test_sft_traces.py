@@ -140,3 +140,13 @@ def test_fewer_traces_than_wanted_are_warned_about(
     with caplog.at_level(logging.WARNING):
         load(attempts, "sft.num_traces=1000", "sft.heldout_share=0")
     assert "sft.num_traces is 1000, there are 58" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["<answer>1</answer>", "<think> </think><answer>1</answer>"])
+def test_an_answer_without_an_analysis_is_never_learned(attempts: Path, text: str) -> None:
+    append_attempt(attempts, replace(right_attempt(1), text=text))
+    for well_formed_only in ("true", "false"):
+        setting = f"sft.well_formed_only={well_formed_only}"
+        _, found = load(attempts, "sft.heldout_share=0", setting)
+        assert 1 not in places(found)
+        assert found.dropped == {"without an analysis": 1}

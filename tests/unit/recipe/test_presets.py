@@ -20,6 +20,8 @@ GROUPS_OF_8: dict[str, object] = {"rollout.prompts_per_step": 32, "rollout.sampl
 CHANGES: dict[str, dict[str, object]] = {
     "paper": {},
     "authors": {
+        "prompt.format_mode": "authors",
+        "judge.reply": "authors",
         "algorithm.kl_beta": 1e-3,
         "algorithm.filter_rule": "authors",
         "learner.lr": 3e-5,

@@ -12,7 +12,7 @@ from r1reward.errors import RecipeError
 from r1reward.interfaces import RolloutBatch
 from r1reward.recipe.diff import MAY_CHANGE, recipe_changes
 from r1reward.recipe.files import dump_recipe, follow, load_recipe
-from r1reward.recipe.recipe import Recipe
+from r1reward.recipe.recipe import EvalRecipe, Recipe
 from r1reward.recipe.sections import TrackingSection
 from r1reward.runs.folder import RunFolder
 from r1reward.types import (
@@ -93,8 +93,8 @@ def test_a_run_goes_on_where_its_actors_are_placed_otherwise(tiny_recipe: Recipe
 def test_every_setting_that_may_change_is_one() -> None:
     """Of a recipe, or of one of its sections."""
     for name in MAY_CHANGE:
-        _, kind = follow(Recipe, name.split("."))
-        assert kind is not object, name
+        kinds = [follow(kind, name.split("."))[1] for kind in (Recipe, EvalRecipe)]
+        assert kinds != [object, object], name
 
 
 def test_a_folder_may_be_moved_and_know_fewer_settings(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-import httpx
+import httpx2
 import pytest
 
 from r1reward.data.attempts import count_levels, read_annotations
@@ -100,4 +100,4 @@ def test_pictures_are_part_of_what_is_looked_up() -> None:
 )
 def test_what_it_does_not_know_is_refused(path: str, body: object, status: int) -> None:
     with running_teacher(make_book(MADE[:1], "short")) as url:
-        assert httpx.post(url + path, json=body).status_code == status
+        assert httpx2.post(url + path, json=body).status_code == status
