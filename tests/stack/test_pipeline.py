@@ -117,14 +117,15 @@ def whole(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_killed_in_every_stage_it_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path) -> None:
+def test_killed_in_every_stage_that_takes_long_it_ends_as_if_it_had_not_been(
+    whole: Path, tmp_path: Path
+) -> None:
     run_dir = tmp_path / "run"
     attempts, partly = run_dir / "annotate" / "attempts.jsonl", random.randint(20, 200)
     kill_when(run_dir, lambda: num_lines(attempts) >= partly)
     paid = attempts.read_bytes().splitlines()
     kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
-    after_sft = kill_when(run_dir, (run_dir / "select" / "stage.json").is_file)
-    kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
+    after_sft = kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
     # An evaluation that is killed has its own test, in test_evaluate.py.
     printed = finish(run_dir)
 

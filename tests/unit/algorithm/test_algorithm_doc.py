@@ -59,7 +59,8 @@ def problems_of(name: str) -> Iterator[str]:
         if function is None or match[2] not in function.__code__.co_varnames:
             yield f"no function {match[1]} takes {match[2]}"
     elif (match := SETTING.fullmatch(name)) and match[1] in sections:
-        kinds = variants(sections[match[1]].annotation) or [sections[match[1]].annotation]
+        section = sections[match[1]].annotation
+        kinds = [*variants(section), section]
         settings = {name for kind in kinds for name in getattr(kind, "model_fields", {})}
         if match[2] not in settings:
             yield f"the section {match[1]} has no setting {match[2]}"
