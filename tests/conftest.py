@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from hypothesis import settings
 
 from r1reward.recipe.recipe import Recipe
 from tests.chat_server import ChatServer, running_chat_server
+
+# Thousands of modules and tests are no garbage, and looking through them again and again takes time.
+gc.set_threshold(100_000, 50, 100)
 
 # No deadline: a shared machine is slow at times, and no test here is about speed.
 settings.register_profile("r1reward", deadline=None, max_examples=50, derandomize=True)

@@ -71,6 +71,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
         open_source("povid", Path("hub:povid"), None)
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_one_sentence(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"

@@ -148,6 +148,7 @@ def test_what_is_no_json(tmp_path: Path, text: bytes, row: int, reason: str) -> 
     assert str(caught.value) == f"{path} row {row}: not JSON: {reason}"
 
 
+@pytest.mark.slow
 def test_a_json_list_is_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"text": "x" * 1000}] * 20_000))

@@ -422,6 +422,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
 WHOLE = {kind: encoded(Image.fromarray(NOISE), kind) for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
     st.sampled_from(KINDS),

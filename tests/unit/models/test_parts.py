@@ -43,6 +43,7 @@ def test_every_parameter_belongs_to_a_part(name: str, part: str) -> None:
     assert name in dict(load_policy_model(RECIPE.model, 64).hf.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [("vision",), ("merger",), ("language",), ("vision", "merger")])
 def test_a_frozen_part_has_no_gradient_and_the_others_have_theirs(frozen: tuple[str, ...]) -> None:
     """Freezing the merger or the language model still lets gradients through to what is below."""

@@ -116,6 +116,7 @@ def test_verbose_responses_are_the_longer_ones(made: Made) -> None:
             assert (len(pair.response_1) > len(pair.response_2)) == verbose[0]
 
 
+@pytest.mark.slow
 def test_splits_share_no_scene_and_hold_no_duplicates() -> None:
     scenes: dict[SceneSplit, set[str]] = {}
     splits: tuple[SceneSplit, ...] = ("train", "heldout")
@@ -211,6 +212,7 @@ def test_faultless_corpus_concludes_from_its_flags_and_answers_so() -> None:
         assert [(f.quadrant, f.seen) for f in trace.findings] == list(example.scene.objects)
 
 
+@pytest.mark.slow
 def test_base_corpus_has_its_faults_where_it_should() -> None:
     follows: dict[str, list[bool]] = {"biased": [], "other": []}
     slips: list[bool] = []

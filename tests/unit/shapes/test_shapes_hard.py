@@ -195,6 +195,7 @@ def test_every_difficulty_occurs_in_every_kind(made: dict[HardSplit, Made], kind
     assert min(counts.values()) > 0.1 * counts.total()
 
 
+@pytest.mark.slow
 def test_splits_share_no_scene_and_hold_no_duplicates(made: dict[HardSplit, Made]) -> None:
     facts = {split: {fact for case, _ in made[split] for fact in case.facts} for split in SPLITS}
     assert {split_of(fact) for fact in facts["hard_train"]} == {"train"}

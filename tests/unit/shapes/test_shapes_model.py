@@ -152,6 +152,7 @@ def test_any_square_image_becomes_sixteen_tokens(encoder: Encoder) -> None:
         assert list(inputs["input_ids"][0]).count(encoder.image_id) == NUM_IMAGE_TOKENS
 
 
+@pytest.mark.slow
 def test_shipped_weights_see_and_copy(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder
 ) -> None:

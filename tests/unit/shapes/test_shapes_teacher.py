@@ -37,6 +37,7 @@ def annotate_with(url: str, path: Path, max_attempts: int = 3) -> None:
     assert (done.num_failed_calls, done.num_refused) == (0, 0)
 
 
+@pytest.mark.slow
 def test_attempts_grow_with_difficulty(tmp_path: Path) -> None:
     path = tmp_path / "attempts.jsonl"
     with running_teacher(make_book(MADE, "short")) as url:
@@ -56,6 +57,7 @@ def test_attempts_grow_with_difficulty(tmp_path: Path) -> None:
     assert all(count_levels(found.values(), 3)[level] for level in (1, 2, 3, 4))
 
 
+@pytest.mark.slow
 def test_every_answer_is_a_trace_of_what_the_picture_shows(tmp_path: Path) -> None:
     path = tmp_path / "attempts.jsonl"
     with running_teacher(make_book(MADE, "short")) as url:
