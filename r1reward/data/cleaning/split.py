@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.row_copy import DerivedStore, common_media, copied_pair, copied_rows
-from r1reward.data.stores.store import Row
+from r1reward.data.stores.row_files import Row
 from r1reward.data.video import MediaFolder
 from r1reward.errors import InputError
 

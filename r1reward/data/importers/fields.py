@@ -9,11 +9,9 @@ import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
-
-Row = Mapping[str, Any]
 
 
 def text(row: Row, name: str) -> str:

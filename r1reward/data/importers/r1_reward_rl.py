@@ -15,9 +15,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, encoded_or_path, group_of, kept
+from r1reward.data.importers.fields import encoded_or_path, group_of, kept
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import Slot
 

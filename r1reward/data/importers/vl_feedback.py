@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import Row
 from r1reward.data.importers.rankings import Candidate, pairs_of
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
 from r1reward.recipe.choices import Pairing
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from r1reward.data.importers import fields
 from r1reward.data.importers.conversations import split_turns
-from r1reward.data.importers.fields import Row
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
 from r1reward.types import Slot
 

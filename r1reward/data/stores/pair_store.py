@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
-from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
+from r1reward.data.stores.row_files import Row, open_parquet
+from r1reward.data.stores.store import PairFile, pair_files
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 

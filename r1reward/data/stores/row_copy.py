@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.stores.pair_writer import PairWriter
+from r1reward.data.stores.row_files import Row
 from r1reward.data.stores.store import (
     Header,
     PairFile,
-    Row,
     check_row,
     pair_files,
     pair_from_row,

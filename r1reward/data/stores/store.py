@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.data.stores.row_files import Row, kind_of, numbered_rows, open_parquet
 from r1reward.data.texts import refuse_half_characters
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError, as_input_error
@@ -48,10 +49,7 @@ HEADER_KEY = b"r1reward"
 REQUIRED = ("question", "images", "response_1", "response_2", "preferred")
 REPORT = "report.json"
 SHARDS = "pairs-*.parquet"
-PARQUET_ERRORS = (pa.ArrowException, OSError)
-BATCH_ROWS = 32  # of a file whose row groups may be large: images are inside
-
-Row = Mapping[str, Any]
+KINDS = (".parquet", ".jsonl", ".json")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,21 @@ class PairFile:
 
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yields every row as it is, with its origin (file and row, from 1). Raises ``DataError``."""
-        for number, row in enumerate(read_rows(self.path), start=1):
+        for origin, row in self.rows_or_errors():
+            if isinstance(row, DataError):
+                raise DataError(f"{origin}: {row}", row.reason)
+            yield origin, row
+
+    def rows_or_errors(self) -> Iterator[tuple[str, Row | DataError]]:
+        """Yields what ``rows`` does, and why a row is none. Raises ``DataError`` for a file that cannot
+        be read.
+        """
+        if kind_of(self.path) not in KINDS:
+            raise DataError(
+                f"{self.path}: unknown file type {self.path.suffix!r}; use {' or '.join(KINDS)}, or "
+                "`r1reward data import`"
+            )
+        for number, row in numbered_rows(self.path):
             yield f"{self.path} row {number}", row
 
     def pair(self, row: Row, origin: str) -> PreferencePair:
@@ -175,45 +187,6 @@ def read_header(file: Path) -> Header:
             made_by=fields.get("made_by"),
             progress=fields.get("progress"),
         )
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Returns the open file. Raises ``DataError`` if it is no Parquet file."""
-    with as_input_error(f"{path}: not a Parquet file", *PARQUET_ERRORS, kind=DataError):
-        return pq.ParquetFile(path)
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of one file as they are."""
-    match path.suffix:
-        case ".parquet":
-            yield from parquet_rows(path)
-        case ".jsonl":
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    row = json_row(line)
-                    if isinstance(row, DataError):
-                        raise DataError(f"{path} row {number}: {row}")
-                    yield row
-        case suffix:
-            raise DataError(f"{path}: unknown file type {suffix!r}; use .parquet or .jsonl")
-
-
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of a Parquet file. Raises ``DataError`` for one that cannot be read."""
-    damage = (*PARQUET_ERRORS, UnicodeDecodeError)
-    with open_parquet(path) as file, as_input_error(f"{path}: damaged", *damage, kind=DataError):
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield from batch.to_pylist()
-
-
-def json_row(line: bytes) -> Row | DataError:
-    """Returns the object of a line of JSONL, or why it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return DataError(f"not JSON: {error}")
-    return row if isinstance(row, dict) else DataError("not a JSON object")
 
 
 def check_row(row: Row, origin: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.media import STRICTEST_SIDES, SideLimits, refuse_sides
-from r1reward.data.stores.store import PairFile, Row, pair_files, pair_key
+from r1reward.data.stores.row_files import Row
+from r1reward.data.stores.store import PairFile, pair_files, pair_key
 from r1reward.errors import DataError
 
 
@@ -24,10 +25,12 @@ def validate(
     """
     report = ImportReport()
     for file in pair_files(path, image_root):
-        for origin, row in file.rows():
+        for origin, row in file.rows_or_errors():
             report.num_read += 1
             on_rows(report.num_read)
             try:
+                if isinstance(row, DataError):
+                    raise DataError(f"{origin}: {row}", row.reason)
                 check_pair(file, row, origin, sides)
             except DataError as error:
                 report.drop(error.reason, str(error), error.missing)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from r1reward.data.stores.store import Row, pair_files
+from r1reward.data.stores.row_files import Row
+from r1reward.data.stores.store import pair_files
 from r1reward.errors import DataError
 from r1reward.evaluation.benchmarks.rows import MediaOptions, count_missing, first_absent
 from r1reward.evaluation.items import Benchmark, make_items

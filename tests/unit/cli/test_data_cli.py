@@ -279,8 +279,8 @@ def test_json_nested_too_deeply_is_a_broken_row(
     assert run(capsys, "import", "jsonl", src, "--columns", COLUMNS, "--out", store)[0] == 0
     report = json.loads((store / "report.json").read_text())
     assert f"{src} row 1: not JSON" in report["examples"]["broken row"][0]
-    status, _, err = run(capsys, "validate", src)
-    assert (status, err.startswith(f"{src} row 1: not JSON")) == (2, True)
+    status, out, _ = run(capsys, "validate", src)
+    assert (status, "row 1: not JSON" in out) == (2, True)
     listed = tmp_path / "list.json"
     listed.write_text("[" * 100_000 + "]" * 100_000)
     status, _, err = run(capsys, "import", "povid", listed, "--out", tmp_path / "povid")

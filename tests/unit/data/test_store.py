@@ -194,7 +194,6 @@ def test_a_link_out_of_the_image_folder_is_refused(jsonl: WriteRows, tmp_path: P
     ("line", "message"),
     [
         (b"{'question': 1}\n", "not JSON"),
-        (b"\n", "not JSON"),
         (b"[1]\n", "not a JSON object"),
         # Regression: the decoding error is raised by the file's iterator, outside of
         # the try, and names neither file nor row.
