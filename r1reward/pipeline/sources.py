@@ -18,6 +18,6 @@ def load_pairs(source: ShapesSource | FileSource) -> Sequence[PreferencePair]:
 
             return make_pairs(source.split, source.num_pairs, source.seed)
         case FileSource() if source.path.is_dir():
-            return PairStore(source.path, source.images)[: source.num_pairs]
+            return PairStore(source.path, source.images, source.links)[: source.num_pairs]
         case FileSource():
-            return read_pairs(source.path, source.images, source.num_pairs)
+            return read_pairs(source.path, source.images, source.num_pairs, source.links)

@@ -124,16 +124,19 @@ class ShapesSource(Section):
 
 
 class FileSource(Section):
-    """Pairs in a store, a Parquet or a JSONL file; ``num_pairs`` takes the first ones only."""
+    """Pairs in a store, a Parquet, JSONL or JSON file; ``num_pairs`` takes the first ones only."""
 
     type: Literal["file"]
-    """Pairs in a store, a Parquet or a JSONL file."""
+    """Pairs in a store, or in a Parquet, JSONL or JSON file."""
 
     path: Path
     """The store's folder or the file."""
 
     images: Path | None = None
     """Folder that image paths are relative to; None: the one that the store names, or the file's."""
+
+    links: tuple[Path, ...] = ()
+    """Further folders that links among the images may lead into, and absolute paths may begin with."""
 
     num_pairs: PositiveInt | None = None
     """Take the first pairs only, this many; None: all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +22,13 @@ class ImportArguments:
     src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
     out: Path = option(type=Path, required=True)
     images: Path | None = option(type=Path, help="media root; default: the source's folder")
+    links: list[Path] = option(
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a further folder that links and absolute paths of media may lead into; several times",
+    )
     columns: str | None = option(help="question=COLUMN,response_1=COLUMN,... for plain files")
     pairing: Pairing = option(choices=get_args(Pairing), default="all")
     media: str = option(choices=("embed", "paths"), default="embed")
@@ -46,11 +53,13 @@ class ImportArguments:
 def run(arguments: ImportArguments) -> None:
     from r1reward.data.importers.columns import parse_columns
     from r1reward.data.importers.formats import open_source
+    from r1reward.data.importers.hub import local_source
     from r1reward.data.importers.importing import ImportOptions, import_pairs
     from r1reward.data.media import ImageLimits
     from r1reward.data.video import FrameRules
     from r1reward.report.pairs_page import visible
 
+    arguments = replace(arguments, src=local_source(arguments.src))
     src, out = arguments.src, arguments.out
     columns = None if arguments.columns is None else parse_columns(arguments.columns)
     source = open_source(arguments.format, src, columns, arguments.pairing)
@@ -63,6 +72,7 @@ def run(arguments: ImportArguments) -> None:
         max_chars=arguments.max_chars,
         limits=ImageLimits(arguments.max_pixels, arguments.max_bytes),
         frames=FrameRules(arguments.frames, arguments.frame_pixels),
+        links=tuple(arguments.links),
         num_threads=arguments.threads,
     )
     made_by = {

@@ -9,11 +9,12 @@ several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
@@ -121,20 +122,16 @@ def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
         columns.text(row, "response_1"),
         columns.text(row, "response_2"),
         preferred=read_label(row, columns),
-        images=tuple(image for column in columns.images for image in read_images(row, column)),
+        images=tuple(
+            image
+            for column in columns.images
+            for image in image_items(column.value(row), column.name)
+        ),
         video=columns.text_or_empty(row, "video") or None,
         source=columns.text_or_empty(row, "source"),
         category=columns.text_or_empty(row, "category"),
         group=columns.text_or_empty(row, "group"),
     )
-
-
-def read_images(row: Row, column: Column) -> Iterator[str | bytes]:
-    """Yields one image or a list of them; an empty cell is a row without an image."""
-    value = column.value(row)
-    for item in value if isinstance(value, list) else [value]:
-        if item is not None and item != "":
-            yield fields.encoded_or_path(item, column.name)
 
 
 def read_label(row: Row, columns: ColumnMap) -> Slot | None:

@@ -68,7 +68,8 @@ def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
     if "image" not in row and not row.get("img_path") and row_id:
         merged = f"{MERGED}/{row_id}.jpg"
         return merged, {merged: f"{row_id}.jpg"}
-    return fields.encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path"), {}
+    named = {"image or img_path": row.get("image") or row.get("img_path")}
+    return fields.image(named, "image or img_path"), {}
 
 
 def completions(row: Row) -> list[Mapping[str, object]]:

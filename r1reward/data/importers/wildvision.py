@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
 from r1reward.data.importers.conversations import split_turns
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
@@ -53,12 +54,7 @@ def config_of(file: Path, src: Path) -> str:
 def read_row(row: Row, origin: str) -> RawPairs:
     preferred = read_winner(row.get("winner"))
     compared = split_turns(row.get("conversation_a"), row.get("conversation_b"), "role", "content")
-    several = row.get("images")
-    images = (
-        tuple(fields.encoded_or_path(item, "an image") for item in several)
-        if isinstance(several, list) and several
-        else (fields.image(row),)
-    )
+    images = image_items(row.get("images"), "images") or (fields.image(row),)
     yield RawPair(
         origin,
         *compared,

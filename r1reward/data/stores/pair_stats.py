@@ -12,7 +12,7 @@ import numpy as np
 
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.key_set import KeySet
-from r1reward.data.stores.store import all_rows, check_row
+from r1reward.data.stores.store import all_rows, check_row, row_images
 
 QUANTILES = (0, 50, 90, 99, 100)
 # The scalars that are kept of every row: 4 bytes each.
@@ -61,7 +61,7 @@ def count_pairs(
             stats.longer_preferred += lengths[0] != lengths[1] and 1 + (
                 lengths[1] > lengths[0]
             ) == row.get("preferred")
-            images = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
+            images = row_images(row, origin)
             stats.measured["question characters"].append(len(str(row.get("question") or "")))
             stats.measured["response characters"].extend(lengths)
             stats.measured["images"].append(len(images))

@@ -24,13 +24,15 @@ class PairStore(Sequence[PreferencePair]):
     Raises ``DataError`` here for a folder that is no store, and on access for a row that cannot be used.
     """
 
-    def __init__(self, path: Path, image_root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+    ) -> None:
         self.path = path
         # File, row group, and how many rows of the file come before it.
         self.groups: list[tuple[PairFile, int, int]] = []
         self.starts: list[int] = []
         self.num_rows = 0
-        for file in pair_files(path, image_root):
+        for file in pair_files(path, image_root, links):
             with open_parquet(file.path) as parquet:
                 metadata = parquet.metadata
             before = 0

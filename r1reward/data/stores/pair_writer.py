@@ -156,6 +156,7 @@ class PairWriter:
             "schema": SCHEMA_VERSION,
             "media_root": self.header.media_root,
             "frames": asdict(self.header.frames),
+            "links": self.header.links,
             "made_by": self.made_by,
             "progress": self.progress(),
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from r1reward.data.image_values import image_items
 from r1reward.data.import_report import ImportReport
 from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.row_files import Row
@@ -26,7 +27,8 @@ from r1reward.types import PreferencePair
 
 def resolved_media(file: PairFile) -> MediaFolder:
     """Returns the media folder of a file, by its resolved path."""
-    return replace(file.media, root=file.media.root.resolve())
+    links = tuple(folder.resolve() for folder in file.media.links)
+    return replace(file.media, root=file.media.root.resolve(), links=links)
 
 
 def common_media(paths: Sequence[Path]) -> MediaFolder | None:
@@ -43,7 +45,11 @@ class DerivedStore:
     """
 
     def __init__(self, out: Path, media: MediaFolder | None, made_by: Mapping[str, Any]) -> None:
-        header = Header(str(media.root), media.frames) if media else Header()
+        header = (
+            Header(str(media.root), media.frames, tuple(map(str, media.links)))
+            if media
+            else Header()
+        )
         self.writer = PairWriter(out, header, made_by)
         self.writer.claim(resume=False)
         self.report = ImportReport()
@@ -88,7 +94,7 @@ def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferenceP
 
 def movable(row: Row, origin: str, file: PairFile, *, keep: bool) -> dict[str, Any]:
     """Returns the row for another store: its paths stay paths if ``keep``, else its media come inside."""
-    images = list(row.get("images") or ())
+    images = list(image_items(row.get("images"), f"{origin}: images"))
     moved = {**row, "images": images, "image_paths": list(row.get("image_paths") or ())}
     has_paths = bool(moved["image_paths"] or row.get("video"))
     names = [image for image in images if isinstance(image, str)]

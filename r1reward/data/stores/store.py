@@ -21,8 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1reward.data.image_values import image_items
 from r1reward.data.stores.row_files import Row, kind_of, numbered_rows, open_parquet
-from r1reward.data.texts import refuse_half_characters
+from r1reward.data.texts import refuse_half_characters, refuse_other_than_text
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
@@ -54,7 +55,8 @@ KINDS = (".parquet", ".jsonl", ".json")
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: where its paths begin, and how its videos are shown.
+    """What a file says of itself: where its paths begin, how its videos are shown, and where links may
+    lead.
 
     ``made_by`` is the command a store comes from and ``progress`` how far it had come when the
     shard was written; both are the writer's own.
@@ -62,6 +64,7 @@ class Header:
 
     media_root: str | None = None
     frames: FrameRules = field(default_factory=FrameRules)
+    links: tuple[str, ...] = ()
     made_by: Mapping[str, Any] | None = None
     progress: Mapping[str, Any] | None = None
 
@@ -82,17 +85,21 @@ def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
     pq.write_table(pa.Table.from_pylist([pair_row(pair) for pair in pairs], schema=SCHEMA), path)
 
 
-def read_pairs(path: Path, image_root: Path | None, limit: int | None) -> list[PreferencePair]:
+def read_pairs(
+    path: Path, image_root: Path | None, limit: int | None, links: tuple[Path, ...] = ()
+) -> list[PreferencePair]:
     """Returns every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
-    pairs = list(islice(iter_pairs(path, image_root), limit))
+    pairs = list(islice(iter_pairs(path, image_root, links), limit))
     if not pairs:
         raise DataError(f"{path}: holds no pairs")
     return pairs
 
 
-def iter_pairs(path: Path, image_root: Path | None = None) -> Iterator[PreferencePair]:
+def iter_pairs(
+    path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+) -> Iterator[PreferencePair]:
     """Yields the pairs of a store or a file one by one, each checked. Raises ``DataError``."""
-    for file in pair_files(path, image_root):
+    for file in pair_files(path, image_root, links):
         for origin, row in file.rows():
             yield file.pair(row, origin)
 
@@ -140,16 +147,21 @@ class PairFile:
         return pair_from_row(row, origin, self.media)
 
 
-def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]:
+def pair_files(
+    path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+) -> Iterator[PairFile]:
     """Yields a file, or the shards of a finished store.
 
     Paths in the rows are relative to ``image_root``, else to the folder that the file declares, else to
-    the file's own. Raises ``DataError`` for a path that holds no pairs or an unfinished store.
+    the file's own; links lead there, into ``links`` or into the folders that the file declares. Raises
+    ``DataError`` for a path that holds no pairs or an unfinished store.
     """
     for file in paths_of(path):
         header = read_header(file)
         declared = Path(header.media_root) if header.media_root else file.parent
-        yield PairFile(file, header, MediaFolder(image_root or declared, header.frames))
+        all_links = (*map(Path, header.links), *links)
+        media = MediaFolder(image_root or declared, header.frames, links=all_links)
+        yield PairFile(file, header, media)
 
 
 def paths_of(path: Path) -> list[Path]:
@@ -184,6 +196,7 @@ def read_header(file: Path) -> Header:
         return Header(
             media_root=fields.get("media_root"),
             frames=FrameRules(**fields.get("frames", {})),
+            links=tuple(fields.get("links", ())),
             made_by=fields.get("made_by"),
             progress=fields.get("progress"),
         )
@@ -197,17 +210,13 @@ def check_row(row: Row, origin: str) -> None:
     if missing:
         raise DataError(f"{origin}: {', '.join(missing)} missing")
     for name in ("question", "response_1", "response_2"):
-        if not isinstance(row[name], str) or not row[name].strip():
-            raise DataError(f"{origin}: {name} is empty; remove the row or fill it in", "empty")
+        refuse_other_than_text(row[name], f"{origin}: {name}")
         refuse_half_characters(row[name], f"{origin}: {name}")
     preferred = row["preferred"]
     if type(preferred) is not int or preferred not in (1, 2):
         raise DataError(f"{origin}: preferred is {preferred!r}; it must be 1 or 2")
     if row["response_1"] == row["response_2"]:
         raise DataError(f"{origin}: the two responses are identical; remove the row", "identical")
-    for name in ("images", "image_paths"):
-        if row.get(name) is not None and not isinstance(row[name], list | tuple):
-            raise DataError(f"{origin}: {name} must be a list (of paths, or of bytes in Parquet)")
     for name in ("video", "source", "category", "group", "meta"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise DataError(f"{origin}: {name} is {row[name]!r}; it must be text")
@@ -222,8 +231,7 @@ def pair_from_row(row: Row, origin: str, media: MediaFolder) -> PreferencePair:
     Raises ``DataError`` for a row or a medium that cannot be used.
     """
     check_row(row, origin)
-    images = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
-    shown = load_media(images, row.get("video") or None, origin, media)
+    shown = load_media(row_images(row, origin), row.get("video") or None, origin, media)
     return PreferencePair(
         question=row["question"],
         images=shown,
@@ -235,4 +243,13 @@ def pair_from_row(row: Row, origin: str, media: MediaFolder) -> PreferencePair:
         group=row.get("group") or "",
         difficulty=row.get("difficulty") or 0,
         origin=origin,
+    )
+
+
+def row_images(row: Row, origin: str) -> tuple[str | bytes, ...]:
+    """Returns the images of a row as bytes or paths. Raises ``DataError``."""
+    return tuple(
+        item
+        for name in ("images", "image_paths")
+        for item in image_items(row.get(name), f"{origin}: {name}")
     )

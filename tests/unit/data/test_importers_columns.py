@@ -84,7 +84,7 @@ def test_labels(tmp_path: Path, preferred: str, value: object, expected: int | N
         ("preferred=label:0/1", {"label": 2}, "label is 2; the map knows 0, 1"),
         ("preferred=label", {}, "there is no column label"),
         ("preferred=1,image=img", {}, "there is no column img"),
-        ("preferred=1,image=img", {"img": 3}, "img is missing; fill it in or remove the row"),
+        ("preferred=1,image=img", {"img": 3}, "img is a number (3); an image is bytes, a path"),
         ("preferred=1", {"chosen": " "}, "chosen is missing or empty; fill it in or remove"),
     ],
 )
