@@ -18,7 +18,7 @@ from r1reward.recipe.sections import FRAME_PIXELS
 class ImportArguments:
     """A source of pairs, and how it becomes a store."""
 
-    format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, csv, parquet")
+    format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, json, csv, parquet")
     src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
     out: Path = option(type=Path, required=True)
     images: Path | None = option(type=Path, help="media root; default: the source's folder")
@@ -29,7 +29,9 @@ class ImportArguments:
         metavar="DIR",
         help="a further folder that links and absolute paths of media may lead into; several times",
     )
-    columns: str | None = option(help="question=COLUMN,response_1=COLUMN,... for plain files")
+    columns: str | None = option(
+        help="question=COLUMN,response_1=COLUMN,...; default: files whose columns have known names"
+    )
     pairing: Pairing = option(choices=get_args(Pairing), default="all")
     media: str = option(choices=("embed", "paths"), default="embed")
     missing: str = option(

@@ -4,7 +4,8 @@
 on the right a column, or a constant in quotes (``category="charts"``). ``preferred`` is 1 or 2 for
 every row, or a column with the values that mean the first response, the second, and ties:
 ``preferred=winner:model_a/model_b/tie``; without them a column holds 1 and 2. ``image`` may be given
-several times.
+several times. The columns of question and responses may hold messages (``conversations``); then there
+may be no ``question``.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from pathlib import Path
 
 from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
+from r1reward.data.importers.conversations import Compared, compare
+from r1reward.data.importers.labels import Labels, check_labels
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
-from r1reward.data.importers.source_rows import read_source
+from r1reward.data.importers.source_rows import read_source, source_files
 from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError, InputError
-from r1reward.types import Slot
+from r1reward.recipe.sections import nearest
 
-REQUIRED = ("question", "response_1", "response_2", "preferred")
-OPTIONAL = ("image", "video", "category", "group", "source")
-DEFAULT_LABELS = ("1", "2")
+REQUIRED = ("response_1", "response_2", "preferred")
+PARTS = ("question", *REQUIRED, "image", "video", "category", "group", "source")
+DEFAULT_LABELS = Labels()
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Column:
         if self.is_constant:
             return self.name
         if self.name not in row:
-            raise DataError(f"there is no column {self.name}")
+            raise DataError(
+                f"there is no column {self.name}; {nearest(self.name, [*row], 'the row has')}"
+            )
         return row[self.name]
 
 
@@ -47,17 +52,26 @@ class Column:
 class ColumnMap:
     """The column of each part of a pair: every required part is there, and optional ones may be.
 
-    ``labels`` are the values of ``preferred`` for the first response, the second, and ties.
+    ``labels`` says what the values of ``preferred`` mean.
     """
 
     columns: Mapping[str, Column]
-    labels: tuple[str, ...] = DEFAULT_LABELS
+    labels: Labels = DEFAULT_LABELS
     images: tuple[Column, ...] = ()
 
-    def text(self, row: Row, part: str) -> str:
-        """Returns the text of a required part. Raises ``DataError`` where it is missing or empty."""
-        column = self.columns[part]
-        return fields.text({column.name: column.value(row)}, column.name)
+    def compared(self, row: Row) -> Compared:
+        """Returns question and responses, from texts or from messages. Raises ``DataError``."""
+        columns = [self.columns.get(part) for part in ("question", "response_1", "response_2")]
+        values = [None if column is None else column.value(row) for column in columns]
+        if any(isinstance(value, list | Mapping) for value in values):
+            return compare(*values)
+        if columns[0] is None:
+            raise DataError("the responses are no messages: name the column of the question")
+        named = {
+            column.name: value for column, value in zip(columns, values, strict=True) if column
+        }
+        texts = (fields.text(named, column.name) for column in columns if column)
+        return Compared(*texts, images=(), num_marks=0)
 
     def text_or_empty(self, row: Row, part: str) -> str:
         """Returns the text of an optional part; it is empty where the map or the row has none."""
@@ -72,8 +86,8 @@ def parse_columns(spec: str) -> ColumnMap:
         part, equals, column = (side.strip() for side in item.partition("="))
         if not (part and equals and column):
             raise InputError(f"columns: {item!r} is not of the form part=column")
-        if part not in REQUIRED + OPTIONAL:
-            known = ", ".join(REQUIRED + OPTIONAL)
+        if part not in PARTS:
+            known = ", ".join(PARTS)
             raise InputError(f"columns: a pair has no part {part!r}; choose from {known}")
         if part in parts and part != "image":
             raise InputError(f"columns: {part} is given twice")
@@ -94,15 +108,15 @@ def parse_column(column: str) -> Column:
     return Column(column)
 
 
-def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
-    """Returns the column of the label and the values that it may have. Raises ``InputError``."""
-    if column in DEFAULT_LABELS:
+def parse_preferred(column: str) -> tuple[Column, Labels]:
+    """Returns the column of the label and what its values mean. Raises ``InputError``."""
+    if column in DEFAULT_LABELS.words:
         return Column(column, is_constant=True), DEFAULT_LABELS
     name, colon, values = column.rpartition(":")
     if not colon:
         return parse_column(column), DEFAULT_LABELS
-    labels = tuple(values.split("/"))
-    if len(labels) < 2 or not name or len(set(labels)) != len(labels):
+    labels = Labels(tuple(values.split("/")))
+    if len(labels.words) < 2 or not name or len(set(labels.forms)) != len(labels.forms):
         raise InputError(
             f"columns: preferred={column} names no two values; write preferred=column:first/second, "
             "and after them those of ties"
@@ -111,44 +125,27 @@ def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
 
 
 def read_columns(src: Path, suffixes: Sequence[str], columns: ColumnMap) -> RawPairs:
-    """Yields every row of a file or folder, read by the map. Raises ``DataError``."""
+    """Returns every row of a file or folder, read by the map. Raises ``DataError``, and ``InputError`` at
+    once for labels that the map does not know.
+    """
+    preferred = columns.columns["preferred"]
+    if not preferred.is_constant:
+        check_labels(source_files(src, suffixes), preferred.name, columns.labels)
     return read_source(src, suffixes, partial(read_row, columns=columns))
 
 
 def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
+    preferred = columns.columns["preferred"]
+    label = columns.labels.slot(preferred.value(row), preferred.name)
+    beside = (image_items(column.value(row), column.name) for column in columns.images)
+    compared = columns.compared(row)
     yield RawPair(
         origin,
-        columns.text(row, "question"),
-        columns.text(row, "response_1"),
-        columns.text(row, "response_2"),
-        preferred=read_label(row, columns),
-        images=tuple(
-            image
-            for column in columns.images
-            for image in image_items(column.value(row), column.name)
-        ),
+        *compared.texts,
+        preferred=label,
+        images=compared.shown(tuple(image for images in beside for image in images)),
         video=columns.text_or_empty(row, "video") or None,
         source=columns.text_or_empty(row, "source"),
         category=columns.text_or_empty(row, "category"),
         group=columns.text_or_empty(row, "group"),
     )
-
-
-def read_label(row: Row, columns: ColumnMap) -> Slot | None:
-    """Returns which response is preferred; None is a tie."""
-    column = columns.columns["preferred"]
-    value = column.value(row)
-    label = label_text(value)
-    if label not in columns.labels:
-        raise DataError(f"{column.name} is {value!r}; the map knows {', '.join(columns.labels)}")
-    index = columns.labels.index(label)
-    return None if index > 1 else (1 if index == 0 else 2)
-
-
-def label_text(value: object) -> str:
-    """Returns a label as it is written in the map: 1 for 1.0, true for True."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()

@@ -109,7 +109,7 @@ def test_validate_lists_bad_rows_and_is_status_2(
         (["show", "GONE"], "no such file"),
         (["show", "STORE", "--rows", "0"], "--rows is 0; it must be at least 1"),
         (["import", "jason", "STORE", "--out", "o"], "no format is called 'jason'"),
-        (["import", "jsonl", "STORE", "--out", "o"], "give a column map"),
+        (["import", "jsonl", "STORE", "--out", "o"], "unknown file type '.parquet'; use .jsonl or"),
         (["import", "povid", "GONE", "--out", "o"], "no such file or folder"),
         (["import", "povid", "STORE", "--out", "o", "--images", "GONE"], "no folder of images"),
         (["dedupe", "GONE", "--out", "o"], "no such file"),

@@ -469,7 +469,7 @@ def test_povid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rejected", "reason"),
     [
-        (None, "a conversation must be a list of two turns or more"),
+        (None, "a conversation is missing or empty; fill it in or remove the row"),
         (turns("Other?", "A dog."), "the conversations differ before their last reply: they"),
         (turns("Describe it.", ""), "value of a turn is missing or empty"),
         (turns("Describe it.", "A.", "B?"), "a conversation must end with a reply"),
@@ -530,11 +530,11 @@ def test_wildvision(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (battle("m1"), "winner is 'm1'; it must be model_a, model_b, tie or tie (bothbad)"),
+        (battle("m1"), "winner is 'm1'; it must be one of model_a, model_b, tie, tie (bothbad)"),
         (battle("tie", image=None), "image is missing; fill it in or remove the row"),
         (
             battle("tie", conversation_b=said("What is it?", "A dog.")[:1]),
-            "a conversation must be a list of two turns or more",
+            "a conversation must end with a reply",
         ),
         (
             battle(

@@ -1,0 +1,76 @@
+"""Columns whose names say what they are: files of preferences as other trainers read them.
+
+TRL (prompt, chosen, rejected; texts or messages, the prompt also inside), LLaMA-Factory (conversations,
+chosen, rejected), ms-swift (messages with rejected_response or rejected_messages), OpenAI (input,
+preferred_output, non_preferred_output), and our own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from r1reward.data.importers.columns import parse_columns
+from r1reward.data.importers.source_rows import source_files
+from r1reward.data.stores.row_files import Row, numbered_rows
+from r1reward.errors import DataError, InputError
+
+# Question (empty: the replies' conversations begin with it), first and second response.
+KNOWN: tuple[tuple[str, str, str], ...] = (
+    ("input", "preferred_output", "non_preferred_output"),
+    ("prompt", "chosen", "rejected"),
+    ("question", "chosen", "rejected"),
+    ("conversations", "chosen", "rejected"),
+    ("messages", "chosen", "rejected"),
+    ("", "messages", "rejected_messages"),
+    ("", "messages", "rejected_response"),
+    ("", "conversations", "rejected_conversations"),
+    ("", "chosen", "rejected"),
+)
+OWN = ("question", "response_1", "response_2", "preferred")
+MEDIA = {"images": "image", "image": "image", "video": "video"}
+# What may belong to the question and is not read.
+UNREAD = ("system", "history", "context", "instruction", "input", "tools")
+LOOKED_AT = 20
+
+
+def recognised_columns(src: Path, suffixes: Sequence[str]) -> str:
+    """Returns the column map of files whose columns have known names, as it would be given.
+
+    Raises ``InputError``, with the columns that are there, if it cannot be told.
+    """
+    names: dict[str, None] = {}
+    for file in source_files(src, suffixes):
+        for _, row in islice(numbered_rows(file), LOOKED_AT):
+            if isinstance(row, DataError):
+                continue
+            names.update(dict.fromkeys(row))
+            if (spec := known_map(row)) is not None:
+                parse_columns(spec)
+                return spec
+    columns = ", ".join(names)[:300] or "there are none"
+    raise InputError(
+        f"{src}: the names of its columns ({columns}) do not say what they mean: give a column map, "
+        "--columns question=COLUMN,response_1=COLUMN,response_2=COLUMN,preferred=1,image=COLUMN"
+    )
+
+
+def known_map(row: Row) -> str | None:
+    """Returns the column map of a row by its columns' names; None if they are not known."""
+    filled = {name for name, value in row.items() if value not in (None, "", [])}
+    media = [f"{part}={name}" for name, part in MEDIA.items() if name in row]
+    if filled.issuperset(OWN):
+        others = [f"{name}={name}" for name in ("source", "category", "group") if name in row]
+        return ",".join((*(f"{name}={name}" for name in OWN), *media, *others))
+    for question, first, second in KNOWN:
+        used = {question, first, second} - {""}
+        if used <= filled and not (filled - used).intersection(UNREAD):
+            parts: Mapping[str, str] = {
+                "question": question,
+                "response_1": first,
+                "response_2": second,
+            }
+            named = [f"{part}={name}" for part, name in parts.items() if name]
+            return ",".join((*named, "preferred=1", *media))
+    return None
