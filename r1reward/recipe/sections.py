@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from r1reward.recipe.choices import (
     BenchmarkName,
+    Contradictions,
     FormatMode,
     MissingMedia,
     OrderMode,
@@ -153,6 +154,10 @@ class DataSection(Section):
 
     heldout: Source | None = None
     """The pairs of the held-out evaluation; None: no held-out evaluation."""
+
+    contradictions: Contradictions = "drop"
+    """What happens to training pairs that stand in the data with both labels: drop leaves out both and
+    counts them; keep trains on them. Without effect on the built-in miniature."""
 
 
 class PromptSection(Section):

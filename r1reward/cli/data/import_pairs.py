@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from r1reward.cli.data.action import data_verb, print_report, progress
+from r1reward.cli.data.action import (
+    LINKS,
+    MAX_DROPPED,
+    data_verb,
+    print_report,
+    progress,
+    refuse_lost,
+)
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import Pairing
@@ -22,13 +29,7 @@ class ImportArguments:
     src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
     out: Path = option(type=Path, required=True)
     images: Path | None = option(type=Path, help="media root; default: the source's folder")
-    links: list[Path] = option(
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a further folder that links and absolute paths of media may lead into; several times",
-    )
+    links: list[Path] = option(**LINKS)
     columns: str | None = option(
         help="question=COLUMN,response_1=COLUMN,...; default: files whose columns have known names"
     )
@@ -45,6 +46,7 @@ class ImportArguments:
     max_bytes: int = option(type=int, default=20_000_000, help="of an image file")
     frames: int = option(type=int, default=32, help="shown of a video")
     frame_pixels: int = option(type=int, default=FRAME_PIXELS)
+    max_dropped: float = option(**MAX_DROPPED)
     threads: int = option(type=int, default=os.cpu_count() or 1)
 
     @property
@@ -52,14 +54,14 @@ class ImportArguments:
         return self.images or (self.src if self.src.is_dir() else self.src.parent)
 
 
-def run(arguments: ImportArguments) -> None:
+def run(arguments: ImportArguments) -> int | None:
+    """Returns 1 if no pair could be used, or too large a share of the rows was lost."""
     from r1reward.data.importers.columns import parse_columns
     from r1reward.data.importers.formats import open_source
     from r1reward.data.importers.hub import local_source
     from r1reward.data.importers.importing import ImportOptions, import_pairs
     from r1reward.data.media import ImageLimits
     from r1reward.data.video import FrameRules
-    from r1reward.report.pairs_page import visible
 
     arguments = replace(arguments, src=local_source(arguments.src))
     src, out = arguments.src, arguments.out
@@ -86,12 +88,9 @@ def run(arguments: ImportArguments) -> None:
     with progress("import") as on_rows:
         report = import_pairs(source, out, options, made_by, on_rows)
     print_report(report, out)
-    if not report.num_written:
-        shown = next((rows[0] for rows in report.examples.values() if rows), "it is empty")
-        raise InputError(
-            f"{src}: not one pair could be used ({visible(shown, 300)}); "
-            f"{out}/report.json counts why"
-        )
+    if not report.num_read:
+        raise InputError(f"{src}: holds no rows")
+    return refuse_lost(report, arguments.max_dropped, str(src))
 
 
 def check_folders(arguments: ImportArguments) -> None:

@@ -49,8 +49,8 @@ def split(
         )
     made_by = {"split": str(path.resolve()), "shares": dict(shares), "seed": seed}
     stores = {name: DerivedStore(out / name, media, {**made_by, "part": name}) for name in shares}
-    for number, (_, row) in enumerate(copied_rows(path, media)):
-        stores[sides[clusters[number]]].add(row)
+    for number, (origin, row) in enumerate(copied_rows(path, media)):
+        stores[sides[clusters[number]]].add(row, origin)
         on_rows(number + 1)
     return {name: store.finish() for name, store in stores.items()}
 

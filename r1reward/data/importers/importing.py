@@ -24,7 +24,8 @@ from r1reward.data.order import derive_seed
 from r1reward.data.prompt import CONTROL_TOKEN
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
-from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
+from r1reward.data.stores.remarks import ALIKE, CONTRADICTS, are_alike
+from r1reward.data.stores.store import Header, check_row, pair_keys, pair_row
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError
 from r1reward.types import Slot
@@ -118,7 +119,9 @@ def import_pairs(
             else:
                 row = preferred_in(made.row, balanced_slot(options.seed, report.num_written))
                 report.keep(row["preferred"])
-                report.notes.update(made.notes)
+                contradicts = (CONTRADICTS,) if made.row["opposite"] in seen else ()
+                for note in (*made.notes, *contradicts):
+                    report.note(note, made.row["origin"])
                 report.miss(made.missing)
                 writer.add(row)
             on_rows(report.num_read)
@@ -217,9 +220,10 @@ def finish(
 ) -> Prepared:
     """Returns the row of a pair whose media have been read, and what is worth noting of it."""
     pair = raw.pair(images)
-    key = pair_key(pair)
+    key, opposite = pair_keys(pair)
     meta = CONTROLS.sub("", json.dumps(raw.meta, ensure_ascii=False, default=str))
-    row = pair_row(replace(pair, images=())) | {"key": key, "meta": meta, "origin": raw.origin}
+    row = pair_row(replace(pair, images=()))
+    row |= {"key": key, "opposite": opposite, "meta": meta, "origin": raw.origin}
     if options.embed or not all(isinstance(item, str) for item in raw.images):
         row["images"] = images
     else:
@@ -231,6 +235,7 @@ def finish(
         "first frame of an animation": missing is None and any(map(is_animated, images)),
         "image missing, kept": missing is not None,
         "no image": not images,
+        ALIKE: are_alike(raw.response_1, raw.response_2),
     }
     notes = (*raw.notes, *(note for note, holds in remarks.items() if holds))
     return Prepared(row, notes, missing)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
+import pyarrow as pa
+
 from r1reward.data.stores.row_files import Row, open_parquet
-from r1reward.data.stores.store import PairFile, pair_files
+from r1reward.data.stores.store import PairFile, pair_files, pair_keys
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
@@ -62,6 +64,16 @@ class PairStore(Sequence[PreferencePair]):
         file, _, before = self.groups[number]
         offset = row_index - self.starts[number]
         return file.pair(self.rows(number)[offset], f"{file.path} row {before + offset + 1}")
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Yields the key of every pair, and the key that it would have with the other label."""
+        for file in {file.path: file for file, _, _ in self.groups}.values():
+            with open_parquet(file.path) as parquet:
+                if file.has_keys and "opposite" in parquet.schema_arrow.names:
+                    for batch in parquet.iter_batches(columns=["key", "opposite"]):
+                        yield from zip(*map(pa.Array.to_pylist, batch.columns), strict=True)
+                    continue
+            yield from (pair_keys(file.pair(row, origin)) for origin, row in file.rows())
 
     def rows(self, number: int) -> list[Row]:
         """Returns a row group's rows. The last few are kept: neighbours are often read together."""

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from r1reward.data.image_values import image_items
 from r1reward.data.import_report import ImportReport
 from r1reward.data.stores.pair_writer import PairWriter
+from r1reward.data.stores.remarks import Remarks
 from r1reward.data.stores.row_files import Row
 from r1reward.data.stores.store import (
     Header,
@@ -19,7 +20,7 @@ from r1reward.data.stores.store import (
     check_row,
     pair_files,
     pair_from_row,
-    pair_key,
+    pair_keys,
 )
 from r1reward.data.video import FrameRules, MediaFolder
 from r1reward.types import PreferencePair
@@ -53,17 +54,21 @@ class DerivedStore:
         self.writer = PairWriter(out, header, made_by)
         self.writer.claim(resume=False)
         self.report = ImportReport()
+        self.remarks = Remarks()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, origin: str) -> None:
         """Writes and counts a row."""
         self.report.num_read += 1
         self.report.keep(row["preferred"])
+        for remark in self.remarks.of(row, row["key"], row["opposite"]):
+            self.report.note(remark, origin)
         self.writer.add(row)
 
-    def drop(self, reason: str, sentence: str) -> None:
-        """Counts a row that is left out."""
-        self.report.num_read += 1
-        self.report.drop(reason, sentence)
+    def drop(self, reason: str, sentence: str, num_rows: int = 1) -> None:
+        """Counts rows that are left out."""
+        if num_rows:
+            self.report.num_read += num_rows
+            self.report.drop(reason, sentence, num_rows=num_rows)
 
     def finish(self, **beside: object) -> ImportReport:
         """Writes the last shard and the report; ``beside`` is added to it."""
@@ -82,8 +87,8 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
         for origin, row in file.rows():
             check_row(row, origin)
             moved = movable(row, origin, file, keep=media == resolved_media(file))
-            if not file.has_keys:
-                moved["key"] = pair_key(file.pair(row, origin))
+            if not file.has_keys or not row.get("opposite"):
+                moved["key"], moved["opposite"] = pair_keys(file.pair(row, origin))
             yield origin, moved
 
 

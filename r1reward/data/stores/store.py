@@ -4,8 +4,9 @@ A store is a folder of shards ``pairs-00000.parquet`` and a ``report.json``, whi
 folder without it is unfinished. Columns: ``question``, ``images`` (list of bytes; elsewhere also
 paths), ``response_1``, ``response_2``, ``preferred`` (1 or 2); optionally ``image_paths`` and
 ``video`` (a folder of frames, shown after the images) below the media root, ``source``,
-``category``, ``group``, ``difficulty``, ``meta`` (JSON) and ``key`` (``pair_key``). A row that cannot
-be used is an error that names file and row; nothing is skipped silently.
+``category``, ``group``, ``difficulty``, ``meta`` (JSON), ``key`` (``pair_key``) and ``opposite`` (the
+key with the other label; not in stores before 0.3). A row that cannot be used is an error that names
+file and row; nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ SCHEMA = pa.schema(
         ("video", pa.string()),
         ("meta", pa.string()),
         ("key", pa.string()),
+        ("opposite", pa.string()),
     ]
 )
 SCHEMA_VERSION = 2
@@ -71,13 +73,22 @@ class Header:
 
 def pair_key(pair: PreferencePair) -> str:
     """Returns the hash of the preference: equal for the same one stored in the other order."""
-    return pair.pair_id if pair.preferred == 1 else pair.swapped().pair_id
+    return pair_keys(pair)[0]
+
+
+def pair_keys(pair: PreferencePair) -> tuple[str, str]:
+    """Returns the hash of the preference, and that of the opposite one."""
+    better, worse = pair.response_1, pair.response_2
+    if pair.preferred == 2:
+        better, worse = worse, better
+    return pair.content_hash(better, worse, 1), pair.content_hash(worse, better, 1)
 
 
 def pair_row(pair: PreferencePair) -> dict[str, Any]:
     """Returns a pair as a row of the store, images inside."""
-    names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key"}
-    return {name: getattr(pair, name) for name in names} | {"key": pair_key(pair)}
+    names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key", "opposite"}
+    key, opposite = pair_keys(pair)
+    return {name: getattr(pair, name) for name in names} | {"key": key, "opposite": opposite}
 
 
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
@@ -102,12 +113,6 @@ def iter_pairs(
     for file in pair_files(path, image_root, links):
         for origin, row in file.rows():
             yield file.pair(row, origin)
-
-
-def all_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yields every row of a store or a file as it is, with its origin. Raises ``DataError``."""
-    for file in pair_files(path):
-        yield from file.rows()
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,9 @@ def check_row(row: Row, origin: str) -> None:
     if "images" in missing and (row.get("image_paths") is not None or row.get("video")):
         missing.remove("images")
     if missing:
-        raise DataError(f"{origin}: {', '.join(missing)} missing")
+        is_foreign = len(missing) > 2
+        remedy = f"; the row has {', '.join(row)[:200]}: `r1reward data import` reads other columns"
+        raise DataError(f"{origin}: {', '.join(missing)} missing" + remedy * is_foreign)
     for name in ("question", "response_1", "response_2"):
         refuse_other_than_text(row[name], f"{origin}: {name}")
         refuse_half_characters(row[name], f"{origin}: {name}")
