@@ -44,7 +44,10 @@ def source_files(src: Path, suffixes: Sequence[str], skipped: Collection[str] = 
     files = sorted(
         path
         for path in src.rglob("*.*")
-        if kind_of(path) in suffixes and not is_hidden(path, src) and path.name not in skipped
+        if kind_of(path) in suffixes
+        and path.name not in skipped
+        and not is_hidden(path, src)
+        and path.is_file()
     )
     for suffix in suffixes:
         if first := [file for file in files if kind_of(file) == suffix]:
