@@ -323,3 +323,8 @@ def test_columns_that_are_not_known_are_listed(tmp_path: Path, row: Turn) -> Non
 def test_earlier_turns_of_replies_are_compared_without_blanks() -> None:
     told = compare(None, [user("Hi. "), reply("Hello.\n"), Q, A], [*EARLIER, Q, B])
     assert told.texts == (LONG.replace("Hello.", "Hello.\n"), "So.", "No.")
+
+
+def test_a_conversation_may_be_named_for_question_and_reply() -> None:
+    whole = [*EARLIER, Q, A]
+    assert compare(whole, whole, "No.").texts == compare(None, whole, [*EARLIER, Q, B]).texts
