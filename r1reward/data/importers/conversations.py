@@ -80,7 +80,7 @@ def compare(question: object, first: object, second: object) -> Compared:
     two conversations have different ones, the ``DataError`` is of the kind "histories differ".
     """
     asked = read_turns(question, "user")
-    if asked and question == first:
+    if len(asked) > 1 and question == first:
         asked.pop()  # the conversation with its reply, named for the question too
     *before_1, reply_1 = conversation(first)
     *before_2, reply_2 = conversation(second)
