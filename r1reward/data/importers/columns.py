@@ -4,8 +4,8 @@
 on the right a column, or a constant in quotes (``category="charts"``). ``preferred`` is 1 or 2 for
 every row, or a column with the values that mean the first response, the second, and ties:
 ``preferred=winner:model_a/model_b/tie``; without them a column holds 1 and 2. ``image`` may be given
-several times. The columns of question and responses may hold messages (``conversations``); then there
-may be no ``question``.
+several times. A column with a question mark (``image=img?``) may be lacking in a row. The columns of
+question and responses may hold messages (``conversations``); then there may be no ``question``.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ DEFAULT_LABELS = Labels()
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its name, or a constant: one value for every row."""
+    """A column by its name, or a constant: one value for every row. A row may lack an optional one."""
 
     name: str
     is_constant: bool = False
+    is_optional: bool = False
 
     def value(self, row: Row) -> object:
         """Returns the column's value. Raises ``DataError`` for a row without the column."""
         if self.is_constant:
             return self.name
         if self.name not in row:
+            if self.is_optional:
+                return None
             raise DataError(
                 f"there is no column {self.name}; {nearest(self.name, [*row], 'the row has')}"
             )
@@ -52,12 +55,14 @@ class Column:
 class ColumnMap:
     """The column of each part of a pair: every required part is there, and optional ones may be.
 
-    ``labels`` says what the values of ``preferred`` mean.
+    ``labels`` says what the values of ``preferred`` mean. A row in which a column of ``unread`` is filled
+    is no pair: what it says may belong to the question.
     """
 
     columns: Mapping[str, Column]
     labels: Labels = DEFAULT_LABELS
     images: tuple[Column, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def compared(self, row: Row) -> Compared:
         """Returns question and responses, from texts or from messages. Raises ``DataError``."""
@@ -102,10 +107,10 @@ def parse_columns(spec: str) -> ColumnMap:
 
 
 def parse_column(column: str) -> Column:
-    """Returns a column, or a constant if it is in quotes."""
+    """Returns a column, optional if a question mark is behind it, or a constant if it is in quotes."""
     if len(column) > 1 and column[0] == column[-1] and column[0] in "'\"":
         return Column(column[1:-1], is_constant=True)
-    return Column(column)
+    return Column(column.removesuffix("?"), is_optional=column.endswith("?"))
 
 
 def parse_preferred(column: str) -> tuple[Column, Labels]:
@@ -135,6 +140,8 @@ def read_columns(src: Path, suffixes: Sequence[str], columns: ColumnMap) -> RawP
 
 
 def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
+    if filled := [name for name in columns.unread if row.get(name)]:
+        raise DataError(f"column {filled[0]} may belong to the question: give a column map")
     preferred = columns.columns["preferred"]
     label = columns.labels.slot(preferred.value(row), preferred.name)
     beside = (image_items(column.value(row), column.name) for column in columns.images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,12 @@ from r1reward.data.importers import (
     vl_rewardbench,
     wildvision,
 )
-from r1reward.data.importers.columns import ColumnMap, parse_columns, read_columns
+from r1reward.data.importers.columns import ColumnMap, read_columns
 from r1reward.data.importers.hub import local_source
 from r1reward.data.importers.known_columns import recognised_columns
 from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.errors import InputError
 from r1reward.recipe.choices import Pairing
-
-logger = logging.getLogger(__name__)
 
 Read = Callable[[Path], RawPairs]
 
@@ -79,8 +76,6 @@ def open_source(
         raise InputError(f"{src}: no such file or folder")
     if (suffixes := GENERAL_FORMATS.get(format)) is not None:
         if columns is None:
-            spec = recognised_columns(src, suffixes)
-            logger.info("columns are read by their names: %s (--columns says otherwise)", spec)
-            columns = parse_columns(spec)
+            columns = recognised_columns(src, suffixes)
         return read_columns(src, suffixes, columns)
     return published_formats(pairing)[format](src)

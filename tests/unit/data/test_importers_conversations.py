@@ -328,3 +328,22 @@ def test_earlier_turns_of_replies_are_compared_without_blanks() -> None:
 def test_a_conversation_may_be_named_for_question_and_reply() -> None:
     whole = [*EARLIER, Q, A]
     assert compare(whole, whole, "No.").texts == compare(None, whole, [*EARLIER, Q, B]).texts
+
+
+def test_rows_of_one_file_may_have_an_image_or_not(tmp_path: Path) -> None:
+    row = {"prompt": [Q], "chosen": [A], "rejected": [B]}
+    rows = [row, {**row, "images": ["a.png"]}, {**row, "image": "b.png"}, {**row, "images": None}]
+    found = read(tmp_path / "a.jsonl", *rows)
+    assert [pair.images for pair in found if isinstance(pair, RawPair)] == [
+        (),
+        ("a.png",),
+        ("b.png",),
+        (),
+    ]
+
+
+def test_what_may_belong_to_the_question_is_never_left_out_silently(tmp_path: Path) -> None:
+    row = {"prompt": [Q], "chosen": [A], "rejected": [B], "system": ""}
+    good, bad = read(tmp_path / "a.jsonl", row, {**row, "system": "Be brief."})
+    assert isinstance(good, RawPair) and isinstance(bad, DataError)
+    assert str(bad).endswith("row 2: column system may belong to the question: give a column map")
