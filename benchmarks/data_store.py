@@ -49,7 +49,9 @@ def main() -> int:
     ratio = max(found[-1][name] / found[0][name] for name in ("import_peak_mb", "peak_mb"))
     print(f"peak memory, last size over first: {ratio:.3f} (at most {MAX_RATIO})")
     if chosen.out:
-        chosen.out.write_text(json.dumps({"sizes": found, "peak_ratio": ratio}, indent=2) + "\n")
+        chosen.out.write_text(
+            json.dumps({"sizes": found, "peak_ratio": ratio}, indent=2) + "\n", encoding="utf-8"
+        )
     return 0 if ratio <= MAX_RATIO else 1
 
 

@@ -83,7 +83,7 @@ def main() -> int:
                 rows[-1] |= {"predicted": predicted, "measured": measured}
                 print(table_line(rows[-1]), flush=True)
     if chosen.out:
-        chosen.out.write_text(json.dumps(rows, indent=2) + "\n")
+        chosen.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     worst = max(abs(row["predicted"] / row["measured"] - 1) for row in rows if row["measured"])
     print(f"\nlargest error: {worst:.1%} (at most {MAX_ERROR:.0%})")
     return 0 if worst <= MAX_ERROR else 1

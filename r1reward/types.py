@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -61,11 +62,19 @@ class PreferencePair:
     @property
     def pair_id(self) -> str:
         """Hash of the content, so that equal pairs have equal ids wherever they are stored."""
+        return self.content_hash(self.response_1, self.response_2, self.preferred)
+
+    @cached_property
+    def image_hashes(self) -> tuple[bytes, ...]:
+        return tuple(hashlib.sha256(image).digest() for image in self.images)
+
+    def content_hash(self, response_1: str, response_2: str, preferred: Slot) -> str:
+        """Returns the ``pair_id`` of these responses to the same question about the same images."""
         digest = hashlib.sha256()
-        for part in (self.question, self.response_1, self.response_2, str(self.preferred)):
+        for part in (self.question, response_1, response_2, str(preferred)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\x00")
-        for image in self.images:
-            digest.update(hashlib.sha256(image).digest())
+        for image_hash in self.image_hashes:
+            digest.update(image_hash)
         return digest.hexdigest()[:16]
 
     def swapped(self) -> PreferencePair:

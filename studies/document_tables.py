@@ -21,12 +21,12 @@ def check_marks(path: Path, *names: str) -> None:
 
 def fill(path: Path, text: str, name: str = "") -> None:
     head, tail = parts(path, name)
-    path.write_text(f"{head}{begin_of(name)}\n{text.rstrip()}\n{END}{tail}")
+    path.write_text(f"{head}{begin_of(name)}\n{text.rstrip()}\n{END}{tail}", encoding="utf-8")
 
 
 def parts(path: Path, name: str) -> tuple[str, str]:
     """What stands before and after the table."""
-    found = path.read_text() if path.is_file() else ""
+    found = path.read_text(encoding="utf-8") if path.is_file() else ""
     head, begin, rest = found.partition(begin_of(name) + "\n")
     _, end, tail = rest.partition(END)
     if not (begin and end):

@@ -170,7 +170,7 @@ def kept_column(recipe: Recipe, name: str, model: str, sampled: EvalFolder) -> C
     if not path.exists():
         logger.info("probing %s", name)
         found = asyncio.run(probe(recipe, model, sampled))
-        path.write_text(json.dumps(asdict(found), indent=1))
+        path.write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
     kept: Probe = TypeAdapter(Probe).validate_json(path.read_bytes())
     return Column(name, read_evaluation(sampled.result), kept)
 

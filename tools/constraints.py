@@ -38,7 +38,7 @@ def lacking(extras: str, text: str) -> dict[str, str]:
     """What pip would add to the environment for these extras under constraints of this text."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "constraints.txt"
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         options = ("--dry-run", "--quiet", "--report=-", f"--constraint={file}")
         report = json.loads(pip("install", *options, "--editable", f"{ROOT}[{extras}]"))
     packages = [entry["metadata"] for entry in report["install"]]
@@ -53,4 +53,6 @@ def pip(*arguments: str) -> str:
 if __name__ == "__main__":
     here = installed()
     FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(constraints(here | lacking("cpu,dev,s3,gcs", constraints(here))))
+    FILE.write_text(
+        constraints(here | lacking("cpu,dev,s3,gcs", constraints(here))), encoding="utf-8"
+    )

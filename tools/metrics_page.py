@@ -53,7 +53,7 @@ def read_meanings() -> dict[str, str]:
     """The string below every member of ``Name``, by the member's name."""
     members = next(
         node.body
-        for node in ast.parse(Path(metrics.__file__).read_text()).body
+        for node in ast.parse(Path(metrics.__file__).read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef) and node.name == Name.__name__
     )
     return {
@@ -80,4 +80,4 @@ def metrics_page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(metrics_page())
+    PAGE.write_text(metrics_page(), encoding="utf-8")

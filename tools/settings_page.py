@@ -176,4 +176,4 @@ def default_in_words(default: object, is_section: bool) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")

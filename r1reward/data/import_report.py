@@ -33,13 +33,29 @@ class ImportReport:
         self.num_written += 1
         self.preferred[str(preferred)] += 1
 
-    def drop(self, reason: str, sentence: str, missing: str | None = None) -> None:
-        """Counts a row that was left out; ``missing`` is the file for whose absence it was."""
-        self.dropped[reason] += 1
+    def drop(
+        self, reason: str, sentence: str, missing: str | None = None, num_rows: int = 1
+    ) -> None:
+        """Counts rows that were left out; ``missing`` is the file for whose absence it was."""
+        self.dropped[reason] += num_rows
+        self.show(reason, sentence)
+        self.miss(missing)
+
+    def note(self, note: str, sentence: str) -> None:
+        """Counts a row that is kept and of which this is worth knowing."""
+        self.notes[note] += 1
+        self.show(note, sentence)
+
+    def show(self, reason: str, sentence: str) -> None:
+        """Keeps the first sentences as examples."""
         shown = self.examples.setdefault(reason, [])
         if len(shown) < NUM_EXAMPLES:
             shown.append(encodable(sentence[:MAX_EXAMPLE_CHARS]))
-        self.miss(missing)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the rows that were left out though no other row says the same."""
+        return (self.dropped.total() - self.dropped["duplicate"]) / max(self.num_read, 1)
 
     def miss(self, file: str | None) -> None:
         """Lists a file that is not there."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from r1reward.data.image_values import shortened
 from r1reward.data.images import decode_image, image_size, reading
 from r1reward.errors import DataError, as_input_error
 
@@ -35,23 +37,69 @@ class ImageLimits:
     sides: SideLimits = STRICTEST_SIDES
 
 
+@dataclass(frozen=True)
+class MediaRoots:
+    """The folder that paths of media are relative to, and further ones that links may lead into and
+    absolute paths may begin with.
+    """
+
+    root: Path
+    links: tuple[Path, ...] = ()
+
+    def find(self, item: str, origin: str, what: str) -> Path:
+        """Returns the path of a medium, its links left as they are.
+
+        A link may lead into the media root, the further folders, or the files of the hub's cache that
+        the media root is a snapshot of. Raises ``DataError`` for a path that leads elsewhere.
+        """
+        top = self.root.resolve()
+        further = tuple(folder.resolve() for folder in self.links)
+        try:
+            path = Path(os.path.normpath(top / item))
+            target = path.resolve()
+            target.is_file()  # too long a name is an error of the system's here
+        except (ValueError, OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            shown = shortened(item)
+            raise DataError(f"{origin}: {what} {shown!r} is no path: {reason}") from error
+        named = f"{origin}: {what} {shortened(item)}"
+        beginnings = (top, self.root.absolute(), *further, *map(Path.absolute, self.links))
+        if not any(map(path.is_relative_to, beginnings)):
+            raise DataError(f"{named} lies outside {self.root}", "outside the media root")
+        if not any(map(target.is_relative_to, (top, *further, *hub_files(top)))):
+            raise DataError(
+                f"{named} is a link to {shortened(str(target))}, which lies outside {self.root}; name "
+                "the folder that links may lead into: --links of data import, links in a recipe",
+                "outside the media root",
+            )
+        return path
+
+
+def hub_files(root: Path) -> list[Path]:
+    """Returns the folder of files that the hub's cache links to, if the root is in a snapshot there."""
+    blobs = (
+        folder.parent / "blobs" for folder in (root, *root.parents) if folder.name == "snapshots"
+    )
+    return [folder for folder in blobs if folder.is_dir()]
+
+
 def load_image(
-    item: object, origin: str, image_root: Path, limits: ImageLimits | None = None
+    item: str | bytes, origin: str, roots: MediaRoots, limits: ImageLimits | None = None
 ) -> bytes:
-    """Returns the bytes of an image, proven readable. A path must stay inside the image folder."""
+    """Returns the bytes of an image, proven readable; they are given, or a path below the roots is."""
     if isinstance(item, str):
-        path = inside(item, origin, image_root, "image")
+        path = roots.find(item, origin, "image")
         if not path.is_file():
-            raise DataError(f"{origin}: image {path} is missing", "image missing", str(path))
+            raise DataError(
+                f"{origin}: image {shortened(str(path))} is missing", "image missing", str(path)
+            )
         lost = partial(DataError, reason="image missing", missing=str(path))
         with as_input_error(f"{origin}: image {path}", OSError, kind=lost):
             if limits is not None:
                 refuse_bytes(path.stat().st_size, limits, origin)
             encoded, name = path.read_bytes(), str(path)
-    elif isinstance(item, bytes):
-        encoded, name = item, "in the row"
     else:
-        raise DataError(f"{origin}: an image is neither a path nor bytes")
+        encoded, name = item, "in the row"
     if limits is not None:
         refuse_bytes(len(encoded), limits, origin)
         refuse_shape(encoded, limits, f"{origin}: image {name}")
@@ -67,17 +115,6 @@ def naming(what: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{what} is {error}", error.reason) from error
-
-
-def inside(item: str, origin: str, root: Path, what: str) -> Path:
-    """Returns the path of a medium, resolved. Raises ``DataError`` if it leads out of ``root``."""
-    problems = (ValueError, OSError, RuntimeError)
-    with as_input_error(f"{origin}: {what} {item[:200]!r} is no path", *problems, kind=DataError):
-        path = (root / item).resolve()
-        path.is_file()  # too long a name is an error of the system's here
-    if not path.is_relative_to(root.resolve()):
-        raise DataError(f"{origin}: {what} {item} lies outside {root}", "outside the media root")
-    return path
 
 
 def refuse_bytes(num_bytes: int, limits: ImageLimits, origin: str) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from r1reward.data.image_values import bytes_unless_file, image_items
 from r1reward.data.images import decode_image
-from r1reward.data.media import ImageLimits, inside, load_image
+from r1reward.data.media import ImageLimits, MediaRoots, load_image
 from r1reward.errors import DataError
 from r1reward.recipe.sections import FRAME_PIXELS
 
@@ -31,11 +32,18 @@ class FrameRules:
 
 @dataclass(frozen=True)
 class MediaFolder:
-    """Where the paths of media begin, how videos are shown, and what an image may measure."""
+    """Where the paths of media begin, how videos are shown, what an image may measure, and where links
+    may lead.
+    """
 
     root: Path
     frames: FrameRules
     limits: ImageLimits | None = None
+    links: tuple[Path, ...] = ()
+
+    @property
+    def roots(self) -> MediaRoots:
+        return MediaRoots(self.root, self.links)
 
 
 def load_media(
@@ -43,10 +51,14 @@ def load_media(
 ) -> tuple[bytes, ...]:
     """Returns what a pair shows: its images and then the frames of its video, as encoded image files.
 
-    ``images`` are bytes or paths below the media root, and ``video`` is a folder of frames below it. All
-    are proven readable. Raises ``DataError``, which names ``origin``, for those that cannot be used.
+    ``images`` are as people store them (``image_values``), their paths below the media root, and
+    ``video`` is a folder of frames below it. All are proven readable. Raises ``DataError``, which names
+    ``origin``, for those that cannot be used.
     """
-    shown = tuple(load_image(image, origin, media.root, media.limits) for image in images)
+    shown = tuple(
+        load_image(bytes_unless_file(item, media.root), origin, media.roots, media.limits)
+        for item in image_items(tuple(images), f"{origin}: images")
+    )
     return shown if video is None else shown + load_frames(video, origin, media)
 
 
@@ -56,14 +68,14 @@ def load_frames(video: str, origin: str, media: MediaFolder) -> tuple[bytes, ...
     Raises ``DataError``, which names ``origin``, for a folder that is missing, empty or outside the media
     root, and for a frame that cannot be read.
     """
-    folder = inside(video, origin, media.root, "video")
+    folder = media.roots.find(video, origin, "video")
     files = frame_files(folder) if folder.is_dir() else []
     if not files:
         types = ", ".join(sorted(FRAME_TYPES))
         lack = f"holds no frames ({types})" if folder.is_dir() else "is not a folder of frames"
         raise DataError(f"{origin}: video {folder} {lack}", "video missing", str(folder))
     chosen = [files[index] for index in even_indices(len(files), media.frames.num_frames)]
-    loaded = (load_image(str(file.resolve()), origin, media.root, media.limits) for file in chosen)
+    loaded = (load_image(str(file), origin, media.roots, media.limits) for file in chosen)
     return tuple(shrink(frame, media.frames.max_pixels) for frame in loaded)
 
 

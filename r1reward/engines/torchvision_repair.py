@@ -60,9 +60,11 @@ def install_into_environment() -> str:
     from pathlib import Path
 
     site = Path(sysconfig.get_paths()["purelib"])
-    (site / f"{HOOK_MODULE}.py").write_text(Path(__file__).read_text())
+    (site / f"{HOOK_MODULE}.py").write_text(
+        Path(__file__).read_text(encoding="utf-8"), encoding="utf-8"
+    )
     line = f"import {HOOK_MODULE}; {HOOK_MODULE}.install_hook()\n"
-    (site / f"{HOOK_MODULE}.pth").write_text(line)
+    (site / f"{HOOK_MODULE}.pth").write_text(line, encoding="utf-8")
     return str(site)
 
 

@@ -105,7 +105,7 @@ class HeldoutEvaluator:
         old = self.folder.best.with_name(".best.old")
         if old.exists() and not self.folder.best.exists():
             old.rename(self.folder.best)
-        if record.is_file() and json.loads(record.read_text())["value"] >= value:
+        if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["value"] >= value:
             return
         partial = self.folder.best.with_name(".best.partial")
         shutil.rmtree(partial, ignore_errors=True)

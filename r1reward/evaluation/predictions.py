@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from r1reward.data.stores.row_files import Row, jsonl_rows
 from r1reward.data.validated import validated
-from r1reward.errors import InputError, as_input_error
+from r1reward.errors import DataError, InputError
 from r1reward.evaluation.answers import ANSWER, Answer, with_status
 from r1reward.evaluation.items import Item
 
@@ -29,8 +29,7 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
     keys = {item.key: number for number, item in enumerate(items, start=1)}
     counts: Counter[tuple[str, str]] = Counter()
     answers = []
-    # As bytes: texts may hold characters that end a line for str, but not in JSONL.
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in jsonl_rows(path):
         answer = read_line(line, items, f"{path} line {number}", counts)
         if answer.item not in keys:
             raise InputError(
@@ -52,13 +51,12 @@ def read_predictions(path: Path, items: Sequence[Item]) -> list[Answer]:
 
 
 def read_line(
-    line: bytes, items: Sequence[Item], origin: str, counts: Counter[tuple[str, str]]
+    line: Row | DataError, items: Sequence[Item], origin: str, counts: Counter[tuple[str, str]]
 ) -> Answer:
     """Returns the answer of one line and counts it. Raises ``InputError``."""
-    with as_input_error(f"{origin}: not JSON", ValueError):
-        raw = json.loads(line)
-    if not isinstance(raw, dict):
-        raise InputError(f"{origin}: not a JSON object")
+    if isinstance(line, DataError):
+        raise InputError(f"{origin}: {line}")
+    raw = dict(line)
     if unknown := sorted(set(raw) - KNOWN):
         raise InputError(
             f"{origin}: unknown field {unknown[0]!r}; known: {', '.join(sorted(KNOWN))}"

@@ -26,7 +26,7 @@ from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.annotation import Annotating, annotate
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import load_pairs
+from r1reward.pipeline.sources import training_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import attempts_file
 from r1reward.recipe.engine_sections import RolloutSection
@@ -58,7 +58,7 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
 
     Raises ``AnnotationStoppedError`` with the reason when pairs are left, or all of them were refused.
     """
-    pairs = load_pairs(recipe.data.train)
+    pairs = training_pairs(recipe.data)
     pair_ids = [pair.pair_id for pair in pairs]
     record = stage_record(recipe, "annotate")
     path = attempts_file(recipe)

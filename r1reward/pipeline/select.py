@@ -31,7 +31,7 @@ from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import engine_sampler, progress_bar
 from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import load_pairs
+from r1reward.pipeline.sources import training_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import (
     attempts_file,
@@ -74,7 +74,7 @@ class Graded:
 
 async def select_stage(recipe: Recipe, section: SelectSection, console: Console) -> None:
     """Grade, choose, write the chosen pairs as a store, and print counts by level and source."""
-    pairs = load_pairs(recipe.data.train)
+    pairs = training_pairs(recipe.data)
     inputs = {"data.train": pairs_hash(pair.pair_id for pair in pairs)}
     settings: dict[str, object] = {"seed": recipe.seed, "select": section.model_dump(mode="json")}
     if isinstance(section, AttemptsSelection):

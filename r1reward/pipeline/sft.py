@@ -11,7 +11,7 @@ from r1reward.actors.launch import learner_system
 from r1reward.pipeline.learning import resumed
 from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import load_pairs
+from r1reward.pipeline.sources import training_pairs
 from r1reward.pipeline.traces import SftInputs, load_traces
 from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import attempts_file, sft_recipe
@@ -30,7 +30,7 @@ async def sft_stage(
 ) -> None:
     """Fit or go on fitting, export the model."""
     attempts = attempts_file(recipe)
-    pairs = load_pairs(recipe.data.train)
+    pairs = training_pairs(recipe.data)
     inputs = {
         "annotate/attempts.jsonl": stage_record(recipe, "annotate").output(attempts.name),
         "data.train": pairs_hash(pair.pair_id for pair in pairs),

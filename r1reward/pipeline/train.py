@@ -29,7 +29,7 @@ from r1reward.pipeline.assembly import evaluation_sampler, live_source
 from r1reward.pipeline.learning import resumed
 from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import load_pairs
+from r1reward.pipeline.sources import load_pairs, training_pairs
 from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe, starting_model
 from r1reward.recipe.recipe import Recipe
@@ -62,7 +62,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     processor = PolicyProcessor(recipe.model)
     encode = partial(processor.encode, settings=recipe.prompt)
     limit = recipe.model.max_prompt_tokens
-    train = build_prompt_set(load_pairs(recipe.data.train), encode, limit, "data.train")
+    train = build_prompt_set(training_pairs(recipe.data), encode, limit, "data.train")
     if len(train.pairs) < recipe.rollout.pairs_per_step:
         raise InputError(
             f"data.train has {len(train.pairs)} usable pairs, fewer than the "
@@ -100,11 +100,11 @@ async def train_stage(recipe: Recipe, console: Console) -> None:
     if recipe.select is not None:
         inputs["select/pairs"] = stage_record(recipe, "select").output("pairs")
     else:
-        inputs["data.train"] = pairs_hash(pair.pair_id for pair in load_pairs(recipe.data.train))
+        inputs["data.train"] = pairs_hash(pair.pair_id for pair in training_pairs(recipe.data))
     record = stage_record(recipe, "train")
     settings = run.model_dump(mode="json", exclude={"name", "run_dir", "run_url", *STAGE_SECTIONS})
     # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
-    del settings["model"]["path"], settings["data"]["train"]
+    del settings["model"]["path"], settings["data"]["train"], settings["data"]["contradictions"]
     if record.begin(settings, inputs):
         return
     await train(run, console)

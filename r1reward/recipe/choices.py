@@ -18,6 +18,7 @@ BenchmarkName = Literal[
     "shapes",
     "shapes-hard",
 ]
+Contradictions = Literal["drop", "keep"]
 MissingMedia = Literal["refuse", "drop"]
 
 FilterRule = Literal["sigma", "authors", "keep_both_signs"]

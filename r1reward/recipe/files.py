@@ -68,7 +68,7 @@ def read_settings(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{path}: no such recipe file")
     not_yaml = (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError)
     with as_input_error(f"{path}: not a YAML file", *not_yaml, kind=RecipeError):
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections, this is not")
     settings = renamed(settings, str(path))

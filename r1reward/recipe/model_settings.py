@@ -25,7 +25,7 @@ def write_model_settings(folder: Path, model: ModelSection, prompt: PromptSectio
         "model": model.model_dump(mode="json", include=SIZES),
         "prompt": prompt.model_dump(mode="json"),
     }
-    (folder / FILE_NAME).write_text(yaml.safe_dump(settings, sort_keys=False))
+    (folder / FILE_NAME).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
 def read_model_settings(folder: Path) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def read_model_settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with as_input_error(f"{path}: not a YAML file", yaml.YAMLError, UnicodeDecodeError):
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict) or not set(settings) <= {"model", "prompt"}:
         raise InputError(f"{path}: must hold the sections model and prompt only")
     return with_new_names(settings)[0]

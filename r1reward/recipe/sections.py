@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from r1reward.recipe.choices import (
     BenchmarkName,
+    Contradictions,
     FormatMode,
     MissingMedia,
     OrderMode,
@@ -124,16 +125,19 @@ class ShapesSource(Section):
 
 
 class FileSource(Section):
-    """Pairs in a store, a Parquet or a JSONL file; ``num_pairs`` takes the first ones only."""
+    """Pairs in a store, a Parquet, JSONL or JSON file; ``num_pairs`` takes the first ones only."""
 
     type: Literal["file"]
-    """Pairs in a store, a Parquet or a JSONL file."""
+    """Pairs in a store, or in a Parquet, JSONL or JSON file."""
 
     path: Path
     """The store's folder or the file."""
 
     images: Path | None = None
     """Folder that image paths are relative to; None: the one that the store names, or the file's."""
+
+    links: tuple[Path, ...] = ()
+    """Further folders that links among the images may lead into, and absolute paths may begin with."""
 
     num_pairs: PositiveInt | None = None
     """Take the first pairs only, this many; None: all."""
@@ -150,6 +154,10 @@ class DataSection(Section):
 
     heldout: Source | None = None
     """The pairs of the held-out evaluation; None: no held-out evaluation."""
+
+    contradictions: Contradictions = "drop"
+    """What happens to training pairs that stand in the data with both labels: drop leaves out both and
+    counts them; keep trains on them. Without effect on the built-in miniature."""
 
 
 class PromptSection(Section):

@@ -48,7 +48,7 @@ async def save_checkpoint(
         # A name of its own: a kill while a step is saved again leaves the first save.
         state["learner"] = f"learner-{uuid.uuid4().hex[:8]}"
         await learner.save((remote / final.name / str(state["learner"])).url)
-    (partial / LOOP_STATE).write_text(json.dumps(state))
+    (partial / LOOP_STATE).write_text(json.dumps(state), encoding="utf-8")
     for path in [*partial.rglob("*"), partial]:
         flush_to_disk(path)
     if final.exists():
@@ -90,7 +90,7 @@ async def resume(folder: Path, learner: Learner, remote: RemoteFolder | None = N
     if not checkpoints:
         return 0
     newest = checkpoints[-1]
-    state = json.loads((newest / LOOP_STATE).read_text())
+    state = json.loads((newest / LOOP_STATE).read_text(encoding="utf-8"))
     if remote is None:
         if "learner" in state:
             raise InputError(

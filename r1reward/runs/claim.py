@@ -43,7 +43,7 @@ def claim_by_recipe(folder: Path, work: Work, recipe: RunRecipe, setting: str = 
     if work != "a pipeline" and holds(folder, work):
         kept = folder / RECIPE
         if kept.is_file():
-            changes = recipe_changes(kept.read_text(), recipe)
+            changes = recipe_changes(kept.read_text(encoding="utf-8"), recipe)
         elif work == "an evaluation":
             changes = [f"{ANSWERS} is there without a {RECIPE}"]
     claim_folder(folder, work, changes, {RECIPE: dump_recipe(recipe)}, setting)

@@ -59,7 +59,7 @@ class StageRecord:
             return None
         advice = "cannot be read; remove the folder to make the stage again"
         with as_input_error(f"{self.path}: {advice}", ValueError, TypeError):
-            return Manifest(**json.loads(self.path.read_text()))
+            return Manifest(**json.loads(self.path.read_text(encoding="utf-8")))
 
     def begin(self, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
         """Whether the stage is complete already; otherwise its folder is there and may be worked in.

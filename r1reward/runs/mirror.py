@@ -358,7 +358,7 @@ def is_there(name: str, files: Collection[str]) -> bool:
 
 def learner_folder(loop_state: Path) -> str:
     """Where the learner's state is in a checkpoint; beside, if it was made before the run had a URL."""
-    folder: str = json.loads(loop_state.read_text()).get("learner", "")
+    folder: str = json.loads(loop_state.read_text(encoding="utf-8")).get("learner", "")
     return folder
 
 

@@ -226,7 +226,7 @@ def local_copy(
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = folder.with_name(f"{folder.name}.json")
     with FileLock(folder.with_name(f"{folder.name}.lock")):
-        had = json.loads(record.read_text()) if record.is_file() else {}
+        had = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         now = objects or {name: (name, size) for name, size in remote.files().items()}
         for name in had.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def local_copy(
             if had.get(name) != version or not (folder / name).is_file():
                 remote.download(source, folder / name, size)
                 had[name] = version
-        record.write_text(json.dumps(had))
+        record.write_text(json.dumps(had), encoding="utf-8")
     return folder
 
 

@@ -211,8 +211,8 @@ class WandbTracker(Tracker):
 def wandb_run_id(folder: Path) -> str:
     path = folder / "wandb_run_id"
     if not path.is_file():
-        path.write_text(uuid.uuid4().hex[:8])
-    return path.read_text()
+        path.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 @contextmanager

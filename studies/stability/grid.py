@@ -102,7 +102,7 @@ class Cell:
 def load_grid(path: Path) -> Grid:
     """Raises ``InputError`` for a file that is no grid."""
     try:
-        return Grid.model_validate(yaml.safe_load(path.read_text()))
+        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error}") from None
     except ValidationError as error:

@@ -68,7 +68,7 @@ class Outcome:
 
 def read_outcome(cell: Cell) -> Outcome:
     folder = RunFolder(cell.recipe.run_dir)
-    ending = json.loads(ending_file(cell.recipe).read_text())
+    ending = json.loads(ending_file(cell.recipe).read_text(encoding="utf-8"))
     before = read_run_evaluation(folder, 0)
     assert before is not None, "a cell is evaluated before its first step"
     after = read_run_evaluation(folder, cell.recipe.train.num_steps)

@@ -52,7 +52,7 @@ def write_card(
         num_pairs=sampled["format"].total,
         table=table,
     )
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     return table
 
 

@@ -1,9 +1,10 @@
-"""What the actions of ``r1reward data`` share: their errors, their progress and their reports."""
+"""What the actions of ``r1reward data`` share: their errors, their progress and their last table."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -20,11 +21,35 @@ ROWS_A_TICK = 100
 Arguments = TypeVar("Arguments")
 
 
+def share(text: str) -> float:
+    """Reads a number from 0 to 1. Raises ``ValueError``."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+# Settings of options that several actions have.
+LINKS: Mapping[str, Any] = {
+    "type": Path,
+    "action": "append",
+    "default": [],
+    "metavar": "DIR",
+    "help": "a further folder that links and absolute paths of media may lead into; several times",
+}
+MAX_DROPPED: Mapping[str, Any] = {
+    "type": share,
+    "default": 0.5,
+    "metavar": "SHARE",
+    "help": "exit with 1 if a larger share of the rows is dropped, duplicates apart; default: 0.5",
+}
+
+
 def data_verb(
     name: str,
     text: str,
     arguments: type[Arguments],
-    run: Callable[[Arguments], None],
+    run: Callable[[Arguments], int | None],
     *,
     can_resume: bool = False,
 ) -> Verb[Arguments]:
@@ -34,10 +59,10 @@ def data_verb(
     would say no more.
     """
 
-    def run_checked(parsed: Arguments) -> None:
+    def run_checked(parsed: Arguments) -> int | None:
         check_counts(parsed)
         try:
-            run(parsed)
+            return run(parsed)
         except OSError as error:
             again = "; then the same command goes on" if can_resume else ""
             raise InputError(f"data {name}: {error}: mend that{again}") from error
@@ -87,23 +112,78 @@ def print_line(text: str) -> None:
 
 
 def print_report(report: ImportReport, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    """Prints what became of the rows that a store was made of, and where it is."""
     from r1reward.data.import_report import MAX_MISSING_FILES
 
-    table = Table("", "rows", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    table.add_row("read", f"{report.num_read:,}")
-    for reason, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
-        table.add_row(f"  dropped: {reason}", f"{count:,}")
-    table.add_row("written", f"{report.num_written:,}")
-    for note, count in sorted(report.notes.items()):
-        table.add_row(f"  {note}", f"{count:,}")
-    for slot, count in sorted(report.preferred.items()):
-        table.add_row(f"  response {slot} preferred", f"{count:,}")
-    Console().print(table)
+    print_table(report, "written")
     if report.missing_files:
         least = "at least " if len(report.missing_files) == MAX_MISSING_FILES else ""
         print_line(f"missing  {least}{len(report.missing_files):,} files, listed in the report")
     print_line(f"store    {out}\nreport   {out}/report.json")
+
+
+def print_table(report: ImportReport, kept: str) -> None:
+    """Prints what was read, dropped by reason, ``kept`` and noted by kind, with an example of each."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from r1reward.report.pairs_page import visible
+
+    lines = [("read", report.num_read, "")]
+    for reason, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
+        lines.append((f"  dropped: {reason}", count, example(report, reason)))
+    lines.append((kept, report.num_written, ""))
+    for note, count in sorted(report.notes.items()):
+        lines.append((f"  {note}", count, example(report, note)))
+    for slot, count in sorted(report.preferred.items()):
+        lines.append((f"  response {slot} preferred", count, ""))
+    console = Console()
+    label_chars = max(len(visible(label, 80)) for label, _, _ in lines)
+    count_chars = max(len("rows"), len(f"{report.num_read:,}"))
+    # Counts are never cut: the example gets what they leave of the line.
+    example_chars = max(20, console.width - label_chars - count_chars - len("    "))
+    table = Table(
+        "",
+        Column("rows", justify="right"),
+        Column("for example", no_wrap=True, overflow="ellipsis", max_width=example_chars),
+        box=None,
+        pad_edge=False,
+    )
+    for label, count, shown in lines:
+        table.add_row(printable(label), f"{count:,}", printable(shown))
+    console.print(table)
+
+
+def example(report: ImportReport, reason: str) -> str:
+    """Returns the first sentence about a reason, its file without the folder, for a table."""
+    sentence = next(iter(report.examples.get(reason, ())), "")
+    origin, colon, rest = sentence.partition(": ")
+    return f"{origin.rpartition('/')[2]}{colon}{rest}"
+
+
+def printable(text: str) -> str:
+    """Returns a text for a table: without control characters and without markup."""
+    from rich.markup import escape
+
+    from r1reward.report.pairs_page import visible
+
+    return escape(visible(text, 80))
+
+
+def refuse_lost(report: ImportReport, max_dropped: float, what: str) -> int | None:
+    """Returns 1 and says so if no row is left or a larger share was lost than may be; duplicates are no
+    loss.
+    """
+    if report.num_written and report.lost_share <= max_dropped:
+        return None
+    from r1reward.report.pairs_page import visible
+
+    num_lost = report.dropped.total() - report.dropped["duplicate"]
+    most, _ = max(report.dropped.items(), key=lambda item: item[1])
+    limit = f"more than --max-dropped {max_dropped:g}" if report.num_written else "so none is left"
+    print(
+        f"{what}: {num_lost:,} of {report.num_read:,} rows were dropped, {limit}; most are like "
+        f"{visible(report.examples[most][0], 300)}",
+        file=sys.stderr,
+    )
+    return 1

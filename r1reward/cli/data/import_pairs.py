@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from r1reward.cli.data.action import data_verb, print_report, progress
+from r1reward.cli.data.action import (
+    LINKS,
+    MAX_DROPPED,
+    data_verb,
+    print_report,
+    progress,
+    refuse_lost,
+)
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import Pairing
@@ -18,11 +25,14 @@ from r1reward.recipe.sections import FRAME_PIXELS
 class ImportArguments:
     """A source of pairs, and how it becomes a store."""
 
-    format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, csv, parquet")
+    format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, json, csv, parquet")
     src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
     out: Path = option(type=Path, required=True)
     images: Path | None = option(type=Path, help="media root; default: the source's folder")
-    columns: str | None = option(help="question=COLUMN,response_1=COLUMN,... for plain files")
+    links: list[Path] = option(**LINKS)
+    columns: str | None = option(
+        help="question=COLUMN,response_1=COLUMN,...; default: files whose columns have known names"
+    )
     pairing: Pairing = option(choices=get_args(Pairing), default="all")
     media: str = option(choices=("embed", "paths"), default="embed")
     missing: str = option(
@@ -36,6 +46,7 @@ class ImportArguments:
     max_bytes: int = option(type=int, default=20_000_000, help="of an image file")
     frames: int = option(type=int, default=32, help="shown of a video")
     frame_pixels: int = option(type=int, default=FRAME_PIXELS)
+    max_dropped: float = option(**MAX_DROPPED)
     threads: int = option(type=int, default=os.cpu_count() or 1)
 
     @property
@@ -43,14 +54,16 @@ class ImportArguments:
         return self.images or (self.src if self.src.is_dir() else self.src.parent)
 
 
-def run(arguments: ImportArguments) -> None:
+def run(arguments: ImportArguments) -> int | None:
+    """Returns 1 if no pair could be used, or too large a share of the rows was lost."""
     from r1reward.data.importers.columns import parse_columns
     from r1reward.data.importers.formats import open_source
+    from r1reward.data.importers.hub import local_source
     from r1reward.data.importers.importing import ImportOptions, import_pairs
     from r1reward.data.media import ImageLimits
     from r1reward.data.video import FrameRules
-    from r1reward.report.pairs_page import visible
 
+    arguments = replace(arguments, src=local_source(arguments.src))
     src, out = arguments.src, arguments.out
     columns = None if arguments.columns is None else parse_columns(arguments.columns)
     source = open_source(arguments.format, src, columns, arguments.pairing)
@@ -63,6 +76,7 @@ def run(arguments: ImportArguments) -> None:
         max_chars=arguments.max_chars,
         limits=ImageLimits(arguments.max_pixels, arguments.max_bytes),
         frames=FrameRules(arguments.frames, arguments.frame_pixels),
+        links=tuple(arguments.links),
         num_threads=arguments.threads,
     )
     made_by = {
@@ -74,12 +88,9 @@ def run(arguments: ImportArguments) -> None:
     with progress("import") as on_rows:
         report = import_pairs(source, out, options, made_by, on_rows)
     print_report(report, out)
-    if not report.num_written:
-        shown = next((rows[0] for rows in report.examples.values() if rows), "it is empty")
-        raise InputError(
-            f"{src}: not one pair could be used ({visible(shown, 300)}); "
-            f"{out}/report.json counts why"
-        )
+    if not report.num_read:
+        raise InputError(f"{src}: holds no rows")
+    return refuse_lost(report, arguments.max_dropped, str(src))
 
 
 def check_folders(arguments: ImportArguments) -> None:

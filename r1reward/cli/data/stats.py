@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1reward.cli.data.action import data_verb, progress
+from r1reward.cli.data.action import data_verb, print_table, printable, progress
 from r1reward.cli.verb import argument
 from r1reward.errors import InputError
 
@@ -26,13 +26,13 @@ def run(arguments: StatsArguments) -> None:
     with progress("stats") as on_rows:
         stats = count_pairs(arguments.stores, on_rows)
     if not stats.num_rows:
-        raise InputError(f"{', '.join(map(str, arguments.stores))}: holds no pairs")
+        why = next((f" ({rows[0]})" for rows in stats.report.examples.values()), "")
+        raise InputError(f"{', '.join(map(str, arguments.stores))}: holds no pairs{why}")
     table = Table("", "pairs", "share", box=None, pad_edge=False)
     table.add_row("all", f"{stats.num_rows:,}", "")
     for kind, counts in (
         ("source", stats.sources),
         ("category", stats.categories),
-        ("preferred", stats.preferred),
     ):
         for name, count in counts.most_common(20):
             share = f"{count / stats.num_rows:.1%}"
@@ -47,15 +47,7 @@ def run(arguments: StatsArguments) -> None:
     for name in MEASURES:
         measures.add_row(name, *(f"{value:,}" for value in stats.quantiles(name)))
     console.print(measures)
-
-
-def printable(text: str) -> str:
-    """Returns a text for a table: without control characters and without markup."""
-    from rich.markup import escape
-
-    from r1reward.report.pairs_page import visible
-
-    return escape(visible(text, 80))
+    print_table(stats.report, "counted")
 
 
 VERB = data_verb(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1reward.cli.data.action import data_verb, print_line, progress
+from r1reward.cli.data.action import (
+    LINKS,
+    MAX_DROPPED,
+    data_verb,
+    print_line,
+    print_table,
+    progress,
+    refuse_lost,
+)
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
 
@@ -18,25 +26,31 @@ class ValidateArguments:
 
     stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
     images: Path | None = option(type=Path, help="folder that paths are relative to")
+    links: list[Path] = option(**LINKS)
+    max_dropped: float = option(**MAX_DROPPED)
 
 
-def run(arguments: ValidateArguments) -> None:
-    """Raises ``InputError`` if a pair cannot be used."""
+def run(arguments: ValidateArguments) -> int | None:
+    """Returns 1 if too large a share of a store cannot be used.
+
+    Raises ``InputError`` if any pair cannot.
+    """
     from r1reward.data.stores.validate import validate
 
-    num_bad = 0
+    num_bad, status = 0, None
     for store in arguments.stores:
         with progress("validate") as on_rows:
-            report = validate(store, arguments.images, on_rows)
-        num_bad_here = sum(report.dropped.values())
-        num_bad += num_bad_here
-        print_line(f"{store}: {report.num_read:,} pairs, {num_bad_here:,} cannot be used")
-        for reason, sentences in report.examples.items():
-            print_line(f"  {reason}: {report.dropped[reason]:,}")
-            for sentence in sentences[:SHOWN_BAD_ROWS]:
-                print_line(f"    {sentence}")
-    if num_bad:
+            report = validate(store, arguments.images, on_rows, links=tuple(arguments.links))
+        num_bad += report.dropped.total()
+        print_line(f"{store}: {report.num_read:,} pairs, {report.dropped.total():,} cannot be used")
+        for reason in report.dropped:
+            for sentence in report.examples[reason][:SHOWN_BAD_ROWS]:
+                print_line(f"  {sentence}")
+        print_table(report, "can be used")
+        status = refuse_lost(report, arguments.max_dropped, str(store)) or status
+    if num_bad and status is None:
         raise InputError(f"{num_bad:,} pairs cannot be used; mend or remove them")
+    return status
 
 
 VERB = data_verb(

@@ -20,7 +20,7 @@ def dedupe(
     for path in paths:
         for origin, row in copied_rows(path, media):
             if seen.add(row["key"]):
-                store.add(row)
+                store.add(row, origin)
             else:
                 store.drop("duplicate", f"{origin}: the same pair came before")
             on_rows(store.report.num_read)

@@ -32,6 +32,6 @@ def remove_leaks(
                 sentence = f"{origin}: {leaks[0].kind}, {leaks[0].origin}"
                 store.drop(f"leaks {leaks[0].benchmark}", sentence)
             else:
-                store.add(row)
+                store.add(row, origin)
             on_rows(store.report.num_read)
     return store.finish(leaks=leaking.to_json()), leaking

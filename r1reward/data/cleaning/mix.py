@@ -90,12 +90,15 @@ def mix(
     ]
     spread = [
         spread_rows(source, indices, number, media)
-        for number, (source, indices) in enumerate(zip(recipe.sources, chosen, strict=True))
+        for number, (source, (indices, _)) in enumerate(zip(recipe.sources, chosen, strict=True))
     ]
-    for _, number, row in heapq.merge(*spread, key=lambda item: item[:2]):
-        store.add(row)
-        store.report.notes[f"from {recipe.sources[number].name}"] += 1
+    for _, number, origin, row in heapq.merge(*spread, key=lambda item: item[:2]):
+        store.add(row, origin)
+        store.report.note(f"from {recipe.sources[number].name}", origin)
         on_rows(store.report.num_written)
+    for source, (indices, num_rows) in zip(recipe.sources, chosen, strict=True):
+        not_drawn = num_rows - len(indices)
+        store.drop("not drawn", f"{source.name}: {not_drawn:,} of {num_rows:,} rows", not_drawn)
     return store.finish()
 
 
@@ -116,10 +119,13 @@ def quotas(recipe: MixRecipe) -> list[int | None]:
     ]
 
 
-def choose(source: MixSource, num_rows: int | None, seed: int, drawn: KeySet) -> Sequence[int]:
-    """Returns the indices of the drawn rows, in order: those whose keys hash lowest."""
+def choose(
+    source: MixSource, num_rows: int | None, seed: int, drawn: KeySet
+) -> tuple[Sequence[int], int]:
+    """Returns the indices of the drawn rows, in order: those whose keys hash lowest; and of how many."""
     indices, ranks, keys = array("q"), array("Q"), array("Q")
     own = KeySet()
+    index = -1
     for index, (key, category) in enumerate(keys_and_categories(source.store)):
         wanted = source.category is None or category == source.category
         if wanted and key not in drawn and own.add(key):
@@ -134,14 +140,16 @@ def choose(source: MixSource, num_rows: int | None, seed: int, drawn: KeySet) ->
     lowest = np.argsort(np.asarray(ranks), kind="stable")[:num_rows]
     for rank in lowest:
         drawn.add(f"{keys[rank]:016x}")
-    return sorted(indices[rank] for rank in lowest)
+    return sorted(indices[rank] for rank in lowest), index + 1
 
 
 def spread_rows(
     source: MixSource, indices: Sequence[int], number: int, media: MediaFolder | None
-) -> Iterator[tuple[float, int, dict[str, Any]]]:
-    """Yields the chosen rows, each with its position in the mix (between 0 and 1) and its source."""
+) -> Iterator[tuple[float, int, str, dict[str, Any]]]:
+    """Yields the chosen rows, each behind its position in the mix (between 0 and 1), its source and its
+    origin.
+    """
     rows = enumerate(copied_rows(source.store, media))
     for count, wanted in enumerate(indices):
-        row = next(row for index, (_, row) in rows if index == wanted)
-        yield (count + 0.5) / len(indices), number, row
+        origin, row = next(item for index, item in rows if index == wanted)
+        yield (count + 0.5) / len(indices), number, origin, row

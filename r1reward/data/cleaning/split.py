@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
 from r1reward.data.stores.row_copy import DerivedStore, common_media, copied_pair, copied_rows
-from r1reward.data.stores.store import Row
+from r1reward.data.stores.row_files import Row
 from r1reward.data.video import MediaFolder
 from r1reward.errors import InputError
 
@@ -49,8 +49,8 @@ def split(
         )
     made_by = {"split": str(path.resolve()), "shares": dict(shares), "seed": seed}
     stores = {name: DerivedStore(out / name, media, {**made_by, "part": name}) for name in shares}
-    for number, (_, row) in enumerate(copied_rows(path, media)):
-        stores[sides[clusters[number]]].add(row)
+    for number, (origin, row) in enumerate(copied_rows(path, media)):
+        stores[sides[clusters[number]]].add(row, origin)
         on_rows(number + 1)
     return {name: store.finish() for name, store in stores.items()}
 

@@ -4,41 +4,50 @@
 on the right a column, or a constant in quotes (``category="charts"``). ``preferred`` is 1 or 2 for
 every row, or a column with the values that mean the first response, the second, and ties:
 ``preferred=winner:model_a/model_b/tie``; without them a column holds 1 and 2. ``image`` may be given
-several times.
+several times. A column with a question mark (``image=img?``) may be lacking in a row. The columns of
+question and responses may hold messages (``conversations``); then there may be no ``question``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import Row
+from r1reward.data.importers.conversations import Compared, compare
+from r1reward.data.importers.labels import Labels, check_labels
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
-from r1reward.data.importers.source_rows import read_source
+from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError, InputError
-from r1reward.types import Slot
+from r1reward.recipe.sections import nearest
 
-REQUIRED = ("question", "response_1", "response_2", "preferred")
-OPTIONAL = ("image", "video", "category", "group", "source")
-DEFAULT_LABELS = ("1", "2")
+REQUIRED = ("response_1", "response_2", "preferred")
+PARTS = ("question", *REQUIRED, "image", "video", "category", "group", "source")
+DEFAULT_LABELS = Labels()
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its name, or a constant: one value for every row."""
+    """A column by its name, or a constant: one value for every row. A row may lack an optional one."""
 
     name: str
     is_constant: bool = False
+    is_optional: bool = False
 
     def value(self, row: Row) -> object:
         """Returns the column's value. Raises ``DataError`` for a row without the column."""
         if self.is_constant:
             return self.name
         if self.name not in row:
-            raise DataError(f"there is no column {self.name}")
+            if self.is_optional:
+                return None
+            raise DataError(
+                f"there is no column {self.name}; {nearest(self.name, [*row], 'the row has')}"
+            )
         return row[self.name]
 
 
@@ -46,17 +55,28 @@ class Column:
 class ColumnMap:
     """The column of each part of a pair: every required part is there, and optional ones may be.
 
-    ``labels`` are the values of ``preferred`` for the first response, the second, and ties.
+    ``labels`` says what the values of ``preferred`` mean. A row in which a column of ``unread`` is filled
+    is no pair: what it says may belong to the question.
     """
 
     columns: Mapping[str, Column]
-    labels: tuple[str, ...] = DEFAULT_LABELS
+    labels: Labels = DEFAULT_LABELS
     images: tuple[Column, ...] = ()
+    unread: tuple[str, ...] = ()
 
-    def text(self, row: Row, part: str) -> str:
-        """Returns the text of a required part. Raises ``DataError`` where it is missing or empty."""
-        column = self.columns[part]
-        return fields.text({column.name: column.value(row)}, column.name)
+    def compared(self, row: Row) -> Compared:
+        """Returns question and responses, from texts or from messages. Raises ``DataError``."""
+        columns = [self.columns.get(part) for part in ("question", "response_1", "response_2")]
+        values = [None if column is None else column.value(row) for column in columns]
+        if any(isinstance(value, list | Mapping) for value in values):
+            return compare(*values)
+        if columns[0] is None:
+            raise DataError("the responses are no messages: name the column of the question")
+        named = {
+            column.name: value for column, value in zip(columns, values, strict=True) if column
+        }
+        question, first, second = (fields.text(named, column.name) for column in columns if column)
+        return Compared(question, first, second, images=(), num_marks=0)
 
     def text_or_empty(self, row: Row, part: str) -> str:
         """Returns the text of an optional part; it is empty where the map or the row has none."""
@@ -71,8 +91,8 @@ def parse_columns(spec: str) -> ColumnMap:
         part, equals, column = (side.strip() for side in item.partition("="))
         if not (part and equals and column):
             raise InputError(f"columns: {item!r} is not of the form part=column")
-        if part not in REQUIRED + OPTIONAL:
-            known = ", ".join(REQUIRED + OPTIONAL)
+        if part not in PARTS:
+            known = ", ".join(PARTS)
             raise InputError(f"columns: a pair has no part {part!r}; choose from {known}")
         if part in parts and part != "image":
             raise InputError(f"columns: {part} is given twice")
@@ -87,21 +107,21 @@ def parse_columns(spec: str) -> ColumnMap:
 
 
 def parse_column(column: str) -> Column:
-    """Returns a column, or a constant if it is in quotes."""
+    """Returns a column, optional if a question mark is behind it, or a constant if it is in quotes."""
     if len(column) > 1 and column[0] == column[-1] and column[0] in "'\"":
         return Column(column[1:-1], is_constant=True)
-    return Column(column)
+    return Column(column.removesuffix("?"), is_optional=column.endswith("?"))
 
 
-def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
-    """Returns the column of the label and the values that it may have. Raises ``InputError``."""
-    if column in DEFAULT_LABELS:
+def parse_preferred(column: str) -> tuple[Column, Labels]:
+    """Returns the column of the label and what its values mean. Raises ``InputError``."""
+    if column in DEFAULT_LABELS.words:
         return Column(column, is_constant=True), DEFAULT_LABELS
     name, colon, values = column.rpartition(":")
     if not colon:
         return parse_column(column), DEFAULT_LABELS
-    labels = tuple(values.split("/"))
-    if len(labels) < 2 or not name or len(set(labels)) != len(labels):
+    labels = Labels(tuple(values.split("/")))
+    if len(labels.words) < 2 or not name or len(set(labels.forms)) != len(labels.forms):
         raise InputError(
             f"columns: preferred={column} names no two values; write preferred=column:first/second, "
             "and after them those of ties"
@@ -110,48 +130,29 @@ def parse_preferred(column: str) -> tuple[Column, tuple[str, ...]]:
 
 
 def read_columns(src: Path, suffixes: Sequence[str], columns: ColumnMap) -> RawPairs:
-    """Yields every row of a file or folder, read by the map. Raises ``DataError``."""
+    """Returns every row of a file or folder, read by the map. Raises ``DataError``, and ``InputError`` at
+    once for labels that the map does not know.
+    """
+    preferred = columns.columns["preferred"]
+    if not preferred.is_constant:
+        check_labels(source_files(src, suffixes), preferred.name, columns.labels)
     return read_source(src, suffixes, partial(read_row, columns=columns))
 
 
 def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
+    if filled := [name for name in columns.unread if row.get(name)]:
+        raise DataError(f"column {filled[0]} may belong to the question: give a column map")
+    preferred = columns.columns["preferred"]
+    label = columns.labels.slot(preferred.value(row), preferred.name)
+    beside = (image_items(column.value(row), column.name) for column in columns.images)
+    compared = columns.compared(row)
     yield RawPair(
         origin,
-        columns.text(row, "question"),
-        columns.text(row, "response_1"),
-        columns.text(row, "response_2"),
-        preferred=read_label(row, columns),
-        images=tuple(image for column in columns.images for image in read_images(row, column)),
+        *compared.texts,
+        preferred=label,
+        images=compared.shown(tuple(image for images in beside for image in images)),
         video=columns.text_or_empty(row, "video") or None,
         source=columns.text_or_empty(row, "source"),
         category=columns.text_or_empty(row, "category"),
         group=columns.text_or_empty(row, "group"),
     )
-
-
-def read_images(row: Row, column: Column) -> Iterator[str | bytes]:
-    """Yields one image or a list of them; an empty cell is a row without an image."""
-    value = column.value(row)
-    for item in value if isinstance(value, list) else [value]:
-        if item is not None and item != "":
-            yield fields.encoded_or_path(item, column.name)
-
-
-def read_label(row: Row, columns: ColumnMap) -> Slot | None:
-    """Returns which response is preferred; None is a tie."""
-    column = columns.columns["preferred"]
-    value = column.value(row)
-    label = label_text(value)
-    if label not in columns.labels:
-        raise DataError(f"{column.name} is {value!r}; the map knows {', '.join(columns.labels)}")
-    index = columns.labels.index(label)
-    return None if index > 1 else (1 if index == 0 else 2)
-
-
-def label_text(value: object) -> str:
-    """Returns a label as it is written in the map: 1 for 1.0, true for True."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
+from r1reward.data.image_values import image_items
+from r1reward.data.stores.row_files import Row
+from r1reward.data.texts import refuse_other_than_text
 from r1reward.errors import DataError
-
-Row = Mapping[str, Any]
 
 
 def text(row: Row, name: str) -> str:
     """Returns a field that must hold text."""
     value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{name} is missing or empty; fill it in or remove the row")
-    return value
+    refuse_other_than_text(value, name)
+    return str(value)
 
 
 def texts(row: Row, question: str, first: str, second: str) -> tuple[str, str, str]:
@@ -46,17 +44,13 @@ def number(value: object, name: str) -> float:
 
 
 def image(row: Row, name: str = "image") -> str | bytes:
-    """Returns a path, or bytes; of the hub's struct of both the bytes, if they are there."""
-    return encoded_or_path(row.get(name), name)
-
-
-def encoded_or_path(value: object, name: str) -> str | bytes:
-    """Returns the image in ``value``: a path, bytes, or the hub's struct of both."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if not isinstance(value, str | bytes) or not value:
+    """Returns the one image of a row, as bytes or as its path."""
+    images = image_items(row.get(name), name)
+    if not images:
         raise DataError(f"{name} is missing; fill it in or remove the row")
-    return value
+    if len(images) > 1:
+        raise DataError(f"{name} holds {len(images)} images; it must be one")
+    return images[0]
 
 
 def media_paths(row: Row) -> tuple[tuple[str, ...], str | None]:

@@ -19,6 +19,7 @@ from r1reward.data.importers import (
 )
 from r1reward.data.importers.columns import ColumnMap, read_columns
 from r1reward.data.importers.hub import local_source
+from r1reward.data.importers.known_columns import recognised_columns
 from r1reward.data.importers.raw_pair import RawPairs
 from r1reward.errors import InputError
 from r1reward.recipe.choices import Pairing
@@ -44,7 +45,13 @@ def published_formats(pairing: Pairing = "all") -> Mapping[str, Read]:
     }
 
 
-GENERAL_FORMATS = ("jsonl", "csv", "parquet")
+# Format to the kinds of files that it reads.
+GENERAL_FORMATS = {
+    "jsonl": (".jsonl", ".json"),
+    "json": (".json", ".jsonl"),
+    "csv": (".csv",),
+    "parquet": (".parquet",),
+}
 FORMATS = (*published_formats(), *GENERAL_FORMATS)
 
 
@@ -56,19 +63,19 @@ def open_source(
 ) -> RawPairs:
     """Returns the pairs of a file, a folder or ``hub:OWNER/NAME``, one by one.
 
-    ``columns`` is for the general formats and required there; ``pairing`` is for sources that rank
-    several responses. Raises ``InputError`` at once for what cannot be read at all, and ``DataError``
-    (which is an ``InputError``) during the reading for a file that is damaged.
+    ``columns`` is for the general formats; without it, columns with known names are read. ``pairing``
+    is for sources that rank several responses. Raises ``InputError`` at once for what cannot be read at
+    all, and ``DataError`` (which is an ``InputError``) during the reading for a file that is damaged.
     """
     if format not in FORMATS:
         raise InputError(f"no format is called {format!r}; choose one of {', '.join(FORMATS)}")
-    if format in GENERAL_FORMATS and columns is None:
-        raise InputError(f"{format} says nothing of what its columns mean: give a column map")
     if format not in GENERAL_FORMATS and columns is not None:
         raise InputError(f"{format} has columns of its own: leave out the column map")
     src = local_source(src)
     if not src.exists():
         raise InputError(f"{src}: no such file or folder")
-    if columns is not None:
-        return read_columns(src, (f".{format}",), columns)
+    if (suffixes := GENERAL_FORMATS.get(format)) is not None:
+        if columns is None:
+            columns = recognised_columns(src, suffixes)
+        return read_columns(src, suffixes, columns)
     return published_formats(pairing)[format](src)

@@ -16,14 +16,16 @@ from typing import Any
 
 from PIL import Image
 
+from r1reward.data.image_values import bytes_unless_file
 from r1reward.data.import_report import ImportReport
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
-from r1reward.data.media import ImageLimits, inside, is_animated
+from r1reward.data.media import ImageLimits, is_animated
 from r1reward.data.order import derive_seed
 from r1reward.data.prompt import CONTROL_TOKEN
 from r1reward.data.stores.key_set import KeySet
 from r1reward.data.stores.pair_writer import SHARD_ROWS, PairWriter
-from r1reward.data.stores.store import Header, check_row, pair_key, pair_row
+from r1reward.data.stores.remarks import ALIKE, CONTRADICTS, are_alike
+from r1reward.data.stores.store import Header, check_row, pair_keys, pair_row
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError
 from r1reward.types import Slot
@@ -40,8 +42,9 @@ class ImportOptions:
     """``embed`` copies media into the store; without it the store holds paths below ``media_root``.
 
     ``max_chars`` bounds the question and each response; ``seed`` decides which slot is preferred.
-    ``keep_missing`` stores rows whose media are not there yet, with their paths: texts can be looked at,
-    and reading such a row raises an error that names the missing file.
+    Links may lead into the folders ``links``. ``keep_missing`` stores rows whose media are not there
+    yet, with their paths: texts can be looked at, and reading such a row raises an error that names the
+    missing file.
     """
 
     media_root: Path
@@ -51,13 +54,20 @@ class ImportOptions:
     max_chars: int = 50_000
     limits: ImageLimits = field(default_factory=ImageLimits)
     frames: FrameRules = field(default_factory=FrameRules)
+    links: tuple[Path, ...] = ()
     num_threads: int = 1
+
+    @property
+    def media(self) -> MediaFolder:
+        """Where media are, and how they are read."""
+        return MediaFolder(self.media_root, self.frames, self.limits, self.links)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the result depends on, as JSON values."""
         options = asdict(self) | {"media_root": str(self.media_root.resolve())}
-        del options["num_threads"]
-        return options
+        del options["num_threads"], options["links"]
+        links = {"links": [str(folder.resolve()) for folder in self.links]} if self.links else {}
+        return options | links
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ def import_pairs(
     header = Header(
         media_root=None if options.embed else str(options.media_root.resolve()),
         frames=options.frames,
+        links=() if options.embed else tuple(str(folder.resolve()) for folder in options.links),
     )
     made_by = {**made_by, "options": options.to_json()}
     writer = PairWriter(out, header, made_by, lambda: report.to_json(), shard_rows)
@@ -108,7 +119,9 @@ def import_pairs(
             else:
                 row = preferred_in(made.row, balanced_slot(options.seed, report.num_written))
                 report.keep(row["preferred"])
-                report.notes.update(made.notes)
+                contradicts = (CONTRADICTS,) if made.row["opposite"] in seen else ()
+                for note in (*made.notes, *contradicts):
+                    report.note(note, made.row["origin"])
                 report.miss(made.missing)
                 writer.add(row)
             on_rows(report.num_read)
@@ -146,11 +159,10 @@ def prepare(raw: RawPair | DataError, options: ImportOptions) -> Prepared | Data
         was_cleaned = cleaned != raw
         refuse_long(cleaned, options.max_chars)
         check_row({**vars(cleaned), "images": (), "video": None, "meta": None}, raw.origin)
-        cleaned = where_found(cleaned, options.media_root)
-        media = MediaFolder(options.media_root, options.frames, options.limits)
+        cleaned = where_found(cleaned, options.media)
         missing = None
         try:
-            images = load_media(cleaned.images, cleaned.video, cleaned.origin, media)
+            images = load_media(cleaned.images, cleaned.video, cleaned.origin, options.media)
         except DataError as error:
             if error.missing is None or not options.keep_missing:
                 raise
@@ -183,13 +195,15 @@ def refuse_long(raw: RawPair, max_chars: int) -> None:
             )
 
 
-def where_found(raw: RawPair, root: Path) -> RawPair:
-    """Returns the pair with an image's other path where a file is there and none at its first."""
+def where_found(raw: RawPair, media: MediaFolder) -> RawPair:
+    """Returns the pair with an image's other path where a file is there and none at its first, and with
+    the bytes of base64.
+    """
 
     def is_there(path: str) -> bool:
-        return inside(path, raw.origin, root, "image").is_file()
+        return media.roots.find(path, raw.origin, "image").is_file()
 
-    images = list(raw.images)
+    images = [bytes_unless_file(item, media.root) for item in raw.images]
     for index, item in enumerate(images):
         if isinstance(item, str) and item in raw.elsewhere and not is_there(item):
             other = raw.elsewhere[item]
@@ -206,9 +220,10 @@ def finish(
 ) -> Prepared:
     """Returns the row of a pair whose media have been read, and what is worth noting of it."""
     pair = raw.pair(images)
-    key = pair_key(pair)
+    key, opposite = pair_keys(pair)
     meta = CONTROLS.sub("", json.dumps(raw.meta, ensure_ascii=False, default=str))
-    row = pair_row(replace(pair, images=())) | {"key": key, "meta": meta, "origin": raw.origin}
+    row = pair_row(replace(pair, images=()))
+    row |= {"key": key, "opposite": opposite, "meta": meta, "origin": raw.origin}
     if options.embed or not all(isinstance(item, str) for item in raw.images):
         row["images"] = images
     else:
@@ -220,6 +235,7 @@ def finish(
         "first frame of an animation": missing is None and any(map(is_animated, images)),
         "image missing, kept": missing is not None,
         "no image": not images,
+        ALIKE: are_alike(raw.response_1, raw.response_2),
     }
     notes = (*raw.notes, *(note for note, holds in remarks.items() if holds))
     return Prepared(row, notes, missing)

@@ -16,11 +16,11 @@ from itertools import combinations, islice
 from pathlib import Path, PurePosixPath
 
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import Row
 from r1reward.data.importers.mm_rlhf_rewardbench import path_category
 from r1reward.data.importers.rankings import Candidate, pairs_of
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
-from r1reward.data.importers.source_rows import numbered_rows, read_source, source_files
+from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row, numbered_rows
 from r1reward.errors import DataError
 from r1reward.recipe.choices import Pairing
 

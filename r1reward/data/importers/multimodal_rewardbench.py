@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, image, text, texts
+from r1reward.data.importers.fields import image, text, texts
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
 
 NAME = "multimodal-rewardbench"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1reward.data.importers.conversations import split_turns
-from r1reward.data.importers.fields import Row, group_of, text, text_or_empty
+from r1reward.data.importers.conversations import compare
+from r1reward.data.importers.fields import group_of, text, text_or_empty
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 
 NAME = "povid"
 
@@ -22,9 +23,7 @@ def read_povid(src: Path) -> RawPairs:
 
 
 def read_row(row: Row, origin: str) -> RawPairs:
-    compared = split_turns(
-        row.get("conversations"), row.get("rejected_conversations"), "from", "value"
-    )
+    compared = compare(None, row.get("conversations"), row.get("rejected_conversations")).texts
     picture = text(row, "image")
     yield RawPair(
         origin,

@@ -8,16 +8,15 @@ JSONL without ``image``: the path is in the chat. The chat's text has fields und
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, encoded_or_path, group_of, kept
+from r1reward.data.importers.fields import group_of, image, kept
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import Slot
 
@@ -26,9 +25,6 @@ FIELDS = ("Question", "Response 1", "Response 2")
 HEADING = re.compile(r"^[ \t]*#+[ \t]*\**\[(Question|Response 1|Response 2)\]\**:?", re.MULTILINE)
 SKELETON = re.compile(r"^[ \t]*#+[ \t]*\**Output Format", re.MULTILINE)
 ANSWER = re.compile(r"\s*(?:<answer>\s*)?([12])\s*(?:</answer>\s*)?")
-DATA_URI = re.compile(r"data:[^,]*;base64,")
-IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-MAX_PATH_CHARS = 1024
 
 
 def read_r1_reward_rl(src: Path) -> RawPairs:
@@ -44,13 +40,9 @@ def read_row(row: Row, origin: str) -> RawPairs:
     compared = split_prompt("\n".join(texts))
     images: tuple[bytes | str, ...]
     if row.get("image"):
-        images = (encoded_image(encoded_or_path(row["image"], "image")),)
+        images = (image(row),)
     else:
-        images = tuple(
-            encoded_or_path(item.get("image"), "an image of the chat")
-            for item in content
-            if item.get("type") == "image"
-        )
+        images = tuple(image(item, "image") for item in content if item.get("type") == "image")
     video = next((item.get("video") for item in content if item.get("type") == "video"), None)
     if video is not None and not isinstance(video, str):
         raise DataError("the video of the chat is not the path of a folder")
@@ -112,25 +104,3 @@ def read_answer(answer: object) -> Slot:
     if match is None:
         raise DataError(f"answer is {answer!r}; it must be 1 or 2")
     return 1 if match[1] == "1" else 2
-
-
-def encoded_image(value: str | bytes) -> str | bytes:
-    """Returns bytes for base64, bare or as a data URI; what else could be a path stays one.
-
-    A name with an ending is a path, as base64 has no dot. Without one, letters alone can be either:
-    base64 if it is long or begins like an image.
-    """
-    if isinstance(value, bytes):
-        return value
-    prefix = DATA_URI.match(value)
-    if prefix is None and "." in value:
-        return value
-    is_short = prefix is None and len(value) <= MAX_PATH_CHARS
-    try:
-        packed = "".join(value[prefix.end() if prefix else 0 :].split())  # may come in lines
-        encoded = base64.b64decode(packed, validate=True)
-    except (binascii.Error, ValueError) as error:
-        if is_short:
-            return value
-        raise DataError(f"image is neither a path nor base64: {error}") from error
-    return value if is_short and not encoded.startswith(IMAGE_STARTS) else encoded

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, group_of, image, kept, text_or_empty, texts
+from r1reward.data.importers.fields import group_of, image, kept, text_or_empty, texts
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 
 NAME = "rlaif-v"
 

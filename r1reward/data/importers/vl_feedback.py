@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from r1reward.data.importers import fields
-from r1reward.data.importers.fields import Row
 from r1reward.data.importers.rankings import Candidate, pairs_of
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
 from r1reward.recipe.choices import Pairing
 
@@ -68,7 +68,8 @@ def find_image(row: Row) -> tuple[str | bytes, dict[str, str]]:
     if "image" not in row and not row.get("img_path") and row_id:
         merged = f"{MERGED}/{row_id}.jpg"
         return merged, {merged: f"{row_id}.jpg"}
-    return fields.encoded_or_path(row.get("image") or row.get("img_path"), "image or img_path"), {}
+    named = {"image or img_path": row.get("image") or row.get("img_path")}
+    return fields.image(named, "image or img_path"), {}
 
 
 def completions(row: Row) -> list[Mapping[str, object]]:

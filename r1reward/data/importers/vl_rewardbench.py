@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from r1reward.data.importers.fields import Row, image, kept, text, texts
+from r1reward.data.importers.fields import image, kept, text, texts
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
 from r1reward.types import Slot
 

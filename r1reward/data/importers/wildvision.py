@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
-from r1reward.data.importers.conversations import split_turns
-from r1reward.data.importers.fields import Row
+from r1reward.data.importers.conversations import compare
+from r1reward.data.importers.labels import Labels
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row
 from r1reward.errors import DataError
-from r1reward.types import Slot
 
 NAME = "wildvision"
 SUFFIXES = (".parquet", ".jsonl")
 SPLITS = ("train", "validation", "test")
-WINNERS: dict[str, Slot | None] = {"model_a": 1, "model_b": 2, "tie": None, "tie (bothbad)": None}
+WINNERS = Labels(("model_a", "model_b", "tie", "tie (bothbad)"))
 NEWEST_BATTLES = "battle_2024_08_21"
 
 
@@ -51,14 +52,9 @@ def config_of(file: Path, src: Path) -> str:
 
 
 def read_row(row: Row, origin: str) -> RawPairs:
-    preferred = read_winner(row.get("winner"))
-    compared = split_turns(row.get("conversation_a"), row.get("conversation_b"), "role", "content")
-    several = row.get("images")
-    images = (
-        tuple(fields.encoded_or_path(item, "an image") for item in several)
-        if isinstance(several, list) and several
-        else (fields.image(row),)
-    )
+    preferred = WINNERS.slot(row.get("winner"), "winner")
+    compared = compare(None, row.get("conversation_a"), row.get("conversation_b")).texts
+    images = image_items(row.get("images"), "images") or (fields.image(row),)
     yield RawPair(
         origin,
         *compared,
@@ -70,11 +66,3 @@ def read_row(row: Row, origin: str) -> RawPairs:
         # The judge is a person's name in the arena: it stays behind.
         meta=fields.kept(row, "model_a", "model_b", "winner", "language", "turn"),
     )
-
-
-def read_winner(winner: object) -> Slot | None:
-    """Returns the slot of the winner; None for both kinds of tie. Raises ``DataError``."""
-    name = str(winner)
-    if name not in WINNERS:
-        raise DataError(f"winner is {winner!r}; it must be model_a, model_b, tie or tie (bothbad)")
-    return WINNERS[name]

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
-from r1reward.data.stores.store import PairFile, Row, open_parquet, pair_files
+import pyarrow as pa
+
+from r1reward.data.stores.row_files import Row, open_parquet
+from r1reward.data.stores.store import PairFile, pair_files, pair_keys
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
 
@@ -23,13 +26,15 @@ class PairStore(Sequence[PreferencePair]):
     Raises ``DataError`` here for a folder that is no store, and on access for a row that cannot be used.
     """
 
-    def __init__(self, path: Path, image_root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+    ) -> None:
         self.path = path
         # File, row group, and how many rows of the file come before it.
         self.groups: list[tuple[PairFile, int, int]] = []
         self.starts: list[int] = []
         self.num_rows = 0
-        for file in pair_files(path, image_root):
+        for file in pair_files(path, image_root, links):
             with open_parquet(file.path) as parquet:
                 metadata = parquet.metadata
             before = 0
@@ -59,6 +64,16 @@ class PairStore(Sequence[PreferencePair]):
         file, _, before = self.groups[number]
         offset = row_index - self.starts[number]
         return file.pair(self.rows(number)[offset], f"{file.path} row {before + offset + 1}")
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Yields the key of every pair, and the key that it would have with the other label."""
+        for file in {file.path: file for file, _, _ in self.groups}.values():
+            with open_parquet(file.path) as parquet:
+                if file.has_keys and "opposite" in parquet.schema_arrow.names:
+                    for batch in parquet.iter_batches(columns=["key", "opposite"]):
+                        yield from zip(*map(pa.Array.to_pylist, batch.columns), strict=True)
+                    continue
+            yield from (pair_keys(file.pair(row, origin)) for origin, row in file.rows())
 
     def rows(self, number: int) -> list[Row]:
         """Returns a row group's rows. The last few are kept: neighbours are often read together."""

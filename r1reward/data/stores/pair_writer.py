@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1reward.data.atomic import write_whole
+from r1reward.data.stores.row_files import Row
 from r1reward.data.stores.store import (
     HEADER_KEY,
     REPORT,
@@ -20,7 +21,6 @@ from r1reward.data.stores.store import (
     SCHEMA_VERSION,
     SHARDS,
     Header,
-    Row,
     check_row,
     read_header,
 )
@@ -156,6 +156,7 @@ class PairWriter:
             "schema": SCHEMA_VERSION,
             "media_root": self.header.media_root,
             "frames": asdict(self.header.frames),
+            "links": self.header.links,
             "made_by": self.made_by,
             "progress": self.progress(),
         }

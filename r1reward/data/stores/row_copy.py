@@ -9,16 +9,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from r1reward.data.image_values import image_items
 from r1reward.data.import_report import ImportReport
 from r1reward.data.stores.pair_writer import PairWriter
+from r1reward.data.stores.remarks import Remarks
+from r1reward.data.stores.row_files import Row
 from r1reward.data.stores.store import (
     Header,
     PairFile,
-    Row,
     check_row,
     pair_files,
     pair_from_row,
-    pair_key,
+    pair_keys,
 )
 from r1reward.data.video import FrameRules, MediaFolder
 from r1reward.types import PreferencePair
@@ -26,7 +28,8 @@ from r1reward.types import PreferencePair
 
 def resolved_media(file: PairFile) -> MediaFolder:
     """Returns the media folder of a file, by its resolved path."""
-    return replace(file.media, root=file.media.root.resolve())
+    links = tuple(folder.resolve() for folder in file.media.links)
+    return replace(file.media, root=file.media.root.resolve(), links=links)
 
 
 def common_media(paths: Sequence[Path]) -> MediaFolder | None:
@@ -43,21 +46,29 @@ class DerivedStore:
     """
 
     def __init__(self, out: Path, media: MediaFolder | None, made_by: Mapping[str, Any]) -> None:
-        header = Header(str(media.root), media.frames) if media else Header()
+        header = (
+            Header(str(media.root), media.frames, tuple(map(str, media.links)))
+            if media
+            else Header()
+        )
         self.writer = PairWriter(out, header, made_by)
         self.writer.claim(resume=False)
         self.report = ImportReport()
+        self.remarks = Remarks()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, origin: str) -> None:
         """Writes and counts a row."""
         self.report.num_read += 1
         self.report.keep(row["preferred"])
+        for remark in self.remarks.of(row, row["key"], row["opposite"]):
+            self.report.note(remark, origin)
         self.writer.add(row)
 
-    def drop(self, reason: str, sentence: str) -> None:
-        """Counts a row that is left out."""
-        self.report.num_read += 1
-        self.report.drop(reason, sentence)
+    def drop(self, reason: str, sentence: str, num_rows: int = 1) -> None:
+        """Counts rows that are left out."""
+        if num_rows:
+            self.report.num_read += num_rows
+            self.report.drop(reason, sentence, num_rows=num_rows)
 
     def finish(self, **beside: object) -> ImportReport:
         """Writes the last shard and the report; ``beside`` is added to it."""
@@ -76,8 +87,8 @@ def copied_rows(path: Path, media: MediaFolder | None) -> Iterator[tuple[str, di
         for origin, row in file.rows():
             check_row(row, origin)
             moved = movable(row, origin, file, keep=media == resolved_media(file))
-            if not file.has_keys:
-                moved["key"] = pair_key(file.pair(row, origin))
+            if not file.has_keys or not row.get("opposite"):
+                moved["key"], moved["opposite"] = pair_keys(file.pair(row, origin))
             yield origin, moved
 
 
@@ -88,7 +99,7 @@ def copied_pair(row: Row, origin: str, media: MediaFolder | None) -> PreferenceP
 
 def movable(row: Row, origin: str, file: PairFile, *, keep: bool) -> dict[str, Any]:
     """Returns the row for another store: its paths stay paths if ``keep``, else its media come inside."""
-    images = list(row.get("images") or ())
+    images = list(image_items(row.get("images"), f"{origin}: images"))
     moved = {**row, "images": images, "image_paths": list(row.get("image_paths") or ())}
     has_paths = bool(moved["image_paths"] or row.get("video"))
     names = [image for image in images if isinstance(image, str)]

@@ -4,8 +4,9 @@ A store is a folder of shards ``pairs-00000.parquet`` and a ``report.json``, whi
 folder without it is unfinished. Columns: ``question``, ``images`` (list of bytes; elsewhere also
 paths), ``response_1``, ``response_2``, ``preferred`` (1 or 2); optionally ``image_paths`` and
 ``video`` (a folder of frames, shown after the images) below the media root, ``source``,
-``category``, ``group``, ``difficulty``, ``meta`` (JSON) and ``key`` (``pair_key``). A row that cannot
-be used is an error that names file and row; nothing is skipped silently.
+``category``, ``group``, ``difficulty``, ``meta`` (JSON), ``key`` (``pair_key``) and ``opposite`` (the
+key with the other label; not in stores before 0.3). A row that cannot be used is an error that names
+file and row; nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1reward.data.texts import refuse_half_characters
+from r1reward.data.image_values import image_items
+from r1reward.data.stores.row_files import Row, kind_of, numbered_rows, open_parquet
+from r1reward.data.texts import refuse_half_characters, refuse_other_than_text
 from r1reward.data.video import FrameRules, MediaFolder, load_media
 from r1reward.errors import DataError, as_input_error
 from r1reward.types import PreferencePair
@@ -41,6 +44,7 @@ SCHEMA = pa.schema(
         ("video", pa.string()),
         ("meta", pa.string()),
         ("key", pa.string()),
+        ("opposite", pa.string()),
     ]
 )
 SCHEMA_VERSION = 2
@@ -48,15 +52,13 @@ HEADER_KEY = b"r1reward"
 REQUIRED = ("question", "images", "response_1", "response_2", "preferred")
 REPORT = "report.json"
 SHARDS = "pairs-*.parquet"
-PARQUET_ERRORS = (pa.ArrowException, OSError)
-BATCH_ROWS = 32  # of a file whose row groups may be large: images are inside
-
-Row = Mapping[str, Any]
+KINDS = (".parquet", ".jsonl", ".json")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: where its paths begin, and how its videos are shown.
+    """What a file says of itself: where its paths begin, how its videos are shown, and where links may
+    lead.
 
     ``made_by`` is the command a store comes from and ``progress`` how far it had come when the
     shard was written; both are the writer's own.
@@ -64,19 +66,29 @@ class Header:
 
     media_root: str | None = None
     frames: FrameRules = field(default_factory=FrameRules)
+    links: tuple[str, ...] = ()
     made_by: Mapping[str, Any] | None = None
     progress: Mapping[str, Any] | None = None
 
 
 def pair_key(pair: PreferencePair) -> str:
     """Returns the hash of the preference: equal for the same one stored in the other order."""
-    return pair.pair_id if pair.preferred == 1 else pair.swapped().pair_id
+    return pair_keys(pair)[0]
+
+
+def pair_keys(pair: PreferencePair) -> tuple[str, str]:
+    """Returns the hash of the preference, and that of the opposite one."""
+    better, worse = pair.response_1, pair.response_2
+    if pair.preferred == 2:
+        better, worse = worse, better
+    return pair.content_hash(better, worse, 1), pair.content_hash(worse, better, 1)
 
 
 def pair_row(pair: PreferencePair) -> dict[str, Any]:
     """Returns a pair as a row of the store, images inside."""
-    names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key"}
-    return {name: getattr(pair, name) for name in names} | {"key": pair_key(pair)}
+    names = set(SCHEMA.names) - {"image_paths", "video", "meta", "key", "opposite"}
+    key, opposite = pair_keys(pair)
+    return {name: getattr(pair, name) for name in names} | {"key": key, "opposite": opposite}
 
 
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
@@ -84,25 +96,23 @@ def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
     pq.write_table(pa.Table.from_pylist([pair_row(pair) for pair in pairs], schema=SCHEMA), path)
 
 
-def read_pairs(path: Path, image_root: Path | None, limit: int | None) -> list[PreferencePair]:
+def read_pairs(
+    path: Path, image_root: Path | None, limit: int | None, links: tuple[Path, ...] = ()
+) -> list[PreferencePair]:
     """Returns every pair, checked. Raises ``DataError`` at the first row that cannot be used."""
-    pairs = list(islice(iter_pairs(path, image_root), limit))
+    pairs = list(islice(iter_pairs(path, image_root, links), limit))
     if not pairs:
         raise DataError(f"{path}: holds no pairs")
     return pairs
 
 
-def iter_pairs(path: Path, image_root: Path | None = None) -> Iterator[PreferencePair]:
+def iter_pairs(
+    path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+) -> Iterator[PreferencePair]:
     """Yields the pairs of a store or a file one by one, each checked. Raises ``DataError``."""
-    for file in pair_files(path, image_root):
+    for file in pair_files(path, image_root, links):
         for origin, row in file.rows():
             yield file.pair(row, origin)
-
-
-def all_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yields every row of a store or a file as it is, with its origin. Raises ``DataError``."""
-    for file in pair_files(path):
-        yield from file.rows()
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,21 @@ class PairFile:
 
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yields every row as it is, with its origin (file and row, from 1). Raises ``DataError``."""
-        for number, row in enumerate(read_rows(self.path), start=1):
+        for origin, row in self.rows_or_errors():
+            if isinstance(row, DataError):
+                raise DataError(f"{origin}: {row}", row.reason)
+            yield origin, row
+
+    def rows_or_errors(self) -> Iterator[tuple[str, Row | DataError]]:
+        """Yields what ``rows`` does, and why a row is none. Raises ``DataError`` for a file that cannot
+        be read.
+        """
+        if kind_of(self.path) not in KINDS:
+            raise DataError(
+                f"{self.path}: unknown file type {self.path.suffix!r}; use {' or '.join(KINDS)}, or "
+                "`r1reward data import`"
+            )
+        for number, row in numbered_rows(self.path):
             yield f"{self.path} row {number}", row
 
     def pair(self, row: Row, origin: str) -> PreferencePair:
@@ -128,16 +152,21 @@ class PairFile:
         return pair_from_row(row, origin, self.media)
 
 
-def pair_files(path: Path, image_root: Path | None = None) -> Iterator[PairFile]:
+def pair_files(
+    path: Path, image_root: Path | None = None, links: tuple[Path, ...] = ()
+) -> Iterator[PairFile]:
     """Yields a file, or the shards of a finished store.
 
     Paths in the rows are relative to ``image_root``, else to the folder that the file declares, else to
-    the file's own. Raises ``DataError`` for a path that holds no pairs or an unfinished store.
+    the file's own; links lead there, into ``links`` or into the folders that the file declares. Raises
+    ``DataError`` for a path that holds no pairs or an unfinished store.
     """
     for file in paths_of(path):
         header = read_header(file)
         declared = Path(header.media_root) if header.media_root else file.parent
-        yield PairFile(file, header, MediaFolder(image_root or declared, header.frames))
+        all_links = (*map(Path, header.links), *links)
+        media = MediaFolder(image_root or declared, header.frames, links=all_links)
+        yield PairFile(file, header, media)
 
 
 def paths_of(path: Path) -> list[Path]:
@@ -172,48 +201,10 @@ def read_header(file: Path) -> Header:
         return Header(
             media_root=fields.get("media_root"),
             frames=FrameRules(**fields.get("frames", {})),
+            links=tuple(fields.get("links", ())),
             made_by=fields.get("made_by"),
             progress=fields.get("progress"),
         )
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Returns the open file. Raises ``DataError`` if it is no Parquet file."""
-    with as_input_error(f"{path}: not a Parquet file", *PARQUET_ERRORS, kind=DataError):
-        return pq.ParquetFile(path)
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of one file as they are."""
-    match path.suffix:
-        case ".parquet":
-            yield from parquet_rows(path)
-        case ".jsonl":
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    row = json_row(line)
-                    if isinstance(row, DataError):
-                        raise DataError(f"{path} row {number}: {row}")
-                    yield row
-        case suffix:
-            raise DataError(f"{path}: unknown file type {suffix!r}; use .parquet or .jsonl")
-
-
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """Yields the rows of a Parquet file. Raises ``DataError`` for one that cannot be read."""
-    damage = (*PARQUET_ERRORS, UnicodeDecodeError)
-    with open_parquet(path) as file, as_input_error(f"{path}: damaged", *damage, kind=DataError):
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield from batch.to_pylist()
-
-
-def json_row(line: bytes) -> Row | DataError:
-    """Returns the object of a line of JSONL, or why it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return DataError(f"not JSON: {error}")
-    return row if isinstance(row, dict) else DataError("not a JSON object")
 
 
 def check_row(row: Row, origin: str) -> None:
@@ -222,19 +213,17 @@ def check_row(row: Row, origin: str) -> None:
     if "images" in missing and (row.get("image_paths") is not None or row.get("video")):
         missing.remove("images")
     if missing:
-        raise DataError(f"{origin}: {', '.join(missing)} missing")
+        is_foreign = len(missing) > 2
+        remedy = f"; the row has {', '.join(row)[:200]}: `r1reward data import` reads other columns"
+        raise DataError(f"{origin}: {', '.join(missing)} missing" + remedy * is_foreign)
     for name in ("question", "response_1", "response_2"):
-        if not isinstance(row[name], str) or not row[name].strip():
-            raise DataError(f"{origin}: {name} is empty; remove the row or fill it in", "empty")
+        refuse_other_than_text(row[name], f"{origin}: {name}")
         refuse_half_characters(row[name], f"{origin}: {name}")
     preferred = row["preferred"]
     if type(preferred) is not int or preferred not in (1, 2):
         raise DataError(f"{origin}: preferred is {preferred!r}; it must be 1 or 2")
     if row["response_1"] == row["response_2"]:
         raise DataError(f"{origin}: the two responses are identical; remove the row", "identical")
-    for name in ("images", "image_paths"):
-        if row.get(name) is not None and not isinstance(row[name], list | tuple):
-            raise DataError(f"{origin}: {name} must be a list (of paths, or of bytes in Parquet)")
     for name in ("video", "source", "category", "group", "meta"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise DataError(f"{origin}: {name} is {row[name]!r}; it must be text")
@@ -249,8 +238,7 @@ def pair_from_row(row: Row, origin: str, media: MediaFolder) -> PreferencePair:
     Raises ``DataError`` for a row or a medium that cannot be used.
     """
     check_row(row, origin)
-    images = [*(row.get("images") or ()), *(row.get("image_paths") or ())]
-    shown = load_media(images, row.get("video") or None, origin, media)
+    shown = load_media(row_images(row, origin), row.get("video") or None, origin, media)
     return PreferencePair(
         question=row["question"],
         images=shown,
@@ -262,4 +250,13 @@ def pair_from_row(row: Row, origin: str, media: MediaFolder) -> PreferencePair:
         group=row.get("group") or "",
         difficulty=row.get("difficulty") or 0,
         origin=origin,
+    )
+
+
+def row_images(row: Row, origin: str) -> tuple[str | bytes, ...]:
+    """Returns the images of a row as bytes or paths. Raises ``DataError``."""
+    return tuple(
+        item
+        for name in ("images", "image_paths")
+        for item in image_items(row.get(name), f"{origin}: {name}")
     )

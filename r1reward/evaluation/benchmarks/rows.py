@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from r1reward.data.image_values import bytes_unless_file
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
+from r1reward.data.media import MediaRoots
 from r1reward.data.video import FrameRules, MediaFolder, frame_files, load_media
 from r1reward.errors import DataError
 from r1reward.evaluation.items import Benchmark, make_items
@@ -53,6 +56,10 @@ class PublishedBenchmark:
         if not pairs:
             raise DataError(f"{path}: holds no rows")
         root = media.root or (path if path.is_dir() else path.parent)
+        pairs = [
+            replace(pair, images=tuple(bytes_unless_file(item, root) for item in pair.images))
+            for pair in pairs
+        ]
         absent = [first_absent(pair.images, pair.video, root) for pair in pairs]
         default = next(iter(self.mappings))
         num_dropped = count_missing(path, absent, root, media.missing)
@@ -93,12 +100,12 @@ def first_absent(images: Iterable[object], video: object, root: Path) -> str | N
 
 def is_absent(item: str, is_video: bool, root: Path) -> bool:
     """Returns whether there is nothing to read. A path out of the folder is refused when it is read."""
-    path = (root / item).resolve()
-    if not path.is_relative_to(root.resolve()):
-        return False
-    if is_video:
-        return not path.is_dir() or not frame_files(path)
-    return not path.is_file()
+    with suppress(DataError):
+        path = MediaRoots(root).find(item, "", "")
+        if is_video:
+            return not path.is_dir() or not frame_files(path)
+        return not path.is_file()
+    return False
 
 
 def count_missing(

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from r1reward.data.stores.store import Row, pair_files
+from r1reward.data.image_values import bytes_unless_file
+from r1reward.data.stores.row_files import Row
+from r1reward.data.stores.store import PairFile, pair_files, row_images
 from r1reward.errors import DataError
 from r1reward.evaluation.benchmarks.rows import MediaOptions, count_missing, first_absent
 from r1reward.evaluation.items import Benchmark, make_items
@@ -25,9 +27,7 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
     rows = list(islice(stored, num_rows))
     if not rows:
         raise DataError(f"{path}: holds no pairs")
-    absent = [
-        first_absent(image_items(row), row.get("video"), file.media.root) for file, _, row in rows
-    ]
+    absent = [absent_medium(file, row, origin) for file, origin, row in rows]
     num_dropped = count_missing(path, absent, rows[0][0].media.root, media.missing)
     pairs = [
         file.pair(row, origin)
@@ -37,17 +37,18 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
     return pairs_benchmark("pairs", pairs, num_dropped)
 
 
+def absent_medium(file: PairFile, row: Row, origin: str) -> str | None:
+    """Returns the first image or the video of a row that is not there. Raises ``DataError``."""
+    root = file.media.root
+    images = (bytes_unless_file(image, root) for image in row_images(row, origin))
+    return first_absent(images, row.get("video"), root)
+
+
 def load_shapes(name: str, split: ShapesSplit, num_rows: int | None) -> Benchmark:
     """Returns pairs that the miniature never trained on: 200, or ``num_rows``."""
     from r1reward.shapes.pairs import make_pairs
 
     return pairs_benchmark(name, make_pairs(split, num_rows or 200, seed=0), {})
-
-
-def image_items(row: Row) -> list[object]:
-    """Returns the images of a row that has not been checked yet."""
-    lists = [row.get("images"), row.get("image_paths")]
-    return [item for items in lists if isinstance(items, list) for item in items]
 
 
 def pairs_benchmark(

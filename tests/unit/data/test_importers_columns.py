@@ -29,7 +29,10 @@ def test_every_part_of_a_map() -> None:
     )
     parts = columns.columns
     assert parts["question"] == Column("prompt")
-    assert (parts["preferred"], columns.labels) == (Column("who"), ("A", "B", "tie", "both bad"))
+    assert (parts["preferred"], columns.labels.words) == (
+        Column("who"),
+        ("A", "B", "tie", "both bad"),
+    )
     assert columns.images == (Column("left"), Column("right"))
     assert (parts["video"], parts["group"]) == (Column("clip"), Column("qid"))
     assert parts["category"] == Column("charts", is_constant=True)
@@ -80,11 +83,14 @@ def test_labels(tmp_path: Path, preferred: str, value: object, expected: int | N
 @pytest.mark.parametrize(
     ("spec", "extra", "reason"),
     [
-        ("preferred=label", {"label": 0}, "label is 0; the map knows 1, 2"),
-        ("preferred=label:0/1", {"label": 2}, "label is 2; the map knows 0, 1"),
+        (
+            "preferred=label",
+            {"label": None},
+            "label is empty: nothing says which response is better",
+        ),
         ("preferred=label", {}, "there is no column label"),
         ("preferred=1,image=img", {}, "there is no column img"),
-        ("preferred=1,image=img", {"img": 3}, "img is missing; fill it in or remove the row"),
+        ("preferred=1,image=img", {"img": 3}, "img is a number (3); an image is bytes, a path"),
         ("preferred=1", {"chosen": " "}, "chosen is missing or empty; fill it in or remove"),
     ],
 )

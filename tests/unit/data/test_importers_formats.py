@@ -18,7 +18,7 @@ from r1reward.errors import DataError, InputError
 
 FOLDER = os.environ.get("R1REWARD_REFERENCE")
 COLUMNS = parse_columns("question=q,response_1=a,response_2=b,preferred=2")
-NEEDS_COLUMNS = ("jsonl", "csv", "parquet")
+NEEDS_COLUMNS = ("jsonl", "json", "csv", "parquet")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -61,7 +61,7 @@ def test_pairing_reaches_the_ranked_sources(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no format is called 'vlrb'; choose one of vl-rewardb"):
         open_source("vlrb", tmp_path, None)
-    with pytest.raises(InputError, match="csv says nothing of what its columns mean: give a col"):
+    with pytest.raises(InputError, match="the folder holds no CSV file"):
         open_source("csv", tmp_path, None)
     with pytest.raises(InputError, match="povid has columns of its own: leave out the column map"):
         open_source("povid", tmp_path, COLUMNS)

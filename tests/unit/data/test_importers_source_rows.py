@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.data.importers.fields import Row
 from r1reward.data.importers.raw_pair import RawPair
-from r1reward.data.importers.source_rows import json_rows, read_source, source_files
+from r1reward.data.importers.source_rows import read_source, source_files
+from r1reward.data.stores.row_files import Row, json_rows
 from r1reward.errors import DataError
 
 

@@ -158,7 +158,7 @@ def test_every_drop_is_counted_under_its_reason_with_examples(tmp_path: Path) ->
         ({"images": (7,)}, "broken row"),
         ({"images": ("gone.png",)}, "image missing"),
         ({"images": ("",)}, "image missing"),
-        ({"images": ("x" * 5000,)}, "broken row"),
+        ({"images": ("x" * 5000,)}, "image broken"),
         ({"images": ("a\x00b",)}, "broken row"),
         ({"images": ("../secret.png",)}, "outside the media root"),
         ({"images": ("/etc/hostname",)}, "outside the media root"),

@@ -128,9 +128,9 @@ def test_a_missing_field_names_file_row_and_field(jsonl: WriteRows, name: str) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": " \n"}, "question is empty; remove the row or fill it in"),
-        ({"response_1": ""}, "response_1 is empty; remove the row or fill it in"),
-        ({"response_2": 5}, "response_2 is empty; remove the row or fill it in"),
+        ({"question": " \n"}, "question is missing or empty; fill it in or remove the row"),
+        ({"response_1": ""}, "response_1 is missing or empty; fill it in or remove the row"),
+        ({"response_2": 5}, "response_2 is a number (5) where text is due; write it as text"),
         ({"preferred": 0}, "preferred is 0; it must be 1 or 2"),
         ({"preferred": 3}, "preferred is 3; it must be 1 or 2"),
         ({"preferred": "1"}, "preferred is '1'; it must be 1 or 2"),
@@ -139,8 +139,8 @@ def test_a_missing_field_names_file_row_and_field(jsonl: WriteRows, name: str) -
         # Regression: 1.0 == 1 passes, and its pair_id is another than that of 1.
         ({"preferred": 1.0}, "preferred is 1.0; it must be 1 or 2"),
         ({"response_2": "Red."}, "the two responses are identical; remove the row"),
-        ({"images": "red.png"}, "images must be a list (of paths, or of bytes in Parquet)"),
-        ({"images": [{"path": "red.png"}]}, "an image is neither a path nor bytes"),
+        ({"images": 7}, "images is a number (7); an image is bytes, a path, a data URL or base64"),
+        ({"images": [{"x": "red.png"}]}, "images is an object of x; it needs bytes, path or url"),
     ],
 )
 def test_a_row_that_cannot_be_used_names_file_row_and_reason(
@@ -194,7 +194,6 @@ def test_a_link_out_of_the_image_folder_is_refused(jsonl: WriteRows, tmp_path: P
     ("line", "message"),
     [
         (b"{'question': 1}\n", "not JSON"),
-        (b"\n", "not JSON"),
         (b"[1]\n", "not a JSON object"),
         # Regression: the decoding error is raised by the file's iterator, outside of
         # the try, and names neither file nor row.

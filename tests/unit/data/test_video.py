@@ -92,7 +92,7 @@ def test_default_sized_frames_fit_a_prompt_many_times_over(tmp_path: Path) -> No
         ("empty", "row 7: video .*empty holds no frames"),
         ("..", "row 7: video .. lies outside"),
         ("bad", "row 7: image .*0.png is not a readable image"),
-        ("leads_out", "row 7: image .*secret.png lies outside"),
+        ("leads_out", "row 7: image .*0.png is a link to .*secret.png, which lies outside"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, item: str, sentence: str) -> None:

@@ -117,8 +117,8 @@ def test_a_bad_store_is_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", [rows[0] | {"preferred": 3}])
     with pytest.raises(DataError, match="row 1: preferred is 3"):
         load_benchmark("pairs", path)
-    with pytest.raises(DataError, match="row 1: images must be a list"):
-        load_benchmark("pairs", write_rows(path, [rows[0] | {"images": "img/0.png"}]))
+    with pytest.raises(DataError, match="row 1: images is a number"):
+        load_benchmark("pairs", write_rows(path, [rows[0] | {"images": 7}]))
     with pytest.raises(DataError, match="holds no pairs"):
         load_benchmark("pairs", write_rows(path, []))
     with pytest.raises(DataError, match="no such file"):

@@ -128,7 +128,7 @@ def test_two_answers_to_a_row_are_refused(benchmark: Benchmark) -> None:
     [
         ({"image": ""}, "row 1: neither image nor video is there"),
         ({"image": "other/a.png"}, "row 1: the path other/a.png names no category"),
-        ({"image": 3}, "row 1: image is missing or empty"),
+        ({"image": 3}, r"row 1: image is a number \(3\) where text is due"),
         ({"chosen": "  "}, "row 1: chosen is missing or empty"),
         ({"prompt": None}, "row 1: prompt is missing or empty"),
         ({"image": "mcq/../../a.png"}, "row 1: image .* lies outside"),

@@ -35,6 +35,12 @@ def read(tmp_path: Path, *lines: dict[str, Any]) -> list[Answer]:
     return read_predictions(write(tmp_path / "p.jsonl", lines), ITEMS)
 
 
+def test_blank_lines_are_no_predictions(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [{"row": n, "choice": 1} for n in range(1, 6)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n\n \r\n"))
+    assert len(read_predictions(path, ITEMS)) == 5
+
+
 def scored(answers: Sequence[Answer], **evaluate: object) -> Evaluation:
     """As ``r1reward eval --predictions`` does it."""
     benchmark = Benchmark("pairs", ITEMS, {})
@@ -93,7 +99,6 @@ def test_an_evaluations_own_answers_are_such_a_file(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{row: 1}", "line 1: not JSON: "),
-        ("", "line 1: not JSON: "),
         (b'{"row": 1, "text": "\xff"}', "line 1: not JSON: "),
         ("[1]", "line 1: not a JSON object"),
         ('{"row": 1, "answer": 1}', "line 1: unknown field 'answer'; known: choice, confidence, "),
