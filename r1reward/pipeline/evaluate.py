@@ -88,7 +88,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
 def load_bench(bench: BenchSection) -> Benchmark:
     """Raises ``InputError`` naming file and row for what cannot be used."""
     frames = FrameRules(bench.num_frames, bench.frame_max_pixels)
-    media = MediaOptions(bench.images, bench.missing, frames)
+    media = MediaOptions(bench.images, bench.missing, frames, bench.links)
     return load_benchmark(bench.name, bench.path, media, bench.num_rows)
 
 
