@@ -128,7 +128,7 @@ def as_sent(conditions: Conditions, endpoint: PolicyEndpoint | None) -> Conditio
 def load_bench(bench: BenchSection) -> Benchmark:
     """Raises ``InputError`` naming file and row for what cannot be used."""
     frames = FrameRules(bench.num_frames, bench.frame_max_pixels)
-    media = MediaOptions(bench.images, bench.missing, frames)
+    media = MediaOptions(bench.images, bench.missing, frames, bench.links)
     return load_benchmark(bench.name, bench.path, media, bench.num_rows)
 
 

@@ -307,6 +307,9 @@ class BenchSection(Section):
     images: Path | None = None
     """Folder that media paths are relative to; None: the folder of the file."""
 
+    links: tuple[Path, ...] = ()
+    """Further folders that links among the media may lead into, and absolute paths may begin with."""
+
     missing: MissingMedia = "refuse"
     """What happens to rows whose image or video is not there: refuse to start, or drop and count them."""
 

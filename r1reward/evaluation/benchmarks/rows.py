@@ -23,12 +23,14 @@ MEDIA_MISSING = "media missing"
 class MediaOptions:
     """Where images and videos are, and what to do about those that are not.
 
-    ``root`` is the folder that paths in the rows are relative to; None is the folder of the rows.
+    ``root`` is the folder that paths in the rows are relative to; None is the folder of the rows. Links
+    may lead into the folders ``links`` as well.
     """
 
     root: Path | None = None
     missing: MissingMedia = "refuse"
     frames: FrameRules = field(default_factory=FrameRules)
+    links: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class PublishedBenchmark:
             replace(pair, images=tuple(bytes_unless_file(item, root) for item in pair.images))
             for pair in pairs
         ]
-        absent = [first_absent(pair.images, pair.video, root) for pair in pairs]
+        folder = MediaFolder(root, media.frames, links=media.links)
+        absent = [first_absent(pair.images, pair.video, folder.roots) for pair in pairs]
         default = next(iter(self.mappings))
         num_dropped = count_missing(path, absent, root, media.missing)
         loaded: dict[object, tuple[bytes, ...]] = {}  # rows of one group share their media
@@ -69,7 +72,7 @@ class PublishedBenchmark:
             if file is None:
                 key = (pair.images, pair.video)
                 if key not in loaded:
-                    loaded[key] = load_media(*key, pair.origin, MediaFolder(root, media.frames))
+                    loaded[key] = load_media(*key, pair.origin, folder)
                 categories = self.categories(pair)
                 shown = replace(pair.pair(loaded[key]), category=categories[default])
                 rows.append((shown, pair.group, categories))
@@ -87,7 +90,7 @@ def unbroken(rows: Iterable[RawPair | DataError]) -> Iterator[RawPair]:
         yield row
 
 
-def first_absent(images: Iterable[object], video: object, root: Path) -> str | None:
+def first_absent(images: Iterable[object], video: object, roots: MediaRoots) -> str | None:
     """Returns the first image or the video of a row that is not there; None if all are.
 
     Images that are bytes are there. Whatever else is wrong with a row shows when it is read.
@@ -95,13 +98,13 @@ def first_absent(images: Iterable[object], video: object, root: Path) -> str | N
     paths = [(image, False) for image in images if isinstance(image, str)]
     if isinstance(video, str) and video:
         paths.append((video, True))
-    return next((path for path, is_video in paths if is_absent(path, is_video, root)), None)
+    return next((path for path, is_video in paths if is_absent(path, is_video, roots)), None)
 
 
-def is_absent(item: str, is_video: bool, root: Path) -> bool:
+def is_absent(item: str, is_video: bool, roots: MediaRoots) -> bool:
     """Returns whether there is nothing to read. A path out of the folder is refused when it is read."""
     with suppress(DataError):
-        path = MediaRoots(root).find(item, "", "")
+        path = roots.find(item, "", "")
         if is_video:
             return not path.is_dir() or not frame_files(path)
         return not path.is_file()

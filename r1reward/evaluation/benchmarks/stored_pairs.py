@@ -22,7 +22,9 @@ NO_CATEGORY = "all"
 def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
     """Returns the first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
     stored = (
-        (file, origin, row) for file in pair_files(path, media.root) for origin, row in file.rows()
+        (file, origin, row)
+        for file in pair_files(path, media.root, media.links)
+        for origin, row in file.rows()
     )
     rows = list(islice(stored, num_rows))
     if not rows:
@@ -39,9 +41,8 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
 
 def absent_medium(file: PairFile, row: Row, origin: str) -> str | None:
     """Returns the first image or the video of a row that is not there. Raises ``DataError``."""
-    root = file.media.root
-    images = (bytes_unless_file(image, root) for image in row_images(row, origin))
-    return first_absent(images, row.get("video"), root)
+    images = (bytes_unless_file(image, file.media.root) for image in row_images(row, origin))
+    return first_absent(images, row.get("video"), file.media.roots)
 
 
 def load_shapes(name: str, split: ShapesSplit, num_rows: int | None) -> Benchmark:
