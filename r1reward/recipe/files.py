@@ -157,6 +157,16 @@ def variants(annotation: Any) -> list[type[Section]]:
     return sections
 
 
+def defaults_of(annotation: Any, names: Sequence[str]) -> list[Any]:
+    """Returns the defaults of the setting with these names, one for every kind of section that has it."""
+    name, *below = names
+    kinds = [getattr(kind, "model_fields", {}) for kind in (annotation, *variants(annotation))]
+    fields = [kind[name] for kind in kinds if name in kind]
+    if below:
+        return [default for field in fields for default in defaults_of(field.annotation, below)]
+    return [field.get_default(call_default_factory=True) for field in fields]
+
+
 def variant_tag(section: type[Section]) -> str:
     return str(get_args(section.model_fields["type"].annotation)[0])
 

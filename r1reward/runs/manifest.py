@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from r1reward.data.atomic import write_whole
 from r1reward.errors import InputError, as_input_error
 from r1reward.recipe.derive import StageName, stage_folder
 from r1reward.recipe.diff import flat, setting_changes
+from r1reward.recipe.files import defaults_of
 from r1reward.recipe.recipe import Recipe
 from r1reward.runs.claim import claim_folder
 from r1reward.runs.names import STAGE
@@ -116,11 +119,23 @@ def stage_record(recipe: Recipe, stage: StageName) -> StageRecord:
 
 
 def differences(before: Manifest, wanted: Manifest) -> dict[str, str]:
-    """What changed, by name, as half sentences."""
+    """What changed, by name, as half sentences. A setting that an earlier version did not know had its
+    default.
+    """
     inputs = sorted(before.inputs.items() ^ wanted.inputs.items())
-    return setting_changes(before.settings, wanted.settings) | {
+    settings = {
+        name: value
+        for name, value in wanted.settings.items()
+        if name in before.settings or not is_default(name, value)
+    }
+    return setting_changes(before.settings, settings) | {
         name: f"{name} has another content" for name, _ in inputs
     }
+
+
+def is_default(name: str, value: object) -> bool:
+    """Whether a recipe that does not name the setting, dotted, has this value of it, in JSON."""
+    return value in [to_jsonable_python(d) for d in defaults_of(Recipe, name.split("."))]
 
 
 def content_hash(path: Path) -> str:

@@ -125,3 +125,15 @@ def test_files_of_unknown_origin_are_not_taken_for_the_stages_own(record: StageR
     (record.folder / "answers.jsonl").write_text("whose?\n")
     with pytest.raises(InputError, match=r"holds files, but no stage\.json that says"):
         record.begin(SETTINGS, INPUTS)
+
+
+def test_a_setting_that_an_earlier_version_did_not_know_had_its_default(
+    record: StageRecord,
+) -> None:
+    judge = {"type": "openai", "max_tries": 3}
+    sections = {"annotate": {"prompt": {"template": "short"}}, "judge": judge}
+    record.begin(sections, {})
+    with pytest.raises(InputError, match=r"\(judge\.reply was not set, now it is authors\)"):
+        record.begin({**sections, "judge": {**judge, "reply": "authors"}}, {})
+    now = {"annotate": {"prompt": {"template": "short", "format_mode": "strict"}}}
+    record.begin({**now, "judge": {**judge, "reply": "strict", "leave_out": []}}, {})
