@@ -72,11 +72,12 @@ class ColumnMap:
             return compare(*values)
         if columns[0] is None:
             raise DataError("the responses are no messages: name the column of the question")
-        named = {
-            column.name: value for column, value in zip(columns, values, strict=True) if column
-        }
-        texts = (fields.text(named, column.name) for column in columns if column)
-        return Compared(*texts, images=(), num_marks=0)
+        question, first, second = (
+            fields.text({column.name: value}, column.name)
+            for column, value in zip(columns, values, strict=True)
+            if column is not None
+        )
+        return Compared(question, first, second, images=(), num_marks=0)
 
     def text_or_empty(self, row: Row, part: str) -> str:
         """Returns the text of an optional part; it is empty where the map or the row has none."""

@@ -79,7 +79,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[BinaryIO]:
+def unpacked(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a file, unpacked if its name says that it is packed, behind its byte order mark."""
     packing = PACKED.get(path.suffix.lower())
     damaged = as_input_error(f"{path}: damaged", *PARQUET_ERRORS, kind=DataError)

@@ -45,6 +45,7 @@ def test_flags_become_settings() -> None:
         "name": "pairs",
         "path": "d.jsonl",
         "images": "pictures",
+        "links": [],
         "missing": "drop",
         "num_rows": 9,
         "official": False,

@@ -331,8 +331,13 @@ def test_a_conversation_may_be_named_for_question_and_reply() -> None:
 
 
 def test_rows_of_one_file_may_have_an_image_or_not(tmp_path: Path) -> None:
-    row = {"prompt": [Q], "chosen": [A], "rejected": [B]}
-    rows = [row, {**row, "images": ["a.png"]}, {**row, "image": "b.png"}, {**row, "images": None}]
+    row: Turn = {"prompt": [Q], "chosen": [A], "rejected": [B]}
+    rows: list[Turn] = [
+        row,
+        {**row, "images": ["a.png"]},
+        {**row, "image": "b.png"},
+        {**row, "images": None},
+    ]
     found = read(tmp_path / "a.jsonl", *rows)
     assert [pair.images for pair in found if isinstance(pair, RawPair)] == [
         (),
