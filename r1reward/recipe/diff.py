@@ -18,7 +18,7 @@ MAY_CHANGE = (
     *("run_dir", "run_url", "tracking", "rollout.num_actors", "rollout.max_retries"),
     *("placement.strategy", "placement.resources", "placement.wait_s", "placement.object_store_mb"),
     *("placement.num_judge_actors", "train.keep_checkpoints", "sft.keep_checkpoints"),
-    *("learner.image_cache_mb", "learner.timeout_s", "data.train.links", "data.heldout.links"),
+    *("learner.image_cache_mb", "learner.timeout_s"),
 )
 # What a pipeline's stages read of each other, which moves with the pipeline's folder.
 HANDED_ON = ("sft/model", "train/model", "select/pairs")
