@@ -36,8 +36,11 @@ async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> 
     for name, bench in benches.items():
         inputs[f"benchmark {name}"] = pairs_hash(item.key for item in bench.items)
     used = {"seed", "model", "prompt", "judge", "reward", "final"}
+    # Where links lead says nothing of the benchmarks, whose content is among the inputs.
+    unused = {"final": {"benches": {"__all__": {"links"}}}}
     record = stage_record(recipe, "eval")
-    is_complete = record.begin(recipe.model_dump(mode="json", include=used), inputs)
+    settings = recipe.model_dump(mode="json", include=used, exclude=unused)
+    is_complete = record.begin(settings, inputs)
     if not is_complete:
         with ray_session(recipe.placement):
             for bench_section in final.benches:

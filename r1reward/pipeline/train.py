@@ -105,6 +105,8 @@ async def train_stage(recipe: Recipe, console: Console) -> None:
     settings = run.model_dump(mode="json", exclude={"name", "run_dir", "run_url", *STAGE_SECTIONS})
     # Model and pairs are compared by content: where the pipeline's folder lies says nothing of them.
     del settings["model"]["path"], settings["data"]["train"], settings["data"]["contradictions"]
+    if settings["data"]["heldout"] is not None:
+        settings["data"]["heldout"].pop("links", None)
     if record.begin(settings, inputs):
         return
     await train(run, console)

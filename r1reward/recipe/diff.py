@@ -18,8 +18,7 @@ MAY_CHANGE = (
     *("run_dir", "run_url", "tracking", "rollout.num_actors", "rollout.max_retries"),
     *("placement.strategy", "placement.resources", "placement.wait_s", "placement.object_store_mb"),
     *("placement.num_judge_actors", "train.keep_checkpoints", "sft.keep_checkpoints"),
-    *("learner.image_cache_mb", "learner.timeout_s", "bench.links"),
-    *("data.train.links", "data.heldout.links"),
+    *("learner.image_cache_mb", "learner.timeout_s"),
     *("endpoint.url", "endpoint.api_key_env", "endpoint.timeout_s", "endpoint.max_concurrent"),
     "endpoint.max_tokens_field",
 )

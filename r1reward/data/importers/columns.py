@@ -72,10 +72,11 @@ class ColumnMap:
             return compare(*values)
         if columns[0] is None:
             raise DataError("the responses are no messages: name the column of the question")
-        named = {
-            column.name: value for column, value in zip(columns, values, strict=True) if column
-        }
-        question, first, second = (fields.text(named, column.name) for column in columns if column)
+        question, first, second = (
+            fields.text({column.name: value}, column.name)
+            for column, value in zip(columns, values, strict=True)
+            if column is not None
+        )
         return Compared(question, first, second, images=(), num_marks=0)
 
     def text_or_empty(self, row: Row, part: str) -> str:

@@ -61,6 +61,7 @@ TEXTS = {"question": "q", "response_1": "a", "response_2": "b", "preferred": 1}
         (["a.png", {"path": "b.png"}, PHOTO], ("a.png", "b.png", PHOTO)),
         ([["a.png"], "b.png"], ("a.png", "b.png")),
     ],
+    ids=lambda value: str(value)[:30].replace("\n", " "),
 )
 def test_every_form(value: object, expected: tuple[object, ...]) -> None:
     assert image_items(value, "image") == expected

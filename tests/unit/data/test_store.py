@@ -222,9 +222,10 @@ def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
 def test_a_parquet_file_without_a_column_names_it(tmp_path: Path) -> None:
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.Table.from_pylist([{"question": "q", "chosen": "a"}]), path)
-    problem, _, advice = refused(path).partition("; ")
-    assert problem == f"{path} row 1: images, response_1, response_2, preferred missing"
-    assert advice == "the row has question, chosen: `r1reward data import` reads other columns"
+    assert refused(path) == (
+        f"{path} row 1: images, response_1, response_2, preferred missing; the row has question, chosen: "
+        "`r1reward data import` reads other columns"
+    )
 
 
 def test_sources_of_a_recipe(jsonl: WriteRows) -> None:
