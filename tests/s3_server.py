@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
+from fsspec import get_filesystem_class
 from moto.server import ThreadedMotoServer
 
 BUCKET = "runs"
@@ -26,6 +27,8 @@ def s3_server() -> Iterator[str]:
     }
     before = {name: os.environ.get(name) for name in settings}
     os.environ |= settings
+    # One that speaks to an earlier server would be given out again.
+    get_filesystem_class("s3").clear_instance_cache()
     try:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield settings["AWS_ENDPOINT_URL"]
