@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from r1reward.errors import RecipeError, as_input_error
 from r1reward.recipe.location import working_folder
@@ -158,13 +158,14 @@ def variants(annotation: Any) -> list[type[Section]]:
 
 
 def defaults_of(annotation: Any, names: Sequence[str]) -> list[Any]:
-    """Returns the defaults of the setting with these names, one for every kind of section that has it."""
+    """Returns the defaults of a setting as JSON has them, one for every kind of section that has it."""
     name, *below = names
     kinds = [getattr(kind, "model_fields", {}) for kind in (annotation, *variants(annotation))]
     fields = [kind[name] for kind in kinds if name in kind]
     if below:
         return [default for field in fields for default in defaults_of(field.annotation, below)]
-    return [field.get_default(call_default_factory=True) for field in fields]
+    defaults = [field.get_default(call_default_factory=True) for field in fields]
+    return [TypeAdapter(Any).dump_python(default, mode="json") for default in defaults]
 
 
 def variant_tag(section: type[Section]) -> str:

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
 from r1reward.data.atomic import write_whole
 from r1reward.errors import InputError, as_input_error
 from r1reward.recipe.derive import StageName, stage_folder
@@ -135,7 +133,7 @@ def differences(before: Manifest, wanted: Manifest) -> dict[str, str]:
 
 def is_default(name: str, value: object) -> bool:
     """Whether a recipe that does not name the setting, dotted, has this value of it, in JSON."""
-    return value in [to_jsonable_python(d) for d in defaults_of(Recipe, name.split("."))]
+    return value in defaults_of(Recipe, name.split("."))
 
 
 def content_hash(path: Path) -> str:
