@@ -29,6 +29,7 @@ from r1reward.data.images import data_url
 from r1reward.engines.chat_reply import ChatReply, load_json, read_completion
 from r1reward.engines.endpoint_errors import (
     FILTERED,
+    Breaker,
     EndpointError,
     EndpointGoneError,
     PromptRefusedError,
@@ -36,7 +37,6 @@ from r1reward.engines.endpoint_errors import (
     error_of_status,
 )
 from r1reward.engines.proxies import masked, proxy_of
-from r1reward.engines.request_limits import Breaker
 from r1reward.engines.whole_replies import http_client
 from r1reward.errors import InputError
 from r1reward.interfaces import Sampling

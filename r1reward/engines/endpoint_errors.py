@@ -1,6 +1,7 @@
 """What can go wrong at an endpoint, by whose business it is: one prompt's, everybody's, or time's.
 
 ``error_of_status`` sorts the replies whose status is one of an error, ``chat_reply.py`` the others.
+``Breaker`` counts errors until asking on is in vain.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from math import isfinite
 
 from r1reward.errors import ServiceError
 
+# Failed calls in a row before a service counts as gone.
+MAX_FAILED_IN_A_ROW = 16
+# If nothing but refusals ever came back by then, the settings are wrong rather than the prompts.
+MAX_FIRST_REFUSALS = 16
+# After that long a service that counts as gone is tried again: it may have been restarted.
+TRIED_AGAIN_AFTER_S = 30.0
 # The longest wait that a server may ask for.
 MAX_RETRY_AFTER_S = 60.0
 # Beside every 5xx: timeouts, conflicts of one moment, "too early" and overload.
@@ -135,3 +142,50 @@ def number(text: str) -> float | None:
 
 def clipped(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+class Breaker:
+    """Lets no call through to a service that leaves every call without an answer.
+
+    ``has_answered`` says that it answered calls before this: then no number of refusals is too many.
+    """
+
+    def __init__(self, has_answered: bool = False) -> None:
+        self.has_answered = has_answered
+        self.failed_in_a_row = 0
+        self.num_refused = 0
+        self.gone: EndpointGoneError | None = None
+        self.gone_since = 0.0
+
+    def check(self) -> None:
+        """Before every request. Raises ``EndpointGoneError`` while the service counts as gone."""
+        if self.gone is not None and time.monotonic() - self.gone_since < TRIED_AGAIN_AFTER_S:
+            raise self.gone
+
+    def count_answer(self) -> None:
+        self.has_answered = True
+        self.failed_in_a_row = 0
+        self.gone = None
+
+    def count_error(self, error: EndpointError) -> EndpointError:
+        """Returns the error of a call, or ``EndpointGoneError`` if it was one too many."""
+        if isinstance(error, EndpointRefusedError):
+            self.close(str(error))
+            return error
+        if isinstance(error, PromptRefusedError):
+            self.failed_in_a_row = 0
+            self.num_refused += 1
+            if self.has_answered or self.num_refused < MAX_FIRST_REFUSALS:
+                return error
+            problem = f"refused the first {self.num_refused} prompts"
+        else:
+            self.failed_in_a_row += 1
+            if self.failed_in_a_row < MAX_FAILED_IN_A_ROW:
+                return error
+            problem = f"left {self.failed_in_a_row} calls in a row without an answer"
+        return self.close(f"the model's server {problem}, the last with: {error}")
+
+    def close(self, reason: str) -> EndpointGoneError:
+        self.gone = EndpointGoneError(reason)
+        self.gone_since = time.monotonic()
+        return self.gone

@@ -9,8 +9,7 @@ from typing import Protocol
 from r1reward.data.prompt import Tags, build_prompt
 from r1reward.engines.chat_client import ChatClient, ChatRequest
 from r1reward.engines.chat_reply import ChatReply, without_own_thoughts
-from r1reward.engines.endpoint_errors import PromptRefusedError
-from r1reward.engines.request_limits import Breaker
+from r1reward.engines.endpoint_errors import Breaker, PromptRefusedError
 from r1reward.errors import InputError
 from r1reward.interfaces import Generator, Sampling
 from r1reward.models.processor import PolicyProcessor

@@ -19,7 +19,7 @@ from r1reward.data.attempts import (
     read_attempts,
 )
 from r1reward.engines.chat_client import ChatClient
-from r1reward.engines.request_limits import Breaker
+from r1reward.engines.endpoint_errors import Breaker
 from r1reward.engines.teachers import EndpointClient, EngineTeacher, Teacher
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Generator, Sampling

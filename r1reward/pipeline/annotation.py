@@ -26,9 +26,9 @@ from r1reward.engines.endpoint_errors import (
     EndpointRefusedError,
     PromptRefusedError,
 )
-from r1reward.engines.request_limits import Budget, RateLimiter
 from r1reward.engines.teachers import Teacher
 from r1reward.errors import InputError
+from r1reward.pipeline.request_limits import Budget, RateLimiter
 from r1reward.recipe.pipeline_sections import AnnotateSection
 from r1reward.types import Order, PreferencePair
 

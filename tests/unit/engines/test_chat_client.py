@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from tenacity import AsyncRetrying, RetryCallState
 
 from r1reward.data.prompt import Tags
-from r1reward.engines import request_limits, whole_replies
+from r1reward.engines import endpoint_errors, whole_replies
 from r1reward.engines.chat_client import ChatClient, ChatRequest, read_reply
 from r1reward.engines.chat_reply import ChatReply
 from r1reward.engines.endpoint_errors import (
+    MAX_FAILED_IN_A_ROW,
+    MAX_FIRST_REFUSALS,
     EndpointError,
     EndpointGoneError,
     EndpointRefusedError,
     PromptRefusedError,
     RetriedError,
 )
-from r1reward.engines.request_limits import MAX_FAILED_IN_A_ROW, MAX_FIRST_REFUSALS
 from r1reward.errors import InputError
 from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import EndpointSection
@@ -164,7 +165,7 @@ class Asker:
         """Raises ``EndpointError``, and nothing else."""
         self.server.replies = list(replies)
         self.server.requests.clear()
-        self.client.breaker = request_limits.Breaker()
+        self.client.breaker = endpoint_errors.Breaker()
         return self.runner.run(self.client.complete(ChatRequest("hello", Sampling(0, 8), seed=5)))
 
 
@@ -440,7 +441,7 @@ def test_a_server_that_never_answers_is_not_asked_for_ever(
 def test_a_server_that_is_gone_is_tried_again_after_a_while(
     server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_limits, "TRIED_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(endpoint_errors, "TRIED_AGAIN_AFTER_S", 0.0)
     server.replies = [*[(503, b"no")] * MAX_FAILED_IN_A_ROW, (200, GOOD)]
     assert len(run_calls(server, MAX_FAILED_IN_A_ROW + 2)) == MAX_FAILED_IN_A_ROW
 

@@ -21,10 +21,10 @@ from r1reward.data.prompt import Tags
 from r1reward.data.stores.store import read_pairs
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import (
+    MAX_FIRST_REFUSALS,
     EndpointGoneError,
     EndpointRefusedError,
 )
-from r1reward.engines.request_limits import MAX_FIRST_REFUSALS
 from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.items import make_items
 from r1reward.evaluation.sampler import sample_answers

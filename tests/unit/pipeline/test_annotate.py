@@ -22,17 +22,18 @@ from r1reward.data.attempts import (
     read_attempts,
 )
 from r1reward.engines.chat_client import ChatClient
-from r1reward.engines.endpoint_errors import EndpointError, EndpointRefusedError
-from r1reward.engines.request_limits import (
+from r1reward.engines.endpoint_errors import (
     MAX_FAILED_IN_A_ROW,
     MAX_FIRST_REFUSALS,
-    RateLimiter,
+    EndpointError,
+    EndpointRefusedError,
 )
 from r1reward.engines.teachers import EndpointClient
 from r1reward.errors import InputError, RecipeError
 from r1reward.interfaces import Sampling
 from r1reward.pipeline.annotate import AnnotationStoppedError, annotate_stage
 from r1reward.pipeline.annotation import Annotating, annotate
+from r1reward.pipeline.request_limits import RateLimiter
 from r1reward.recipe.pipeline_sections import AnnotateSection, EndpointTeacher
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import PromptSection
