@@ -28,10 +28,10 @@ submit:         ## RECIPE=recipes/x.yaml ADDRESS=http://head:8265 [ARGS="--secre
 test-fast:      ## unit and loop tests but the slow ones, one worker a core: no engine, no Ray
 	$(BIN)/pytest tests/unit tests/loop -m "not slow" --numprocesses auto --dist worksteal
 
-test: test-fast ## the whole test suite, real engines included
+test: test-fast ## and with real engines; the stories of many minutes are in test-long
 	$(BIN)/pytest -m "slow and not long" --numprocesses 2 --dist loadgroup
 
-test-long:      ## the stories of many minutes that `make test` leaves out
+test-long:      ## what `make test` leaves out: several nodes, tensor parallelism, further kills and cases
 	$(BIN)/pytest -m long
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
