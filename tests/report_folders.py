@@ -160,7 +160,7 @@ def make_evaluation(
     )
     mappings = dict.fromkeys(("objects", "difficulty"), "the generator's own labels")
     benchmark = Benchmark("shapes-heldout", tuple(items), mappings, scores_groups=True)
-    counted = count_answers(benchmark, answers, conditions, num_bootstrap=400)
+    counted = count_answers(benchmark, answers, conditions)
     official = OfficialScore(
         rule="A row is right if its only answer names the preferred response.",
         parts=(ScorePart("two objects", 90, 100), ScorePart("<i>none</i>", 0, 0)),

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from r1reward.cli.stages import run_in_folder, run_stage
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
 from r1reward.errors import InputError
-from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode
+from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode, SuiteName
 from r1reward.recipe.files import load_recipe, merge, nested
 
 
@@ -44,11 +44,14 @@ class EvalArguments:
         nargs="?",
         const=0.0,
         metavar="ERROR",
-        help="stop sampling a row once its vote cannot change (or may with at most this chance)",
+        help="stop sampling a row once its vote cannot change (or does with at most this chance)",
     )
     image_off: bool | None = option("evaluate.image_off", action="store_true", default=None)
     official: bool = option(
-        "bench.official", action="store_true", help="the benchmark's own protocol"
+        "bench.official", action="store_true", help="ask and score as the benchmark's own scripts"
+    )
+    suite: str | None = option(
+        "bench.suite", choices=get_args(SuiteName), help="ask and score as this suite does"
     )
     seed: int = option("seed", type=int, default=0)
     out: str | None = option(

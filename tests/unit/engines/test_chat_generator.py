@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 from tenacity import wait_none
 
-from r1reward.data.prompt import Tags
 from r1reward.data.stores.store import read_pairs
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import (
@@ -73,7 +72,7 @@ def generate(
     server: ChatServer, pairs: Sequence[PreferencePair], seed: int = 5, **settings: object
 ) -> list[Rollout]:
     async def run() -> list[Rollout]:
-        generator = ChatGenerator(endpoint(server, **settings), Tags())
+        generator = ChatGenerator(endpoint(server, **settings), PromptSection())
         return await collect(generator, requests_for(pairs, seed))
 
     return asyncio.run(run())
@@ -216,7 +215,7 @@ def test_what_is_wrong_for_every_prompt_ends_it_at_once(server: ChatServer, stat
 
 def test_an_endpoint_takes_no_weights(server: ChatServer) -> None:
     async def run() -> None:
-        generator = ChatGenerator(endpoint(server), Tags())
+        generator = ChatGenerator(endpoint(server), PromptSection())
         try:
             await generator.load_weights(WeightsHandle(0, (), ()))
         finally:
@@ -241,7 +240,7 @@ def evaluate(server: ChatServer, path: Path, num_rows: int) -> list[Answer]:
         return chat_prompt(pair, order, recipe.prompt)
 
     async def run() -> list[Answer]:
-        generator = ChatGenerator(endpoint(server, max_concurrent=1), Tags())
+        generator = ChatGenerator(endpoint(server, max_concurrent=1), PromptSection())
         sampler = evaluation_sampler(recipe, encode, generator, None)
         items = make_items((pair, "row", {}) for pair in text_pairs(num_rows))
         try:
@@ -297,7 +296,7 @@ def test_a_sample_without_an_answer_says_so_and_is_asked_again(
 
 async def statuses_of_six(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     pairs = read_pairs(CASES / "six.jsonl", None, None)
-    generator = ChatGenerator(endpoint(server, max_concurrent=2), Tags())
+    generator = ChatGenerator(endpoint(server, max_concurrent=2), PromptSection())
     monkeypatch.setattr(generator.client, "backoff", wait_none())
     orders: tuple[Order, Order] = ("stored", "swapped")
     prompts = [chat_prompt(pair, order, PromptSection()) for pair in pairs for order in orders]

@@ -23,7 +23,6 @@ from r1reward.types import Order, Slot
 from tests.fakes import make_pair
 from tests.rows import make_answer, make_answers, make_item, make_row
 
-NUM_BOOTSTRAP = 50
 
 
 def make_benchmark(*items: Item, mappings: Sequence[str] = ()) -> Benchmark:
@@ -66,7 +65,7 @@ def count(
     image_off: Sequence[Answer] = (),
 ) -> Evaluation:
     conditions = replace(conditions, num_rows=len(benchmark.items))
-    return count_answers(benchmark, answers, conditions, NUM_BOOTSTRAP, image_off=image_off)
+    return count_answers(benchmark, answers, conditions, image_off=image_off)
 
 
 def categorised(key: str, label: Slot, topic: str, kind: str, group: str = "") -> Item:
@@ -150,8 +149,8 @@ def test_a_vote_that_is_sure_to_be_right_is_right_for_its_group() -> None:
     row = make_row((1, 1, 4), (3, 1, 2))
     score = vote_odds(row, 11).score
     assert 1 - 1e-9 < score < 1
-    assert Scored([row], [0.5], [score], NUM_BOOTSTRAP).group_interval().value == 1.0
-    assert Scored([row], [0.5], [0.999], NUM_BOOTSTRAP).group_interval().value == 0.0
+    assert Scored([row], [0.5], [score]).group_interval().value == 1.0
+    assert Scored([row], [0.5], [0.999]).group_interval().value == 0.0
 
 
 def test_slots_flips_and_both_orders() -> None:

@@ -44,7 +44,7 @@ def evaluated(
                 )
                 for index in range((num_samples + 1) // 2)
             ]
-    return count_answers(BENCH, answers, conditions, num_bootstrap=100)
+    return count_answers(BENCH, answers, conditions)
 
 
 def table(**models: Evaluation) -> dict[str, list[str]]:

@@ -198,7 +198,7 @@ def test_any_correct_is_that_of_every_subset(
 
 def test_the_curve_rises_for_a_model_that_is_right_more_often_than_not() -> None:
     pools = [make_row((10, 5, 0), (10, 5, 0))] * 4
-    curve = voting_curve(pools, [1, 5, 15, 29], num_bootstrap=50)
+    curve = voting_curve(pools, [1, 5, 15, 29])
     accuracies = [point.accuracy.value for point in curve]
     assert accuracies == sorted(accuracies)
     assert accuracies[0] == pytest.approx(2 / 3)
@@ -218,7 +218,7 @@ def test_the_curve_agrees_with_drawing_votes_from_a_known_coin() -> None:
     for key in range(3000):
         stored, swapped = (int(x) for x in generator.binomial(6, 0.7, size=2))
         pools.append(make_row((stored, 6 - stored, 0), (swapped, 6 - swapped, 0), key=str(key)))
-    one, three = voting_curve(pools, [1, 3], num_bootstrap=200)
+    one, three = voting_curve(pools, [1, 3])
     assert one.accuracy.value == pytest.approx(0.7, abs=0.01)
     assert three.accuracy.value == pytest.approx(0.7**3 + 3 * 0.7**2 * 0.3, abs=0.012)
     assert three.accuracy.low < three.accuracy.value < three.accuracy.high
@@ -228,7 +228,7 @@ def test_the_curve_agrees_with_drawing_votes_from_a_known_coin() -> None:
 def test_the_gain_over_one_sample_is_paired_by_row() -> None:
     """One row gains by voting, the other is always wrong: the interval knows both."""
     pools = [make_row((2, 1, 0), (2, 1, 0), key="a"), make_row((0, 3, 0), (0, 3, 0), key="b")]
-    one, three = voting_curve(pools, [1, 3], num_bootstrap=200)
+    one, three = voting_curve(pools, [1, 3])
     assert (one.gain.value, one.gain.low, one.gain.high) == (0, 0, 0)
     gain = vote_odds(pools[0], 3).score - 2 / 3
     assert gain > 0
@@ -239,14 +239,14 @@ def test_the_gain_over_one_sample_is_paired_by_row() -> None:
 
 def test_ties_and_silence_are_counted() -> None:
     pools = [make_row((1, 0, 0), (0, 1, 0)), make_row((0, 0, 1), (0, 0, 1))]
-    (point,) = voting_curve(pools, [2], num_bootstrap=10)
+    (point,) = voting_curve(pools, [2])
     assert (point.tied_share, point.no_vote_share, point.accuracy.value) == (0.5, 0.5, 0.25)
 
 
 def test_intervals_are_over_groups_of_rows() -> None:
     rows = [make_row((1, 0, 0), (1, 0, 0), key=f"{i}", group=f"{i // 10}") for i in range(20)]
     rows += [make_row((0, 1, 0), (0, 1, 0), key=f"{i}", group=f"{i // 10}") for i in range(20, 40)]
-    (point,) = voting_curve(rows, [2], num_bootstrap=500)
+    (point,) = voting_curve(rows, [2])
     # Four groups, two of them right: a resample has none or all right with probability 1/16 each.
     assert (point.accuracy.value, point.accuracy.low, point.accuracy.high) == (0.5, 0.0, 1.0)
     assert point.weighted is None
