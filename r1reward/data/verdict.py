@@ -11,7 +11,7 @@ block. ``tolerant`` allows whitespace between the blocks and reads several answe
 tags: for models that were trained on other prompts. ``authors`` is strict but for an empty think
 block, which the authors' code pays for as for any other. The modes named after a benchmark read the
 sentence that its prompt asks for, in what stands behind the think block where there is one; a trace
-with such a sentence is well formed.
+with such a sentence behind some words is well formed.
 """
 
 from __future__ import annotations
@@ -75,8 +75,13 @@ def read_benchmark_form(text: str, tags: Tags, read: Callable[[str], Slot | None
     """Returns the verdict of a text without answer tags. The last line is no part of its analysis."""
     reply = text.rpartition(f"</{tags.think}>")[2]
     choice = read(reply)
-    analysis = text.strip().rpartition("\n")[0]
-    return Verdict(analysis if has_words(analysis) else None, choice, choice is not None)
+    analysis = text.strip().rpartition("\n")[0].strip()
+    says_something = has_words(analysis)
+    return Verdict(
+        analysis=analysis if says_something else None,
+        choice=choice,
+        well_formed=choice is not None and says_something,
+    )
 
 
 def is_well_formed(text: str, tags: Tags, mode: FormatMode) -> bool:
@@ -138,5 +143,7 @@ def closing_line(text: str, tags: Tags) -> str:
 
 
 def compose_trace(analysis: str, choice: Slot, tags: Tags) -> str:
-    """Returns the trace that ``parse_verdict`` reads back in every mode, well formed if it has words."""
+    """Returns the trace that ``parse_verdict`` reads back, well formed if it has words, in every mode that
+    reads tags.
+    """
     return f"<{tags.think}>{analysis}</{tags.think}><{tags.answer}>{choice}</{tags.answer}>"

@@ -75,9 +75,7 @@ class EvaluationSampler:
 
     @property
     def asking(self) -> Asking:
-        return Asking(
-            self.evaluate, self.scoring.prompt, self.model.max_new_tokens, self.seed
-        )
+        return Asking(self.evaluate, self.scoring.prompt, self.model.max_new_tokens, self.seed)
 
     def answer(self, scored: ScoredRollout) -> Answer:
         """What is kept of a rollout: everything but its token ids."""

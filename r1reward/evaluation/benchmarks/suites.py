@@ -56,7 +56,9 @@ def score_vlmevalkit_vl(benchmark: Benchmark, answers: Sequence[Answer]) -> Offi
     votes = single_answers(benchmark, answers)
     right = {item.key: votes[item.key] == item.pair.preferred for item in benchmark.items}
     num_unreadable = sum(vote is None for vote in votes.values())
-    return score_by_category(benchmark, right, "wrong", f"unreadable and so wrong: {num_unreadable}")
+    return score_by_category(
+        benchmark, right, "wrong", f"unreadable and so wrong: {num_unreadable}"
+    )
 
 
 def score_by_category(

@@ -25,6 +25,8 @@ from r1reward.evaluation.voting.votes import Ballots, RowVotes, vote_splits
 from r1reward.evaluation.voting.weighted import WeightedVotes, weighted_score
 from r1reward.types import Slot
 
+NO_GAIN = Interval(0.0, 0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class VoteOdds:
@@ -178,7 +180,8 @@ def voting_curve(
             VotingPoint(
                 num_votes=num_votes,
                 accuracy=interval([item.score for item in odds]),
-                gain=difference_interval(gains, groups),
+                # One vote is one sample: that difference is no estimate.
+                gain=difference_interval(gains, groups) if num_votes > 1 else NO_GAIN,
                 weighted=interval([weighted_score(w, num_votes) for w in weights])
                 if weights
                 else None,

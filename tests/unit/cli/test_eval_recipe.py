@@ -49,6 +49,7 @@ def test_flags_become_settings() -> None:
         "missing": "drop",
         "num_rows": 9,
         "official": False,
+        "suite": None,
     }
     evaluate = recipe.evaluate
     assert (evaluate.samples, evaluate.orders, evaluate.temperature) == (5, "random", 0.5)
@@ -173,6 +174,7 @@ def test_written_settings_are_read_back(tmp_path: Path) -> None:
         },
         "prompt": {
             "template": "standard",
+            "images_last": False,
             "think_tag": "think",
             "answer_tag": "answer",
             "format_mode": "strict",

@@ -13,7 +13,8 @@ from r1reward.data.verdict import answer_spans, compose_trace, parse_verdict
 from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
 
-MODES: tuple[FormatMode, ...] = get_args(FormatMode)
+FORMS: tuple[FormatMode, ...] = ("vl-rewardbench", "multimodal-rewardbench")
+MODES: tuple[FormatMode, ...] = tuple(mode for mode in get_args(FormatMode) if mode not in FORMS)
 TAGS = Tags()
 
 # (trace, strict verdict, tolerant verdict or None where it is the same)

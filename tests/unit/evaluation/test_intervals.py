@@ -26,8 +26,8 @@ def test_in_the_middle_it_has_the_width_of_theory() -> None:
     assert high == pytest.approx(0.7 + half_width, abs=0.005)
 
 
-def test_yes_and_no_lie_close_to_the_exact_binomial_and_within_it() -> None:
-    """Half a row that was not seen, where Clopper and Pearson add a whole one."""
+def test_yes_and_no_lie_close_to_the_exact_binomial() -> None:
+    """Half a row that was not seen, where Clopper and Pearson add a whole one; and Student's quantile."""
     for num_right, num_all in [(25, 50), (45, 50), (120, 200), (180, 200), (197, 200)]:
         low, high = of_counts(num_right, num_all)
         num_wrong = num_all - num_right
@@ -35,8 +35,8 @@ def test_yes_and_no_lie_close_to_the_exact_binomial_and_within_it() -> None:
             beta.ppf(0.025, num_right, num_wrong + 1),
             beta.ppf(0.975, num_right + 1, num_wrong),
         )
-        assert exact[0] < low < exact[0] + 0.01
-        assert exact[1] - 0.01 < high < exact[1]
+        assert exact[0] - 0.001 < low < exact[0] + 0.01
+        assert exact[1] - 0.01 < high < exact[1] + 0.001
 
 
 def test_near_the_end_it_has_a_width_on_both_sides() -> None:
@@ -139,7 +139,7 @@ def test_a_difference_is_turned_round_with_its_models() -> None:
     down = difference_interval([-gain for gain in gained], groups)
     assert (up.value, up.low, up.high) == pytest.approx((-down.value, -down.high, -down.low))
     assert up.value == pytest.approx(0.025)
-    assert -0.03 < up.low < 0 < up.high < 0.12
+    assert -0.06 < up.low < 0 < up.high < 0.12
 
 
 def test_a_difference_of_nothing_is_not_known_to_be_nothing() -> None:
