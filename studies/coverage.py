@@ -1,9 +1,10 @@
 """The coverage study: how often do the 95 % intervals of an evaluation hold the true value?
 
 Evaluations are simulated many times over: pairs with a probability of a right answer each, two orders,
-one or several samples, alone or in groups; then differences of two models on the same pairs. The intervals
-are those of ``r1reward.evaluation.intervals``, beside the exact binomial ones of as many independent
-pairs. The second table is about adaptive voting: how often it gives another verdict than all K samples.
+one or several samples, alone or in groups; then differences of two models on the same pairs. The
+intervals are those of ``r1reward.evaluation.intervals``, beside the exact binomial ones of as many
+independent pairs. The last table is about adaptive voting: how often it gives another verdict than all K
+samples.
 
     python -m studies.coverage --out docs/intervals.md
 """
@@ -11,7 +12,7 @@ pairs. The second table is about adaptive voting: how often it gives another ver
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from r1reward.evaluation.intervals import TAIL, mean_intervals
+from r1reward.evaluation.voting.adaptive import verdict
 from r1reward.evaluation.voting.stopping import samples_needed
 from r1reward.types import Slot
 from studies.document_tables import check_marks, fill
@@ -55,7 +57,7 @@ class Coverage:
 
 
 def cells() -> Iterator[Cell]:
-    """The cells of the table: what a plan of evaluation varies, then models that always answer alike."""
+    """The cells of the table: what a plan of evaluation varies."""
     for grouped, pairs, rate, samples in product(
         (False, True), (50, 200), (0.5, 0.9, 0.99), (1, 8)
     ):
@@ -153,92 +155,89 @@ def measure_difference(cell: Cell, gain: float, num_runs: int, seed: int = 0) ->
     return Coverage(float(covered.mean()), float(widths.mean()), float(widths.min()), float("nan"))
 
 
+def markdown(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """A table whose numbers are on the right; a column of words ends in a colon in ``columns``."""
+    heads = " | ".join(column.removesuffix(":") for column in columns)
+    sides = "|".join("---" if column.endswith(":") else "---:" for column in columns)
+    rows = (f"| {' | '.join(map(str, cells))} |" for cells in lines)
+    return "\n".join([f"| {heads} |", f"|{sides}|", *rows])
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def groups_of(cell: Cell) -> str:
+    return f"{SMALLEST_GROUP} to {LARGEST_GROUP}" if cell.grouped else "-"
+
+
 def coverage_table(num_runs: int) -> str:
-    lines = [
-        "| pairs | in groups of | rate | samples an order | covered, % | mean width, points | exact binomial's | narrowest |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    columns = ["pairs", "in groups of:", "rate", "samples an order", "covered, %"]
+    columns += ["mean width, points", "exact binomial's", "narrowest"]
+    lines = []
     for cell in cells():
         found = measure(cell, num_runs)
-        groups = f"{SMALLEST_GROUP} to {LARGEST_GROUP}" if cell.grouped else "-"
-        lines.append(
-            f"| {cell.num_pairs} | {groups} | {cell.rate:g} | {cell.num_samples} | {100 * found.share:.1f} "
-            f"| {100 * found.width:.1f} | {100 * found.exact_width:.1f} | {100 * found.narrowest:.1f} |"
-        )
-    return "\n".join(lines)
+        shares = (found.share, found.width, found.exact_width, found.narrowest)
+        given = (cell.num_pairs, groups_of(cell), cell.rate, cell.num_samples)
+        lines.append((*given, *map(percent, shares)))
+    return markdown(columns, lines)
 
 
 def other_models_table(num_runs: int) -> str:
     """Pairs whose samples are independent, or all alike; groups whose pairs are."""
-    lines = [
-        "| pairs | samples of a pair | pairs of a group | "
-        + " | ".join(f"rate {rate:g}" for rate in (0.5, 0.9, 0.99))
-        + " |",
-        "|---:|---|---|---:|---:|---:|",
-    ]
+    rates = (0.5, 0.9, 0.99)
+    columns = ["pairs", "samples of a pair:", "pairs of a group:", *(f"rate {r:g}" for r in rates)]
     kinds = [
-        ("independent", 0.0, "-", 0.0, False),
-        ("correlated 0.1", 0.1, "-", 0.0, False),
-        ("correlated 0.6", 0.6, "-", 0.0, False),
-        ("all alike", 1.0, "-", 0.0, False),
-        ("correlated 0.3", 0.3, "independent", 0.0, True),
-        ("correlated 0.3", 0.3, "correlated 0.5", 0.5, True),
+        ("independent", 0.0, "-", 0.0),
+        ("correlated 0.1", 0.1, "-", 0.0),
+        ("correlated 0.6", 0.6, "-", 0.0),
+        ("all alike", 1.0, "-", 0.0),
+        ("correlated 0.3", 0.3, "independent", 0.0),
+        ("correlated 0.3", 0.3, "correlated 0.5", 0.5),
     ]
-    for pairs, (samples, inner, groups, outer, grouped) in product((50, 200), kinds):
-        cells_ = [Cell(pairs, rate, 8, grouped, inner, outer) for rate in (0.5, 0.9, 0.99)]
-        shares = " | ".join(f"{100 * measure(cell, num_runs).share:.1f}" for cell in cells_)
-        lines.append(f"| {pairs} | {samples} | {groups} | {shares} |")
-    return "\n".join(lines)
+    lines = []
+    for num_pairs, (samples, inner, groups, outer) in product((50, 200), kinds):
+        found = [
+            measure(Cell(num_pairs, rate, 8, groups != "-", inner, outer), num_runs)
+            for rate in rates
+        ]
+        lines.append((num_pairs, samples, groups, *(percent(one.share) for one in found)))
+    return markdown(columns, lines)
 
 
 def differences_table(num_runs: int) -> str:
-    lines = [
-        "| pairs | in groups of | rate before | gain | samples an order | covered, % | mean width, points |",
-        "|---:|---|---:|---:|---:|---:|---:|",
-    ]
-    for grouped, pairs, (rate, gain), samples in product(
+    columns = ["pairs", "in groups of:", "rate before", "gain", "samples an order", "covered, %"]
+    lines = []
+    for grouped, num_pairs, (rate, gain), samples in product(
         (False, True), (50, 200), ((0.5, 0.1), (0.9, 0.0), (0.9, 0.05), (0.98, 0.01)), (1, 8)
     ):
-        found = measure_difference(Cell(pairs, rate, samples, grouped), gain, num_runs)
-        groups = f"{SMALLEST_GROUP} to {LARGEST_GROUP}" if grouped else "-"
-        lines.append(
-            f"| {pairs} | {groups} | {rate:g} | {gain:g} | {samples} | {100 * found.share:.1f} "
-            f"| {100 * found.width:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def majority(votes: Sequence[Slot | None]) -> int:
-    """Returns 1, 2, or 0 for a tie."""
-    one, two = votes.count(1), votes.count(2)
-    return 0 if one == two else 1 if one > two else 2
+        cell = Cell(num_pairs, rate, samples, grouped)
+        found = measure_difference(cell, gain, num_runs)
+        given = (num_pairs, groups_of(cell), rate, gain, samples)
+        lines.append((*given, percent(found.share), percent(found.width)))
+    return markdown([*columns, "mean width, points"], lines)
 
 
 def adaptive_table(num_rows: int, num_samples: int, error: float) -> str:
-    lines = [
-        "| rows | other verdict than all K, % | samples used, % |",
-        "|---|---:|---:|",
-    ]
-    kinds = {
-        "all at 50 %": (np.inf, np.inf),
-        "crowded at 50 %: Beta(20, 20)": (20.0, 20.0),
-        "any share alike: Beta(1, 1)": (1.0, 1.0),
-        "mostly sure: Beta(2, 0.5)": (2.0, 0.5),
+    """Rows of four kinds, stopped by the rule, against the verdicts of all K samples."""
+    kinds: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+        "all at 50 %": lambda generator: np.full(num_rows, 0.5),
+        "crowded at 50 %: Beta(20, 20)": lambda generator: generator.beta(20, 20, num_rows),
+        "any share alike: Beta(1, 1)": lambda generator: generator.random(num_rows),
+        "mostly sure: Beta(2, 0.5)": lambda generator: generator.beta(2, 0.5, num_rows),
     }
-    for name, (one, two) in kinds.items():
+    lines = []
+    for name, draw in kinds.items():
         generator = np.random.default_rng(0)
-        shares = np.full(num_rows, 0.5) if one == np.inf else generator.beta(one, two, num_rows)
-        drawn = generator.random((num_rows, num_samples)) < shares[:, None]
+        first = generator.random((num_rows, num_samples)) < draw(generator)[:, None]
         changed = used = 0
-        for row in drawn.tolist():
-            votes: list[Slot | None] = [1 if first else 2 for first in row]
+        for row in first.tolist():
+            votes: list[Slot | None] = [1 if one else 2 for one in row]
             count = samples_needed(votes, error)
             used += count
-            changed += majority(votes[:count]) != majority(votes)
-        lines.append(
-            f"| {name} | {100 * changed / num_rows:.1f} | {100 * used / num_rows / num_samples:.0f} |"
-        )
-    return "\n".join(lines)
+            changed += verdict(votes[:count]) != verdict(votes)
+        lines.append((name, percent(changed / num_rows), percent(used / num_rows / num_samples)))
+    return markdown(["rows:", "other verdict than all K, %", "samples used, %"], lines)
 
 
 def main() -> None:

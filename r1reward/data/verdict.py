@@ -143,7 +143,7 @@ def closing_line(text: str, tags: Tags) -> str:
 
 
 def compose_trace(analysis: str, choice: Slot, tags: Tags) -> str:
-    """Returns the trace that ``parse_verdict`` reads back, well formed if it has words, in every mode that
-    reads tags.
+    """Returns the trace that ``parse_verdict`` reads back in every mode that reads tags, well formed if
+    it has words.
     """
     return f"<{tags.think}>{analysis}</{tags.think}><{tags.answer}>{choice}</{tags.answer}>"

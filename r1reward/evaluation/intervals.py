@@ -126,8 +126,8 @@ def doubt(residuals: np.ndarray, num_clusters: np.ndarray) -> np.ndarray:
     squares, fourths = (residuals**2).sum(axis=-1), (residuals**4).sum(axis=-1)
     num_equal = np.divide(squares**2, fourths, out=np.zeros_like(squares), where=fourths > 0)
     few = FEW / np.maximum(num_equal, FEW)
-    rare = np.exp(-num_equal / (RARE * num_clusters))
-    return np.minimum(few + rare, 1.0)
+    rare: np.ndarray = np.exp(-num_equal / (RARE * num_clusters))
+    return np.minimum(few + rare, 1.0, out=rare)
 
 
 def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:

@@ -97,6 +97,19 @@ def test_images_travel_as_data_urls_before_the_text(server: ChatServer) -> None:
     assert "question 1" in text["text"]
 
 
+def test_images_stand_behind_the_text_where_the_prompt_wants_it(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    pair = replace(make_pair(1), images=(picture("PNG"),))
+    prompt = PromptSection(images_last=True)
+
+    async def run() -> None:
+        await collect(ChatGenerator(endpoint(server), prompt), requests_for([pair], 5))
+
+    asyncio.run(run())
+    ((_, _, body),) = server.requests
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image_url"]
+
+
 def test_sampling_is_sent_and_the_seed_fits_31_bits(server: ChatServer) -> None:
     server.replies = [(200, completion(TRACE))]
     generate(server, text_pairs(1), seed=2**40 + 7)

@@ -53,6 +53,28 @@ def test_an_old_name_overrides_a_base_with_the_new_one(tmp_path: Path) -> None:
     assert load_recipe(child).model.max_image_tokens == 640
 
 
+def test_a_setting_that_is_gone_is_left_out_and_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = tmp_path / "child.yaml"
+    settings = {"base": str(LOCAL), "evaluate": {"bootstrap_samples": 400, "samples": 4}}
+    child.write_text(yaml.safe_dump(settings))
+    recipe = load_recipe(child)
+    assert recipe.evaluate.samples == 4
+    assert [record.message for record in caplog.records] == [
+        f"{child}: evaluate.bootstrap_samples is gone: intervals are computed, not drawn any more"
+    ]
+    # As an override it leaves the rest of its section alone.
+    assert load_recipe(child, ["evaluate.bootstrap_samples=10"]) == recipe
+
+
+def test_a_folder_of_a_run_that_knew_it_is_the_same_runs(tmp_path: Path) -> None:
+    recipe = load_recipe(LOCAL)
+    kept = yaml.safe_load(dump_recipe(recipe))
+    kept["evaluate"]["bootstrap_samples"] = 10_000
+    assert recipe_changes(yaml.safe_dump(kept), recipe) == []
+
+
 def test_both_names_at_once_and_no_number_are_refused(tmp_path: Path) -> None:
     child = tmp_path / "child.yaml"
     settings = {"base": str(LOCAL), "model": {"max_pixels": 501760, "max_image_tokens": 640}}
