@@ -25,7 +25,7 @@ TAIL = 0.025
 NORMAL_QUANTILE = 1.959963984540054
 UNSEEN = 0.5  # clusters
 # Found by simulation: how many clusters are few, and which share of them is small.
-FEW, RARE = 0.45, 0.05
+FEW, RARE = 0.5, 0.05
 SAME = 1e-12  # residuals of equal values differ by rounding only
 LEAST_COUNT = 1e-3  # of a Beta distribution whose variance is as large as any
 
@@ -85,8 +85,9 @@ def mean_intervals(
     mean_size = sizes.sum(axis=-1) / num_clusters
     residuals = (sums - mean[..., None] * sizes) / mean_size[..., None]
     residuals = np.where(np.abs(residuals) > SAME, residuals, 0.0)
-    means = np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
-    farthest = np.where(sizes > 0, np.abs(means - mean[..., None]), 0.0).max(axis=-1)
+    # Of a cluster of mean size: small ones scatter more, and large ones count for more.
+    larger = np.maximum(sizes / mean_size[..., None], 1.0)
+    farthest = np.abs(residuals / larger).max(axis=-1)
     low = lower_limit(mean, residuals, num_clusters, farthest)
     return mean, low, 1 - lower_limit(1 - mean, -residuals, num_clusters, farthest)
 
@@ -96,7 +97,7 @@ def lower_limit(
 ) -> np.ndarray:
     """Returns the lower ends [...] of the intervals of means [...].
 
-    ``residuals`` are [..., G]; ``farthest`` [...] is how far from the mean a cluster's own mean lies.
+    ``residuals`` are [..., G]; ``farthest`` [...] is how far from the mean they lie at most.
     """
     # These take a while to import, which `r1reward --help` need not wait for.
     from scipy.special import betaincinv, stdtrit
@@ -126,8 +127,9 @@ def doubt(residuals: np.ndarray, num_clusters: np.ndarray) -> np.ndarray:
     squares, fourths = (residuals**2).sum(axis=-1), (residuals**4).sum(axis=-1)
     num_equal = np.divide(squares**2, fourths, out=np.zeros_like(squares), where=fourths > 0)
     few = FEW / np.maximum(num_equal, FEW)
-    rare: np.ndarray = np.exp(-num_equal / (RARE * num_clusters))
-    return np.minimum(few + rare, 1.0, out=rare)
+    rare = np.exp(-num_equal / (RARE * num_clusters))
+    doubted: np.ndarray = np.minimum(few + rare, 1.0)
+    return doubted
 
 
 def all_right(right: Sequence[bool], groups: Sequence[str]) -> np.ndarray:
