@@ -14,7 +14,7 @@ from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.level_counts import LevelCount
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
-from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart
+from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart, VoteScore
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
@@ -168,6 +168,8 @@ def make_evaluation(
         macro=None,
         num_left_out=3,
         notes=("Counted from the first sample of each row.",),
+        curve=(VoteScore(1, 0.7123, None, 4), VoteScore(9, 0.9, 0.8765, 3)),
+        name="official asking and scoring",
     )
     return replace(
         counted,

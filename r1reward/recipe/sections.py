@@ -184,7 +184,7 @@ class PromptSection(Section):
     a digit in markup or in a few words (Response 1) and a last line without tags, for models that
     were trained on other prompts; authors is strict, but rewards the form of an empty analysis;
     vl-rewardbench (Overall Judgment: Answer 1 is better.) and multimodal-rewardbench ([[A]]) read
-    what the benchmark's own prompt asks for."""
+    what the benchmark's own prompt asks for, in evaluations."""
 
     def check(self) -> None:
         if self.think_tag == self.answer_tag:

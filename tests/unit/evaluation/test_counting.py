@@ -356,3 +356,40 @@ def test_an_evaluation_is_read_back_from_json_as_it_was(made: object, tmp_path: 
     path = tmp_path / "result.json"
     path.write_text(json.dumps(found.to_json()))
     assert read_evaluation(path) == found
+
+
+def width(interval: Interval | None) -> float:
+    assert interval is not None
+    return interval.high - interval.low
+
+
+def test_every_interval_is_over_groups_of_rows() -> None:
+    """Four groups of ten rows, in each of which all rows are alike: they are four rows in truth."""
+    found = []
+    for grouped in (True, False):
+        items = [
+            categorised(f"r{n}", 1, "a", "x", group=f"g{n // 10}" if grouped else "")
+            for n in range(40)
+        ]
+        benchmark = make_benchmark(*items, mappings=["topic"])
+        # Right in both orders or in none; without its image a row of another two groups is right.
+        seen = [answer for n, item in enumerate(items) for answer in alike(item.key, n < 20)]
+        blind = [answer for n, item in enumerate(items) for answer in alike(item.key, n % 20 < 10)]
+        evaluation = count(benchmark, seen, make_conditions(), image_off=blind)
+        (category,) = evaluation.mappings[0].categories
+        (point,) = evaluation.voting
+        found.append(
+            [
+                width(interval)
+                for interval in (
+                    *(evaluation.accuracy, evaluation.voted, evaluation.image_off_drop),
+                    *(category.accuracy, category.voted, point.accuracy, point.any_correct),
+                )
+            ]
+        )
+    assert all(of_groups > 2 * of_rows for of_groups, of_rows in zip(*found, strict=True))
+
+
+def alike(key: str, right: bool) -> list[Answer]:
+    """One answer an order; the preferred response is 1."""
+    return make_answers(key, [1 if right else 2], [2 if right else 1])

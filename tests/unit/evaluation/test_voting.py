@@ -255,6 +255,22 @@ def test_the_gain_over_one_sample_is_paired_by_row() -> None:
     assert three.gain.low < 0 < three.gain.high
 
 
+def test_the_interval_of_a_gain_is_over_groups_of_rows() -> None:
+    widths = []
+    for grouped in (True, False):
+        rows = [
+            make_row(
+                *[(2, 1, 0) if number < 20 else (0, 3, 0)] * 2,
+                key=f"{number}",
+                group=f"g{number // 10}" if grouped else "",
+            )
+            for number in range(40)
+        ]
+        (point,) = voting_curve(rows, [3])
+        widths.append(point.gain.high - point.gain.low)
+    assert widths[0] > 2 * widths[1]
+
+
 def test_ties_and_silence_are_counted() -> None:
     pools = [make_row((1, 0, 0), (0, 1, 0)), make_row((0, 0, 1), (0, 0, 1))]
     (point,) = voting_curve(pools, [2])

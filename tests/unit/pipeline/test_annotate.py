@@ -201,6 +201,20 @@ def test_images_travel_as_data_urls(server: ChatServer, tmp_path: Path) -> None:
     assert text["type"] == "text"
 
 
+def test_images_stand_behind_the_text_where_the_prompt_wants_it(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    server.replies = [says(1)]
+    section = settings(server.url, max_attempts=1)
+    teacher = replace(client(section), prompt=PromptSection(images_last=True))
+    pairs = make_pairs(1, (encode_png(Image.new("RGB", (4, 4))),))
+    asyncio.run(annotate(section, teacher, pairs, tmp_path / "a.jsonl", seed=7))
+    content = server.requests[0][2]["messages"][0]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url"]
+
+
 def test_garbage_is_a_wrong_attempt_and_is_kept(server: ChatServer, tmp_path: Path) -> None:
     path, pairs = tmp_path / "attempts.jsonl", make_pairs(1)
     server.replies = [(200, completion("\ud800 both are fine", USAGE))]
