@@ -258,14 +258,11 @@ def test_the_gain_over_one_sample_is_paired_by_row() -> None:
 def test_the_interval_of_a_gain_is_over_groups_of_rows() -> None:
     widths = []
     for grouped in (True, False):
-        rows = [
-            make_row(
-                *[(2, 1, 0) if number < 20 else (0, 3, 0)] * 2,
-                key=f"{number}",
-                group=f"g{number // 10}" if grouped else "",
-            )
-            for number in range(40)
-        ]
+        rows = []
+        for number in range(40):
+            ballots = (2, 1, 0) if number < 20 else (0, 3, 0)
+            group = f"g{number // 10}" if grouped else ""
+            rows.append(make_row(ballots, ballots, key=f"{number}", group=group))
         (point,) = voting_curve(rows, [3])
         widths.append(point.gain.high - point.gain.low)
     assert widths[0] > 2 * widths[1]

@@ -5,6 +5,7 @@ import base64
 import logging
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from r1reward.errors import RecipeError
-from r1reward.recipe.diff import recipe_changes
+from r1reward.recipe.diff import recipe_changes, setting_changes
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.model_settings import FILE_NAME, read_model_settings
 
@@ -73,6 +73,9 @@ def test_a_folder_of_a_run_that_knew_it_is_the_same_runs(tmp_path: Path) -> None
     kept = yaml.safe_load(dump_recipe(recipe))
     kept["evaluate"]["bootstrap_samples"] = 10_000
     assert recipe_changes(yaml.safe_dump(kept), recipe) == []
+    # A stage's record holds settings by dotted names, as they were then.
+    for section in ("evaluate", "final"):
+        assert setting_changes({f"{section}.bootstrap_samples": 10_000}, {}) == {}
 
 
 def test_both_names_at_once_and_no_number_are_refused(tmp_path: Path) -> None:
