@@ -132,7 +132,7 @@ def asked_otherwise(protocol: Protocol, asked: Conditions) -> tuple[str, ...]:
         "top-p": (asked.top_p, protocol.top_p),
     }
     return tuple(
-        f"{name} {'not known' if real is None else real}, not {own}"
+        f"{name} {'not known' if real is None else real}, theirs {own}"
         for name, (real, own) in facts.items()
         if real != own
     )

@@ -83,15 +83,15 @@ def test_asked_and_scored_as_the_script_does() -> None:
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"template": "standard"}, "prompt standard, not vl-rewardbench"),
-        ({"format_mode": "loose"}, "answers read as loose, not vl-rewardbench"),
-        ({"images_last": False}, "images last False, not True"),
-        ({"max_new_tokens": 512}, "new tokens at most 512, not 2048"),
-        ({"temperature": 1.0}, "temperature 1.0, not 0.2"),
-        ({"temperature": None}, "temperature not known, not 0.2"),
-        ({"top_p": 1.0}, "top-p 1.0, not 0.2"),
-        ({"orders": "single"}, "orders single, not random"),
-        ({"num_samples": 9}, "samples 9, not 10"),
+        ({"template": "standard"}, "prompt standard, theirs vl-rewardbench"),
+        ({"format_mode": "loose"}, "answers read as loose, theirs vl-rewardbench"),
+        ({"images_last": False}, "images last False, theirs True"),
+        ({"max_new_tokens": 512}, "new tokens at most 512, theirs 2048"),
+        ({"temperature": 1.0}, "temperature 1.0, theirs 0.2"),
+        ({"temperature": None}, "temperature not known, theirs 0.2"),
+        ({"top_p": 1.0}, "top-p 1.0, theirs 0.2"),
+        ({"orders": "single"}, "orders single, theirs random"),
+        ({"num_samples": 9}, "samples 9, theirs 10"),
     ],
 )
 def test_answers_made_otherwise_are_only_scored_officially(
@@ -110,7 +110,7 @@ def test_predictions_do_not_say_how_they_were_asked_for() -> None:
     conditions = predicted_conditions(planned, BENCHMARK, answers)
     found = score_by_protocol(VL, BENCHMARK, answers, conditions)
     assert found.name == "official scoring"
-    assert "prompt not known, not vl-rewardbench" in found.notes[-1]
+    assert "prompt not known, theirs vl-rewardbench" in found.notes[-1]
     assert "new tokens at most not known" in found.notes[-1]
 
 
@@ -144,7 +144,7 @@ def test_terminal_and_result_say_which_it_is_and_show_the_curve() -> None:
     ]
     out = io.StringIO()
     print_evaluation(Console(file=out, width=200), evaluation)
-    assert "asked otherwise: prompt standard, not vl-rewardbench" in out.getvalue()
+    assert "asked otherwise: prompt standard, theirs vl-rewardbench" in out.getvalue()
     stored = evaluation.to_json()["official"]
     assert isinstance(stored, dict)
     assert stored["name"] == "official scoring"
