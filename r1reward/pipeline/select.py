@@ -155,6 +155,8 @@ async def by_pass_rate(
     labels = {item.key: item.pair.preferred for item in benchmark.items}
     right, asked = Counter[str](), Counter[str]()
     for answer in answers:
+        if answer.is_missing:
+            raise InputError(answer.reason)
         asked[answer.item] += 1
         right[answer.item] += answer.response == labels[answer.item]
 
