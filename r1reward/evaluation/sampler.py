@@ -194,7 +194,9 @@ def next_requests(
                     prompt = replace(sampler.encode(item.pair, order), prompt_id=prompt_id)
                 except InputError as error:
                     reason = str(error)
-                    ledger.add(Answer(key, order, index, seed, None, status="refused", reason=reason))
+                    ledger.add(
+                        Answer(key, order, index, seed, None, status="refused", reason=reason)
+                    )
                     continue
                 prompts[key, order] = prompt
             if prompt.num_tokens > limit:

@@ -7,7 +7,9 @@ of both, or in several turns.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from r1reward.data.image_values import image_items
@@ -99,6 +101,22 @@ def compare(question: object, first: object, second: object) -> Compared:
         images=next(filter(None, (images_of(turns) for turns in shown)), ()),
         num_marks=max(sum(turn.num_marks for turn in turns) for turns in shown),
     )
+
+
+def messages_in(value: object) -> object:
+    """Returns the messages that a text holds as JSON; anything else as it is, other JSON too."""
+    held = list_in(value)
+    turns = held if isinstance(held, list) else []
+    known = [isinstance(t, dict) and any(t.keys() >= {*keys} for keys in TURN_KEYS) for t in turns]
+    return held if turns and all(known) else value
+
+
+def list_in(value: object) -> object:
+    """Returns the list that a text holds as JSON; anything else as it is."""
+    with suppress(ValueError, RecursionError):
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            return json.loads(value)
+    return value
 
 
 def conversation(value: object) -> list[Turn]:

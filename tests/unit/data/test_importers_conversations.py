@@ -1,5 +1,6 @@
 """Preferences as messages, in every form that trainers read: one question, two replies, the images."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: Turn, reason: str |
         {"instruction": "Why?", "input": "", "chosen": "So."},
         {"prompt": "Why?", "chosen": "So.", "rejected": "No.", "system": "Be brief."},
         {"prompt": "Why?", "chosen": "So.", "rejected": "No.", "history": [["a", "b"]]},
-        {"instruction": "Sum up.", "input": "A text.", "chosen": "So.", "rejected": "No."},
+        {"instruction": "Sum.", "chosen": "So.", "rejected": "No.", "system": "Be brief."},
     ],
 )
 def test_columns_that_are_not_known_are_listed(tmp_path: Path, row: Turn) -> None:
@@ -352,3 +353,55 @@ def test_what_may_belong_to_the_question_is_never_left_out_silently(tmp_path: Pa
     good, bad = read(tmp_path / "a.jsonl", row, {**row, "system": "Be brief."})
     assert isinstance(good, RawPair) and isinstance(bad, DataError)
     assert str(bad).endswith("row 2: column system may belong to the question: give a column map")
+
+
+def test_an_instruction_stands_above_its_input(tmp_path: Path) -> None:
+    row: Turn = {"instruction": "Sum up.", "input": "A text.", "chosen": "So.", "rejected": "No."}
+    rows: list[Turn] = [row, {**row, "input": " "}, {**row, "input": None}]
+    del rows[2]["input"]
+    found = read(tmp_path / "a.jsonl", *rows)
+    questions = [pair.question for pair in found if isinstance(pair, RawPair)]
+    assert questions == ["Sum up.\nA text.", "Sum up.", "Sum up."]
+
+
+def test_messages_with_an_input_beside_them_are_no_pair(tmp_path: Path) -> None:
+    row: Turn = {"instruction": [Q], "input": "A text.", "chosen": [A], "rejected": [B]}
+    (found,) = read(tmp_path / "a.jsonl", row)
+    assert isinstance(found, DataError)
+    assert str(found).endswith("text of column input cannot stand below messages")
+
+
+def test_a_csv_file_holds_messages_and_images_as_json(tmp_path: Path) -> None:
+    """Regression: the JSON itself was the text of question and responses."""
+    cells = {
+        "prompt": json.dumps([user([{"type": "image"}, {"type": "text", "text": "Why?"}])]),
+        "chosen": json.dumps([A]),
+        "rejected": json.dumps({**B, "kind": 1}),
+        "images": '["a.png"]',
+    }
+    other = {
+        **cells,
+        "prompt": "Why [not]?",
+        "chosen": "[1, 2]",
+        "rejected": "[]",
+        "images": "b.png",
+    }
+    path = tmp_path / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, cells)
+        writer.writeheader()
+        writer.writerows([{**cells, "rejected": f"[{cells['rejected']}]"}, other])
+    first, second = open_source("csv", path, None)
+    assert isinstance(first, RawPair) and isinstance(second, RawPair)
+    assert (first.question, first.response_1, first.response_2) == ("Why?", "So.", "No.")
+    assert first.images == ("a.png",)
+    assert (second.question, second.response_1, second.response_2) == ("Why [not]?", "[1, 2]", "[]")
+    assert second.images == ("b.png",)
+
+
+def test_text_of_jsonl_stays_text(tmp_path: Path) -> None:
+    (pair,) = read(
+        tmp_path / "a.jsonl", {"prompt": "Why?", "chosen": json.dumps([A]), "rejected": "No."}
+    )
+    assert isinstance(pair, RawPair)
+    assert pair.response_1 == json.dumps([A])
