@@ -1,4 +1,4 @@
-"""Sixty rows as people have them: six files of other kinds, with one of everything that reaches an import.
+"""Sixty rows as people have them: six files of several kinds, with one of everything that goes wrong.
 
 ``SOURCES`` says of each file how it is imported and what must become of its rows. Nothing is random: the
 same bytes each time.

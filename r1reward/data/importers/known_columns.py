@@ -1,8 +1,8 @@
 """Columns whose names say what they are: files of preferences as other trainers read them.
 
 TRL (prompt, chosen, rejected; texts or messages, the prompt also inside), LLaMA-Factory (conversations,
-chosen, rejected; or instruction with input below it), ms-swift (messages with rejected_response or rejected_messages), OpenAI (input,
-preferred_output, non_preferred_output), and our own names.
+or instruction with input below it), ms-swift (messages with rejected_response or rejected_messages),
+OpenAI (input, preferred_output, non_preferred_output), and our own names.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def test_training_data_is_compared_with_every_row_or_none(tmp_path: Path) -> Non
     rows = store_rows(2)
     rows[1] |= {"preferred": "tie"}
     path = write_rows(tmp_path / "pairs.jsonl", rows)
-    with pytest.raises(DataError, match="row 2: preferred is 'tie'.*mend the row"):
+    with pytest.raises(DataError, match=r"row 2: preferred is 'tie'.*mend the row"):
         list(comparable_rows("pairs", path, None, text_only=False))
 
 
