@@ -35,6 +35,7 @@ from r1reward.engines.endpoint_errors import (
     EndpointGoneError,
     PromptRefusedError,
     RetriedError,
+    UnsendableError,
     error_of_status,
 )
 from r1reward.engines.proxies import masked, proxy_of
@@ -133,7 +134,7 @@ class ChatClient:
         )
         try:
             reply: ChatReply = await tries(self.ask_once, request, before_request)
-        except EndpointGoneError:
+        except (EndpointGoneError, UnsendableError):
             raise
         except EndpointError as error:
             raise self.breaker.count_error(self.with_address(error)) from error
@@ -148,12 +149,12 @@ class ChatClient:
         return type(error)(f"{self.address}: {error}")
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """Returns the request's JSON. Raises ``PromptRefusedError`` for what no server can be sent."""
+        """Returns the request's JSON. Raises ``UnsendableError`` for what no server can be sent."""
         try:
             refuse_half_characters(request.text, "the prompt")
             content = request.content
         except DataError as error:
-            raise PromptRefusedError(f"not sent: {error}") from error
+            raise UnsendableError(f"not sent: {error}") from error
         sampling = request.sampling
         settings: dict[str, Any] = {
             "temperature": sampling.temperature,
