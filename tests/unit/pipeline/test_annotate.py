@@ -1,8 +1,8 @@
 """Annotation against real local servers, good and bad: what was answered is kept, and asked once."""
 
 import asyncio
-import io
 import base64
+import io
 import logging
 import multiprocessing
 import time
