@@ -89,8 +89,8 @@ def write_words(folder: Path) -> None:
 
 def write_numbers(folder: Path) -> None:
     """Labels in numbers of all kinds and images in all forms of text, in a JSON list."""
-    for name in ("one.png", "two.png"):
-        (folder / name).write_bytes(photo("PNG", seed=len(name)))
+    (folder / "one.png").write_bytes(photo("PNG", seed=2))
+    (folder / "two.png").write_bytes(encoded(noise("1", 900, 700)))
     (folder / "photo.webp").write_bytes(photo("WEBP"))
     (folder / "broken.png").write_bytes(photo("PNG")[:60])
     images_and_labels: list[tuple[object, object]] = [
@@ -126,7 +126,9 @@ def write_hub(folder: Path) -> None:
     said = own("both", images=[struct(photo(seed=8))])
     rows = [
         first,
-        own("two", images=[struct(photo(seed=9)), struct(photo("PNG", "LA", seed=9))]),
+        own(
+            "two", images=[struct(encoded(noise("L", 1, 1))), struct(encoded(noise("LA", 200, 1)))]
+        ),
         own("film", images=[struct(gif)], preferred=2),
         own("web", images=[struct(photo("WEBP", "RGBA", lossless=True))]),
         own("text"),

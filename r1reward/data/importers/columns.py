@@ -6,7 +6,7 @@ every row, or a column with the values that mean the first response, the second,
 ``preferred=winner:model_a/model_b/tie``; without them a column holds 1 and 2. ``image`` may be given
 several times, and ``question`` too: the text of a further column stands below that of the first. A
 column with a question mark (``image=img?``) may be lacking in a row. The columns of question and
-responses may hold messages (``conversations``), in a CSV file as JSON; then there may be no ``question``.
+responses may hold messages (``conversations``), in a CSV file as text; then there may be no ``question``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
-from r1reward.data.importers.conversations import Compared, compare, list_in, messages_in
+from r1reward.data.importers.conversations import Compared, compare, messages_in, written_in
 from r1reward.data.importers.labels import Labels, check_labels
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source, source_files
@@ -58,7 +58,7 @@ class ColumnMap:
 
     ``labels`` says what the values of ``preferred`` mean. ``below`` are further columns of the question.
     A row in which a column of ``unread`` is filled is no pair: what it says may belong to the question.
-    ``lists_are_text``: a column that holds a list holds it as JSON.
+    ``lists_are_text``: a column that holds a list holds it as text.
     """
 
     columns: Mapping[str, Column]
@@ -93,7 +93,7 @@ class ColumnMap:
         """Returns the images of the row's own columns. Raises ``DataError``."""
         values = [(column.value(row), column.name) for column in self.images]
         if self.lists_are_text:
-            values = [(list_in(value), name) for value, name in values]
+            values = [(written_in(value), name) for value, name in values]
         return tuple(image for value, name in values for image in image_items(value, name))
 
     def text_or_empty(self, row: Row, part: str) -> str:

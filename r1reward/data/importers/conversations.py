@@ -7,7 +7,9 @@ of both, or in several turns.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ SPEAKERS = {
 TURN_KEYS = (("role", "content"), ("from", "value"))
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 IMAGE_PARTS = (None, "image", "image_url", "input_image")
+WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 IMAGE_TOKEN = "<image>"
 
 
@@ -104,18 +107,26 @@ def compare(question: object, first: object, second: object) -> Compared:
 
 
 def messages_in(value: object) -> object:
-    """Returns the messages that a text holds as JSON; anything else as it is, other JSON too."""
-    held = list_in(value)
+    """Returns the messages that a text holds (``written_in``); anything else as it is, other lists too.
+
+    Raises ``DataError`` for text that begins like messages and cannot be read.
+    """
+    held = written_in(value)
+    if held is value and isinstance(value, str) and WRITTEN_TURNS.match(value):
+        raise DataError("messages are written in a form that is not JSON; write them as JSON")
     turns = held if isinstance(held, list) else []
     known = [isinstance(t, dict) and any(t.keys() >= {*keys} for keys in TURN_KEYS) for t in turns]
     return held if turns and all(known) else value
 
 
-def list_in(value: object) -> object:
-    """Returns the list that a text holds as JSON; anything else as it is."""
-    with suppress(ValueError, RecursionError):
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            return json.loads(value)
+def written_in(value: object) -> object:
+    """Returns the list or object that a text holds, as JSON or as Python (and so pandas) prints it;
+    anything else as it is.
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return read(value.strip())
     return value
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -371,32 +372,43 @@ def test_messages_with_an_input_beside_them_are_no_pair(tmp_path: Path) -> None:
     assert str(found).endswith("text of column input cannot stand below messages")
 
 
-def test_a_csv_file_holds_messages_and_images_as_json(tmp_path: Path) -> None:
+def write_csv(path: Path, *rows: dict[str, str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr], ids=["JSON", "pandas"])
+def test_a_csv_file_holds_messages_and_images_as_text(
+    tmp_path: Path, written: Callable[[object], str]
+) -> None:
     """Regression: the JSON itself was the text of question and responses."""
     cells = {
-        "prompt": json.dumps([user([{"type": "image"}, {"type": "text", "text": "Why?"}])]),
-        "chosen": json.dumps([A]),
-        "rejected": json.dumps({**B, "kind": 1}),
-        "images": '["a.png"]',
+        "prompt": written([user([{"type": "image"}, {"type": "text", "text": "Why?"}])]),
+        "chosen": written([A]),
+        "rejected": written([{**B, "kind": None}]),
+        "images": written(["a.png"]),
     }
-    other = {
-        **cells,
-        "prompt": "Why [not]?",
-        "chosen": "[1, 2]",
-        "rejected": "[]",
-        "images": "b.png",
-    }
-    path = tmp_path / "a.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, cells)
-        writer.writeheader()
-        writer.writerows([{**cells, "rejected": f"[{cells['rejected']}]"}, other])
-    first, second = open_source("csv", path, None)
-    assert isinstance(first, RawPair) and isinstance(second, RawPair)
-    assert (first.question, first.response_1, first.response_2) == ("Why?", "So.", "No.")
-    assert first.images == ("a.png",)
-    assert (second.question, second.response_1, second.response_2) == ("Why [not]?", "[1, 2]", "[]")
-    assert second.images == ("b.png",)
+    texts = {"prompt": "Why [not]?", "chosen": "[1, 2]", "rejected": "{}", "images": "[b].png"}
+    write_csv(tmp_path / "a.csv", cells, texts, cells | {"images": written({"path": "c.png"})})
+    first, second, third = open_source("csv", tmp_path / "a.csv", None)
+    assert isinstance(first, RawPair) and isinstance(second, RawPair) and isinstance(third, RawPair)
+    assert first.question == third.question == "Why?"
+    assert (first.response_1, first.response_2, first.images) == ("So.", "No.", ("a.png",))
+    assert (second.question, second.response_1, second.response_2) == ("Why [not]?", "[1, 2]", "{}")
+    assert (second.images, third.images) == (("[b].png",), ("c.png",))
+
+
+def test_messages_of_a_csv_file_that_cannot_be_read_are_no_text(tmp_path: Path) -> None:
+    """As numpy prints them: no commas."""
+    cells = {"prompt": "Why?", "chosen": f"[{Q}\n {A}]", "rejected": f"[{Q}\n {B}]"}
+    write_csv(tmp_path / "a.csv", cells)
+    (found,) = open_source("csv", tmp_path / "a.csv", None)
+    assert isinstance(found, DataError)
+    assert str(found).endswith(
+        "messages are written in a form that is not JSON; write them as JSON"
+    )
 
 
 def test_text_of_jsonl_stays_text(tmp_path: Path) -> None:
