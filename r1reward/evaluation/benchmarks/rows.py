@@ -19,6 +19,7 @@ from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import MissingMedia
 
 MEDIA_MISSING = "media missing"
+GROUP_CUT = "another row of its group was left out"
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ class PublishedBenchmark:
         """Returns the first ``num_rows`` rows of a file or folder as items, with their images read.
 
         A row's ``group`` is the benchmark's id of it; rows with the same id are one group. A row whose
-        two responses are identical counts as it is published; one that cannot be used is left out.
-        Raises ``DataError`` if none can be.
+        two responses are identical counts as it is published; one that cannot be used is left out, and
+        its group too where groups are scored. Raises ``DataError`` if none can be.
         """
         root = media.root or (path if path.is_dir() else path.parent)
         pairs: list[RawPair] = []
         unusable = UnusableRows()
         for row in islice(self.read(path), num_rows):
             with unusable.setting_aside():
-                pair = checked(row)
+                (pair,) = unbroken([row])
                 images = tuple(bytes_unless_file(item, root) for item in pair.images)
                 pairs.append(replace(pair, images=images))
         unusable.refuse_all(path, pairs)
@@ -75,13 +76,14 @@ class PublishedBenchmark:
             if file is None:
                 key = (pair.images, pair.video)
                 with unusable.setting_aside():
+                    check_texts(pair)
                     if key not in loaded:
                         loaded[key] = load_media(*key, pair.origin, folder)
                     categories = self.categories(pair)
                     shown = replace(pair.pair(loaded[key]), category=categories[default])
                     rows.append((shown, pair.group, categories))
         unusable.refuse_all(path, rows)
-        return Benchmark(
+        benchmark = Benchmark(
             self.name,
             make_items(rows),
             self.mappings,
@@ -89,6 +91,7 @@ class PublishedBenchmark:
             self.scores_groups,
             unusable.sentences,
         )
+        return with_whole_groups(benchmark, [pair.group for pair in pairs], path)
 
 
 class UnusableRows:
@@ -119,15 +122,31 @@ class UnusableRows:
             raise self.errors[0] if self.errors else DataError(f"{path}: holds no rows")
 
 
-def checked(row: RawPair | DataError) -> RawPair:
-    """Returns a row that can be shown. Raises ``DataError`` for another."""
-    if isinstance(row, DataError):
-        raise row
+def with_whole_groups(benchmark: Benchmark, groups: Iterable[str], path: Path) -> Benchmark:
+    """Returns the benchmark without the rest of groups of which a row was left out, where groups are
+    scored: whether all of a group is right cannot be told by its rest. ``groups`` are those of all rows.
+
+    Raises ``DataError`` if no row is left.
+    """
+    if not benchmark.scores_groups:
+        return benchmark
+    cut = Counter(groups) - Counter(item.pair.group for item in benchmark.items)
+    items = tuple(
+        item for item in benchmark.items if not item.pair.group or item.pair.group not in cut
+    )
+    if not items:
+        raise DataError(f"{path}: a row of every group was left out, so no group is whole")
+    num_rest = len(benchmark.items) - len(items)
+    rest = {GROUP_CUT: num_rest} if num_rest else {}
+    return replace(benchmark, items=items, num_dropped={**benchmark.num_dropped, **rest})
+
+
+def check_texts(row: RawPair) -> None:
+    """Raises ``DataError`` for a row that cannot be shown, media aside."""
     if row.preferred is None:
         raise DataError(f"{row.origin}: neither response is preferred", "tie")
     for name in ("question", "response_1", "response_2"):
         refuse_half_characters(getattr(row, name), f"{row.origin}: {name}")
-    return row
 
 
 def unbroken(rows: Iterable[RawPair | DataError]) -> Iterator[RawPair]:

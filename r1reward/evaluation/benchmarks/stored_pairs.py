@@ -16,6 +16,7 @@ from r1reward.evaluation.benchmarks.rows import (
     UnusableRows,
     count_missing,
     first_absent,
+    with_whole_groups,
 )
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import ShapesSplit
@@ -51,8 +52,10 @@ def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> 
             with unusable.setting_aside():
                 pairs.append(file.pair(row, origin))
     unusable.refuse_all(path, pairs)
-    benchmark = pairs_benchmark("pairs", pairs, num_dropped | unusable.counts)
-    return replace(benchmark, unusable=unusable.sentences)
+    benchmark = replace(
+        pairs_benchmark("pairs", pairs, num_dropped | unusable.counts), unusable=unusable.sentences
+    )
+    return with_whole_groups(benchmark, [str(row.get("group") or "") for _, _, row in rows], path)
 
 
 def absent_medium(file: PairFile, row: Row, origin: str) -> str | None:

@@ -165,6 +165,41 @@ def test_a_published_row_that_cannot_be_used_is_left_out_counted_and_named(tmp_p
     assert all(sentence.startswith(f"{path} row ") for sentence in benchmark.unusable)
 
 
+def test_a_group_that_is_a_score_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    """Regression: Acc+ took the rest of a group for all of it."""
+    make_images(tmp_path, [0, 2, 3])
+    rows = store_rows(4)
+    for row, group in zip(rows, ("a", "a", "b", ""), strict=True):
+        row["group"] = group
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    benchmark = load_benchmark("pairs", path, MediaOptions(missing="drop"))
+    assert benchmark.scores_groups
+    assert [item.row_id for item in benchmark.items] == ["row 2", "row 3"]
+    cut = "another row of its group was left out"
+    assert benchmark.num_dropped == {"media missing": 1, cut: 1}
+    write_rows(path, [rows[0] | {"preferred": 3}, rows[1] | {"images": []}, rows[2]])
+    benchmark = load_benchmark("pairs", path)
+    assert [item.pair.group for item in benchmark.items] == ["b"]
+    assert benchmark.num_dropped == {"broken row": 1, cut: 1}
+    with pytest.raises(DataError, match="so no group is whole"):
+        load_benchmark("pairs", path, num_rows=2)
+
+
+def test_a_published_group_that_is_a_score_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    make_images(tmp_path, [0, 1, 2, 3])
+    (tmp_path / "img").rename(tmp_path / "mcq")
+    rows = [
+        row | {"image": str(row["image"]).replace("img", "mcq"), "id": group}
+        for row, group in zip(vl_rows(4), "aabb", strict=True)
+    ]
+    rows[2] |= {"chosen": "cut \ud83d"}
+    path = write_rows(tmp_path / "data.jsonl", rows)
+    benchmark = load_benchmark("mm-rlhf-rewardbench", path)
+    assert [item.pair.group for item in benchmark.items] == ["a", "a"]
+    assert sum(benchmark.num_dropped.values()) == 2
+    assert len(benchmark.unusable) == 1
+
+
 def test_training_data_is_compared_with_every_row_or_none(tmp_path: Path) -> None:
     make_images(tmp_path, [0, 1])
     rows = store_rows(2)
