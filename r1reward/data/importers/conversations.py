@@ -27,6 +27,7 @@ SPEAKERS = {
 TURN_KEYS = (("role", "content"), ("from", "value"))
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 IMAGE_PARTS = (None, "image", "image_url", "input_image")
+WRITTEN_OBJECTS = re.compile(r"\s*\[\s*\{")
 WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 IMAGE_TOKEN = "<image>"
 
@@ -111,8 +112,10 @@ def messages_in(value: object) -> object:
 
     Raises ``DataError`` for text that begins like messages and cannot be read.
     """
+    if not isinstance(value, str) or not WRITTEN_OBJECTS.match(value):
+        return value
     held = written_in(value)
-    if held is value and isinstance(value, str) and WRITTEN_TURNS.match(value):
+    if held is value and WRITTEN_TURNS.match(value):
         raise DataError("messages are written in a form that is not JSON; write them as JSON")
     turns = held if isinstance(held, list) else []
     known = [isinstance(t, dict) and any(t.keys() >= {*keys} for keys in TURN_KEYS) for t in turns]
@@ -125,7 +128,7 @@ def written_in(value: object) -> object:
     """
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         for read in (json.loads, ast.literal_eval):
-            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 return read(value.strip())
     return value
 

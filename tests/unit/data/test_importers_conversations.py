@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.data.importers.conversations import compare
+from r1reward.data.importers.conversations import compare, messages_in, written_in
 from r1reward.data.importers.formats import open_source
 from r1reward.data.importers.known_columns import known_map
 from r1reward.data.importers.raw_pair import RawPair
@@ -417,3 +417,21 @@ def test_text_of_jsonl_stays_text(tmp_path: Path) -> None:
     )
     assert isinstance(pair, RawPair)
     assert pair.response_1 == json.dumps([A])
+
+
+@pytest.mark.parametrize(
+    "text", ["[a", "{[]: 1}", "[" * 9000, "{'a': 1, b}", "\\d[1]", "[x].png", "{x}.png", "", " "]
+)
+def test_text_that_is_no_list_stays_as_it_is(text: str) -> None:
+    assert written_in(text) == messages_in(text) == text
+
+
+def test_lists_that_are_no_messages_stay_text() -> None:
+    for text in (
+        "[]",
+        "[1, 2]",
+        '[{"role": "user"}]',
+        '[{"a": 1}]',
+        '{"role": "user", "content": "?"}',
+    ):
+        assert messages_in(text) == text
