@@ -24,7 +24,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import FileSource
 from r1reward.runs.manifest import stage_record
 from r1reward.shapes.scene import encode_png
-from r1reward.types import PreferencePair
+from r1reward.types import PreferencePair, Slot
 from tests.fakes import make_pair
 
 TEACHER = {"type": "openai", "url": "http://127.0.0.1:9/v1", "model": "t"}
@@ -200,7 +200,8 @@ def test_what_does_not_qualify_is_never_drawn() -> None:
 
 
 def test_pass_rates_count_every_answer_and_take_none_for_granted() -> None:
-    answers = [Answer("a", "stored", n, 5, choice) for n, choice in enumerate((1, 2, None))]
+    choices: tuple[Slot | None, ...] = (1, 2, None)
+    answers = [Answer("a", "stored", n, 5, choice) for n, choice in enumerate(choices)]
     answers.append(Answer("b", "swapped", 0, 5, 1))
     right, asked = count_right(answers, {"a": 1, "b": 2})
     assert (right, asked) == ({"a": 1, "b": 1}, {"a": 3, "b": 1})
