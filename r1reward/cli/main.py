@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -85,6 +86,10 @@ def set_up(verb: Verb[Any]) -> None:
 
         sigterm_is_ctrl_c()
     keep_own_hosts_direct(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal cannot show is shown as its code: people's texts have all letters.
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

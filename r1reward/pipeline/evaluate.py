@@ -17,7 +17,7 @@ from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import EndpointError
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
-from r1reward.evaluation.benchmarks.load import load_benchmark
+from r1reward.evaluation.benchmarks.load import load_benchmark, refuse_unusable
 from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.conditions import Conditions, build_conditions, predicted_conditions
@@ -63,6 +63,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
     )
     conditions = as_sent(conditions, recipe.endpoint)
     if recipe.predictions is not None:
+        refuse_unusable(benchmark, "predictions name rows by their number")
         answers = read_predictions(recipe.predictions, benchmark.items)
         conditions = predicted_conditions(conditions, benchmark, answers)
     if recipe.bench.official:

@@ -69,8 +69,11 @@ def load_inputs(recipe: Recipe) -> Inputs:
             f"{recipe.rollout.pairs_per_step} that rollout.prompts_per_step "
             f"({recipe.rollout.prompts_per_step}) shows in a step: add pairs or lower it"
         )
-    if train.num_dropped:
-        logger.warning("data.train: dropped %d over-long pairs", train.num_dropped)
+    if train.num_too_long or train.num_repeated:
+        logger.warning(
+            "data.train: dropped %d over-long and %d repeated pairs",
+            *(train.num_too_long, train.num_repeated),
+        )
     heldout = None
     if recipe.data.heldout is not None:
         pairs = list(load_pairs(recipe.data.heldout))

@@ -19,7 +19,13 @@ def encode(pair: PreferencePair, order: Order) -> Prompt:
 def test_pairs_too_long_in_either_order_are_dropped_and_counted() -> None:
     prompts = build_prompt_set(PAIRS, encode, max_prompt_tokens=3, what="data.train")
     assert [pair.question for pair in prompts.pairs] == ["q0", "q1", "q2"]
-    assert prompts.num_dropped == 3
+    assert (prompts.num_too_long, prompts.num_repeated) == (3, 0)
+
+
+def test_a_repeated_pair_is_not_counted_as_too_long() -> None:
+    prompts = build_prompt_set([*PAIRS, *PAIRS[:2], PAIRS[5]], encode, 3, "data.train")
+    assert [pair.question for pair in prompts.pairs] == ["q0", "q1", "q2"]
+    assert (prompts.num_too_long, prompts.num_repeated) == (3, 3)
 
 
 def test_a_source_of_which_nothing_fits_is_an_error_that_says_what_to_change() -> None:

@@ -15,7 +15,8 @@ from rich.console import Console
 from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.stores.store import write_pairs
 from r1reward.errors import InputError
-from r1reward.pipeline.select import Graded, draw, select_stage
+from r1reward.evaluation.answers import Answer
+from r1reward.pipeline.select import Graded, count_right, draw, select_stage
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.derive import attempts_file, selected_pairs
 from r1reward.recipe.files import build_recipe
@@ -23,7 +24,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import FileSource
 from r1reward.runs.manifest import stage_record
 from r1reward.shapes.scene import encode_png
-from r1reward.types import PreferencePair
+from r1reward.types import PreferencePair, Slot
 from tests.fakes import make_pair
 
 TEACHER = {"type": "openai", "url": "http://127.0.0.1:9/v1", "model": "t"}
@@ -196,3 +197,14 @@ def test_quotas_hold_and_leave_other_sources_out() -> None:
 def test_what_does_not_qualify_is_never_drawn() -> None:
     items = [graded(n, qualifies=n % 2 == 0) for n in range(10)]
     assert [item.pair_index for item in draw(items, None, None, seed=0)] == [0, 2, 4, 6, 8]
+
+
+def test_pass_rates_count_every_answer_and_take_none_for_granted() -> None:
+    choices: tuple[Slot | None, ...] = (1, 2, None)
+    answers = [Answer("a", "stored", n, 5, choice) for n, choice in enumerate(choices)]
+    answers.append(Answer("b", "swapped", 0, 5, 1))
+    right, asked = count_right(answers, {"a": 1, "b": 2})
+    assert (right, asked) == ({"a": 1, "b": 1}, {"a": 3, "b": 1})
+    refused = Answer("b", "stored", 0, 5, None, status="refused", reason="row 2: too thin")
+    with pytest.raises(InputError, match="row 2: too thin"):
+        count_right([*answers, refused], {"a": 1, "b": 2})
