@@ -1,4 +1,4 @@
-"""What a forked process has imported: see ``forked.py``. Only the server that it is forked from loads it."""
+"""What a forked process has imported. Only the server that it is forked from loads this: see ``forked.py``."""
 
 import gc
 import os
@@ -7,11 +7,14 @@ os.environ["DS_ACCELERATOR"] = "cpu"
 gc.disable()
 
 import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: E402, F401  # DeepSpeed loads it at last
-import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: E402, F401
+import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: E402
 import transformers.models.qwen2_5_vl.processing_qwen2_5_vl  # noqa: E402, F401
 from PIL import Image  # noqa: E402
 
-import r1reward.engines.in_process  # noqa: E402, F401
+import r1reward.cli.main  # noqa: E402
+import r1reward.engines.in_process  # noqa: E402
+import r1reward.engines.torch_sampler  # noqa: E402
+import r1reward.pipeline.run  # noqa: E402, F401
 import tests.samples  # noqa: E402, F401
 
 Image.init()
