@@ -1,4 +1,4 @@
-"""``r1reward VERB`` in a process group of its own, which can be killed; forked, so that it starts at once.
+"""``r1reward VERB`` in a process group of its own that can be killed; forked, so that it starts at once.
 
 It runs ``r1reward.cli.main.main``, as the command does; see ``forked.py`` for what it does not do again.
 """

@@ -1,4 +1,4 @@
-"""What a forked process has imported. Only the server that it is forked from loads this: see ``forked.py``."""
+"""What a forked process has imported; only the server it is forked from loads this (``forked.py``)."""
 
 import gc
 import os
