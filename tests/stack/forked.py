@@ -20,6 +20,8 @@ from r1reward.recipe.components import LearnerSettings
 from r1reward.types import WeightsHandle
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from r1reward.engines.deepspeed_engine import DeepSpeedRank
 
 T = TypeVar("T")
@@ -65,16 +67,17 @@ def call_rank(method: str, arguments: tuple[object, ...]) -> Any:
 
 @dataclass
 class ForkedSync:
-    """Publishes bundles whose refs are the bytes themselves."""
+    """Publishes bundles whose bytes are here at once."""
 
     call: CallRanks
     num_ranks: int
+    buckets: Sequence[np.ndarray] = ()
     handle: WeightsHandle = field(init=False)
 
     async def begin(self, version: int) -> None:
         bundle, *_ = await self.call("weight_buckets", [()] * self.num_ranks)
-        headers, buckets = zip(*bundle, strict=True)
-        self.handle = WeightsHandle(version, headers, buckets)
+        headers, self.buckets = zip(*bundle, strict=True)
+        self.handle = WeightsHandle(version, headers, self.buckets)
 
     async def finish(self) -> WeightsHandle:
         return self.handle

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 
-import numpy as np
 import pytest
 import torch
 
@@ -43,7 +42,8 @@ class Started:
         asyncio.run(self.learner.on_all_ranks(method))
 
     def logprobs(self) -> list[float]:
-        return np.concatenate(asyncio.run(self.learner.logprobs(self.samples, "policy"))).tolist()
+        rows = asyncio.run(self.learner.logprobs(self.samples, "policy"))
+        return [float(value) for row in rows for value in row]
 
     def dtypes(self, trained: bool) -> set[torch.dtype]:
         """Of what is trained, or of what is not, buffers included."""

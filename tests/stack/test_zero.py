@@ -154,11 +154,10 @@ def initial_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 async def published(learner: Learner) -> dict[str, torch.Tensor]:
     handle = await published_by(learner, 0)
-    forked = isinstance(learner.weight_sync, ForkedSync)
+    sync = learner.weight_sync
+    buckets = sync.buckets if isinstance(sync, ForkedSync) else await fetch(handle)
     tensors: dict[str, torch.Tensor] = {}
-    for header, data in zip(
-        handle.buckets, handle.refs if forked else await fetch(handle), strict=True
-    ):
+    for header, data in zip(handle.buckets, buckets, strict=True):
         tensors |= dict(unpack(header, data))
     return tensors
 
