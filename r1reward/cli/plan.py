@@ -12,10 +12,10 @@ from r1reward.errors import InputError
 class PlanArguments(RecipeArguments):
     """A recipe and the hardware that it is to fit on."""
 
-    gpu_gb: float = option(type=float, default=80.0, help="memory of one GPU")
-    gpus_per_node: int = option(type=int, default=8)
-    host_gb: float | None = option(type=float, help="memory of a node; default: not judged")
-    images: int | None = option(type=int, help="images of one pair; default: model.max_images")
+    gpu_gb: float = option(default=80.0, help="memory of one GPU")
+    gpus_per_node: int = option(default=8)
+    host_gb: float | None = option(help="memory of a node; default: not judged")
+    images: int | None = option(help="images of one pair; default: model.max_images")
 
 
 def run(arguments: PlanArguments) -> int:

@@ -13,7 +13,7 @@ class ReportArguments:
     """What is reported, and the file that it goes to."""
 
     folder: str = argument(help="a run's, a pipeline's or an evaluation's folder, or its URL")
-    out: Path | None = option(type=Path, help="default: report.html in the folder")
+    out: Path | None = option(help="default: report.html in the folder")
 
 
 def run(arguments: ReportArguments) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from r1reward.cli.verb import RecipeArguments, Verb, option
+
+JobVerb = Literal["run", "annotate", "sft", "select", "train", "rollout", "eval"]
 
 
 @dataclass(frozen=True)
@@ -13,20 +16,14 @@ class SubmitArguments(RecipeArguments):
     """A recipe, the cluster that it goes to, and what goes with it."""
 
     address: str = option(required=True, metavar="URL", help="e.g. http://head:8265")
-    verb: str | None = option(
-        choices=("run", "annotate", "sft", "select", "train", "rollout", "eval"),
-        help="what the job runs; default: run for a pipeline's recipe, else train",
+    verb: JobVerb | None = option(
+        help="what the job runs; default: run for a pipeline's recipe, else train"
     )
     secret: list[str] = option(
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="pass this environment variable on (docs/jobs.md says who can see it)",
+        metavar="NAME", help="pass this environment variable on (docs/jobs.md says who can see it)"
     )
-    exclude: list[str] = option(
-        action="append", default=[], metavar="PATTERN", help="files not to ship"
-    )
-    no_wait: bool = option(action="store_true", help="do not follow the job")
+    exclude: list[str] = option(metavar="PATTERN", help="files not to ship")
+    no_wait: bool = option(help="do not follow the job")
 
 
 def run(arguments: SubmitArguments) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from types import NoneType
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
@@ -17,7 +18,10 @@ Arguments = TypeVar("Arguments")
 
 
 def argument(**settings: Any) -> Any:
-    """A positional argument, as a field of a dataclass. ``settings``: those of ``add_argument``."""
+    """A positional argument, as a field of a dataclass.
+
+    ``settings``: those of ``add_argument`` that the field's type does not tell (``settings_of_type``).
+    """
     return field(metadata={"prefix": "", "settings": settings})
 
 
@@ -79,6 +83,26 @@ def add_verbs(
             continue
         below.usage = verb.usage
         below.set_defaults(chosen_verb=verb)
+        types = get_type_hints(verb.arguments)
         for item in fields(verb.arguments):
-            name = item.name.replace("_", "-") if item.metadata["prefix"] else item.name
-            below.add_argument(item.metadata["prefix"] + name, **item.metadata["settings"])
+            prefix, settings = item.metadata["prefix"], item.metadata["settings"]
+            name = item.name.replace("_", "-") if prefix else item.name
+            below.add_argument(
+                prefix + name, **settings_of_type(types[item.name], settings) | settings
+            )
+
+
+def settings_of_type(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``add_argument`` that follow from a type, beside those that are given.
+
+    None stands for what is not given; a list without ``nargs`` for an option that is given repeatedly.
+    """
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if inner := [each for each in get_args(kind) if each is not NoneType]:
+        repeated = get_origin(kind) is list and "nargs" not in settings
+        several = {"action": "append", "default": []} if repeated else {}
+        return several | settings_of_type(inner[0], settings)
+    return {} if kind is str else {"type": kind}

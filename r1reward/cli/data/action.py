@@ -31,9 +31,6 @@ def share(text: str) -> float:
 
 # Settings of options that several actions have.
 LINKS: Mapping[str, Any] = {
-    "type": Path,
-    "action": "append",
-    "default": [],
     "metavar": "DIR",
     "help": "a further folder that links and absolute paths of media may lead into; several times",
 }

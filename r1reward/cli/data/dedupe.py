@@ -13,8 +13,8 @@ from r1reward.cli.verb import argument, option
 class DedupeArguments:
     """Stores that become one."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
-    out: Path = option(type=Path, required=True)
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
+    out: Path = option(required=True)
 
 
 def run(arguments: DedupeArguments) -> None:

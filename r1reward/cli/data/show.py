@@ -15,11 +15,11 @@ from r1reward.errors import InputError
 class ShowArguments:
     """Rows of a store."""
 
-    store: Path = argument(type=Path, metavar="DIR")
-    rows: int = option(type=int, default=5)
-    start: int = option(type=int, default=1, help="the first row shown")
-    images: Path | None = option(type=Path, help="folder that paths are relative to")
-    html: Path | None = option(type=Path, help="write a page with the images instead")
+    store: Path = argument(metavar="DIR")
+    rows: int = option(default=5)
+    start: int = option(default=1, help="the first row shown")
+    images: Path | None = option(help="folder that paths are relative to")
+    html: Path | None = option(help="write a page with the images instead")
 
 
 def run(arguments: ShowArguments) -> None:

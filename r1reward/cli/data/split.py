@@ -14,10 +14,10 @@ from r1reward.errors import InputError
 class SplitArguments:
     """A store and the shares of its parts."""
 
-    store: Path = argument(type=Path, metavar="DIR")
+    store: Path = argument(metavar="DIR")
     shares: str = option(default="train=0.9,heldout=0.1", help="default: train=0.9,heldout=0.1")
-    seed: int = option(type=int, default=0)
-    out: Path = option(type=Path, required=True, help="folder of the parts' stores")
+    seed: int = option(default=0)
+    out: Path = option(required=True, help="folder of the parts' stores")
 
 
 def run(arguments: SplitArguments) -> None:

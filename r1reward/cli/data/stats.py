@@ -14,7 +14,7 @@ from r1reward.errors import InputError
 class StatsArguments:
     """Stores that are counted together."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
 
 
 def run(arguments: StatsArguments) -> None:

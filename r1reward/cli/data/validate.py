@@ -24,8 +24,8 @@ SHOWN_BAD_ROWS = 5
 class ValidateArguments:
     """Stores to read."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
-    images: Path | None = option(type=Path, help="folder that paths are relative to")
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
+    images: Path | None = option(help="folder that paths are relative to")
     links: list[Path] = option(**LINKS)
     max_dropped: float = option(**MAX_DROPPED)
 
