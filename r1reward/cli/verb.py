@@ -85,15 +85,14 @@ def add_verbs(
         below.set_defaults(chosen_verb=verb)
         types = get_type_hints(verb.arguments)
         for item in fields(verb.arguments):
-            prefix, settings = item.metadata["prefix"], item.metadata["settings"]
+            prefix, given = item.metadata["prefix"], item.metadata["settings"]
             name = item.name.replace("_", "-") if prefix else item.name
-            below.add_argument(
-                prefix + name, **settings_of_type(types[item.name], settings) | settings
-            )
+            settings = settings_of_type(types[item.name], given) | given
+            below.add_argument(prefix + name, **settings)
 
 
-def settings_of_type(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``add_argument`` that follow from a type, beside those that are given.
+def settings_of_type(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``add_argument`` that follow from a type, beside those that are ``given``.
 
     None stands for what is not given; a list without ``nargs`` for an option that is given repeatedly.
     """
@@ -102,7 +101,7 @@ def settings_of_type(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     if inner := [each for each in get_args(kind) if each is not NoneType]:
-        repeated = get_origin(kind) is list and "nargs" not in settings
+        repeated = get_origin(kind) is list and "nargs" not in given
         several = {"action": "append", "default": []} if repeated else {}
-        return several | settings_of_type(inner[0], settings)
+        return several | settings_of_type(inner[0], given)
     return {} if kind is str else {"type": kind}
