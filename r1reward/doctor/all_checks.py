@@ -38,7 +38,7 @@ def run_checks(
     """
     has_cluster = "RAY_ADDRESS" in os.environ
     yield from check_packages()
-    yield check_gpus(0 if recipe is None or has_cluster else num_gpus(recipe))
+    yield check_gpus(0 if recipe is None or has_cluster else gpus_of(recipe))
     yield check_torchvision()
     yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
     yield check_run_dir(run_dir or (Path("runs") if recipe is None else recipe.run_dir))
@@ -54,13 +54,12 @@ def run_checks(
         yield from check_imports()
 
 
-def num_gpus(recipe: Recipe) -> int:
+def gpus_of(recipe: Recipe) -> int:
     """Returns the GPUs that the recipe's actors ask Ray for."""
     # Imported late, here and below: missing packages are reported before these need them.
-    from r1reward.sizing.bundles import training_bundles
+    from r1reward.sizing.bundles import num_gpus, training_bundles
 
-    by_role = training_bundles(recipe).values()
-    return int(sum(bundle.get("GPU", 0) for bundles in by_role for bundle in bundles))
+    return sum(map(num_gpus, training_bundles(recipe).values()))
 
 
 def known_store_bytes(recipe: Recipe) -> int | None:

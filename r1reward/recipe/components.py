@@ -54,7 +54,6 @@ class JudgeSettings:
 
     judge: JudgeSection
     engine: EngineSettings | None
-    placement: PlacementSection
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,9 @@ def judge_settings(
 ) -> JudgeSettings:
     """The one place where ``judge.path: policy`` becomes the model that the recipe starts from."""
     if not isinstance(judge, VllmJudge):
-        return JudgeSettings(judge, None, placement)
+        return JudgeSettings(judge, None)
     path = model.path if judge.path == "policy" else judge.path
-    judged_by = changed(model, path=path)
-    return JudgeSettings(judge, EngineSettings(judged_by, judge.engine, placement), placement)
+    return JudgeSettings(judge, EngineSettings(changed(model, path=path), judge.engine, placement))
 
 
 def training_learner(recipe: Recipe) -> LearnerSettings:

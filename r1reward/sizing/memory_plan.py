@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -221,6 +221,24 @@ def changes(case: LearnerCase) -> Iterator[dict[str, Any]]:
     for factor in (2, 4, 8):
         if learner.num_ranks * factor <= learner.train_batch_size:
             yield {"num_ranks": learner.num_ranks * factor}
+
+
+def sampling_holder(engines: Sequence[Holder], gpu_bytes: int) -> Holder:
+    """The engines of a shared GPU, and what its learner rank leaves there: CUDA and no tensor."""
+    left = int(CONTEXT_GB * GB)
+    awake = sum(engine.peak for engine in engines)
+    lines = (
+        *(Line(engine.title, engine.peak) for engine in engines),
+        Line("learner asleep", left, "CUDA stays", True),
+    )
+    problem = ""
+    if awake + left > gpu_bytes:
+        problem = (
+            f"the engines of a shared GPU take {awake / GB:.1f} GB and its sleeping learner keeps "
+            f"{left / GB:.1f}, of {gpu_bytes / GB:g}: lower gpu_memory_utilization of rollout.engine "
+            "or judge.engine"
+        )
+    return Holder("shared GPU, sampling", lines, awake + left, gpu_bytes, problem)
 
 
 def host_holder(
