@@ -16,8 +16,8 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
+from r1reward.pipeline.sources import model_hash
 from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
 from r1reward.recipe.pipeline_sections import FinalSection
 from r1reward.recipe.recipe import Recipe
