@@ -246,7 +246,7 @@ class LeakReport:
 
     num_pairs: int = 0
     num_leaking: int = 0
-    num_pairs_by_kind: Counter[tuple[str, LeakKind]] = field(default_factory=Counter)
+    num_pairs_by_kind: dict[str, Counter[LeakKind]] = field(default_factory=dict)
     leaked_rows: dict[str, set[str]] = field(default_factory=dict)
     examples: dict[LeakKind, list[dict[str, object]]] = field(
         default_factory=lambda: {kind: [] for kind in get_args(LeakKind)}
@@ -257,7 +257,8 @@ class LeakReport:
         leaks = list(leaks)
         self.num_pairs += 1
         self.num_leaking += bool(leaks)
-        self.num_pairs_by_kind.update({(leak.benchmark, leak.kind) for leak in leaks})
+        for benchmark, kind in {(leak.benchmark, leak.kind) for leak in leaks}:
+            self.num_pairs_by_kind.setdefault(benchmark, Counter())[kind] += 1
         for leak in leaks:
             self.leaked_rows.setdefault(leak.benchmark, set()).add(leak.key)
             examples = self.examples[leak.kind]
@@ -273,13 +274,13 @@ class LeakReport:
 
     def to_json(self) -> dict[str, object]:
         """Counts of pairs by benchmark and kind, of distinct benchmark rows, and examples."""
-        by_benchmark: dict[str, dict[str, int]] = {}
-        for (benchmark, kind), count in sorted(self.num_pairs_by_kind.items()):
-            by_benchmark.setdefault(benchmark, {})[kind] = count
+        by_benchmark = sorted(self.num_pairs_by_kind.items())
         return {
             "num_pairs": self.num_pairs,
             "num_leaking": self.num_leaking,
-            "num_pairs_by_kind": by_benchmark,
+            "num_pairs_by_kind": {
+                name: dict(sorted(kinds.items())) for name, kinds in by_benchmark
+            },
             "num_rows_leaked": {name: len(keys) for name, keys in sorted(self.leaked_rows.items())},
             "examples": self.examples,
         }
