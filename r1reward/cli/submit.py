@@ -34,11 +34,7 @@ def run(arguments: SubmitArguments) -> int:
     from r1reward.jobs.submit import JobRequest, submit
 
     request = JobRequest(
-        recipe,
-        arguments.address,
-        arguments.verb,
-        tuple(arguments.secret),
-        tuple(arguments.exclude),
+        recipe, arguments.address, arguments.verb, arguments.secret, arguments.exclude
     )
     return submit(request, not arguments.no_wait, write)
 

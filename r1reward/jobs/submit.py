@@ -44,8 +44,8 @@ class JobRequest:
     recipe: Recipe
     address: str
     verb: str | None = None
-    secret_names: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    secret_names: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     root: Path = Path()
 
     @property

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from r1reward.cli.verb import GOES_ON, Verb
+from r1reward.data.import_report import MAX_MISSING_FILES, ImportReport
 from r1reward.errors import InputError
-
-if TYPE_CHECKING:
-    from r1reward.data.import_report import ImportReport
 
 ROWS_A_TICK = 100
 
@@ -110,8 +108,6 @@ def print_line(text: str) -> None:
 
 def print_report(report: ImportReport, out: Path) -> None:
     """Prints what became of the rows that a store was made of, and where it is."""
-    from r1reward.data.import_report import MAX_MISSING_FILES
-
     print_table(report, "written")
     if report.missing_files:
         least = "at least " if len(report.missing_files) == MAX_MISSING_FILES else ""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from r1reward.cli.data.action import data_verb, print_line, print_report, progress
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import SimilarImages, SimilarTexts
-
-if TYPE_CHECKING:
-    from r1reward.types import PreferencePair
+from r1reward.types import PreferencePair
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,7 @@ def run(arguments: StatsArguments) -> None:
         raise InputError(f"{', '.join(map(str, arguments.stores))}: holds no pairs{why}")
     table = Table("", "pairs", "share", box=None, pad_edge=False)
     table.add_row("all", f"{stats.num_rows:,}", "")
-    for kind, counts in (
-        ("source", stats.sources),
-        ("category", stats.categories),
-    ):
+    for kind, counts in (("source", stats.sources), ("category", stats.categories)):
         for name, count in counts.most_common(20):
             share = f"{count / stats.num_rows:.1%}"
             table.add_row(printable(f"{kind} {name or '(none)'}"), f"{count:,}", share)
