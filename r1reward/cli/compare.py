@@ -24,4 +24,4 @@ def run(arguments: CompareArguments) -> None:
     compare_folders(look_at(arguments.before), look_at(arguments.after), Console())
 
 
-VERB = Verb("compare", "is one evaluation better than another?", CompareArguments, run)
+VERB = Verb("compare", "is one evaluation better than another?", run)

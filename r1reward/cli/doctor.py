@@ -34,8 +34,5 @@ def run(arguments: DoctorArguments) -> int:
 
 
 VERB = Verb(
-    "doctor",
-    "what is wrong on this machine, and the fix of each; status 1 if something is",
-    DoctorArguments,
-    run,
+    "doctor", "what is wrong on this machine, and the fix of each; status 1 if something is", run
 )

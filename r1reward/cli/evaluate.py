@@ -116,7 +116,6 @@ def refuse_unused(arguments: EvalArguments) -> None:
 VERB = Verb(
     "eval",
     "evaluate a model on a benchmark, or every model of a pipeline; run it again to resume",
-    EvalArguments,
     run,
     usage="%(prog)s (--model MODEL --bench BENCH [options] | RECIPE) [KEY=VALUE ...]",
 )

@@ -38,8 +38,5 @@ def run(arguments: PlanArguments) -> int:
 
 
 VERB = Verb(
-    "plan",
-    "does the recipe fit? memory of every GPU and node by part; status 1 if not",
-    PlanArguments,
-    run,
+    "plan", "does the recipe fit? memory of every GPU and node by part; status 1 if not", run
 )

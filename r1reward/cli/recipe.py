@@ -35,8 +35,8 @@ VERB = VerbGroup(
     "recipe",
     "look at a recipe without running it",
     (
-        quick_verb("show", "print the resolved recipe", RecipeArguments, show),
-        quick_verb("validate", "check the recipe and say what is wrong", RecipeArguments, validate),
-        quick_verb("schema", "print the JSON schema of a recipe", NoArguments, print_schema),
+        quick_verb("show", "print the resolved recipe", show),
+        quick_verb("validate", "check the recipe and say what is wrong", validate),
+        quick_verb("schema", "print the JSON schema of a recipe", print_schema),
     ),
 )

@@ -26,4 +26,4 @@ def run(arguments: ReportArguments) -> None:
     Console().print(f"report   {page}", highlight=False)
 
 
-VERB = Verb("report", "one HTML file of a run, a pipeline or an evaluation", ReportArguments, run)
+VERB = Verb("report", "one HTML file of a run, a pipeline or an evaluation", run)

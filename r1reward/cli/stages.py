@@ -53,7 +53,7 @@ def recipe_verb(
     def load_and_run(arguments: RecipeArguments) -> None:
         run_in_folder(arguments.load(), work)
 
-    return Verb(name, text, RecipeArguments, load_and_run, after_ctrl_c=after_ctrl_c)
+    return Verb(name, text, load_and_run, after_ctrl_c=after_ctrl_c)
 
 
 def stage_verb(stage: StageName, text: str, after_ctrl_c: str = GOES_ON) -> Verb[RecipeArguments]:

@@ -46,7 +46,6 @@ def write(text: str) -> None:
 VERB = Verb(
     "submit",
     "run a recipe as a job of a Ray cluster: logs and exit status here",
-    SubmitArguments,
     run,
     sigterm_is_ctrl_c=False,
 )

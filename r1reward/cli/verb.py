@@ -35,19 +35,24 @@ def option(recipe: str = "", **settings: Any) -> Any:
 
 @dataclass(frozen=True)
 class Verb(Generic[Arguments]):
-    """One verb. ``arguments`` is a dataclass whose fields are made by ``argument`` and ``option``.
+    """One verb. ``run`` takes a dataclass, whose fields are made by ``argument`` and ``option``.
 
-    ``run`` imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
+    It imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
     None for 0. ``after_ctrl_c`` says what the same command does when it is given again.
     """
 
     name: str
     help: str
-    arguments: type[Arguments]
     run: Callable[[Arguments], int | None]
     usage: str | None = None
     after_ctrl_c: str = GOES_ON
     sigterm_is_ctrl_c: bool = True
+
+    @property
+    def arguments(self) -> type[Arguments]:
+        """The dataclass that ``run`` takes."""
+        kind: type[Arguments] = get_type_hints(self.run)["arguments"]
+        return kind
 
 
 @dataclass(frozen=True)

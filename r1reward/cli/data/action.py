@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,12 +42,7 @@ MAX_DROPPED: Mapping[str, Any] = {
 
 
 def data_verb(
-    name: str,
-    text: str,
-    arguments: type[Arguments],
-    run: Callable[[Arguments], int | None],
-    *,
-    can_resume: bool = False,
+    name: str, text: str, run: Callable[[Arguments], int | None], *, can_resume: bool = False
 ) -> Verb[Arguments]:
     """Makes the verb of an action. ``can_resume``: stopped, the same command goes on where it was.
 
@@ -54,16 +50,17 @@ def data_verb(
     would say no more.
     """
 
-    def run_checked(parsed: Arguments) -> int | None:
-        check_counts(parsed)
+    @wraps(run)
+    def run_checked(arguments: Arguments) -> int | None:
+        check_counts(arguments)
         try:
-            return run(parsed)
+            return run(arguments)
         except OSError as error:
             again = "; then the same command goes on" if can_resume else ""
             raise InputError(f"data {name}: {error}: mend that{again}") from error
 
     after_ctrl_c = GOES_ON if can_resume else "begins anew"
-    return Verb(name, text, arguments, run_checked, after_ctrl_c=after_ctrl_c)
+    return Verb(name, text, run_checked, after_ctrl_c=after_ctrl_c)
 
 
 def check_counts(arguments: Any) -> None:

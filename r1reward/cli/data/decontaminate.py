@@ -72,6 +72,5 @@ def benchmark_rows(arguments: DecontaminateArguments) -> Iterator[PreferencePair
 VERB = data_verb(
     "decontaminate",
     "leave out pairs that are in a benchmark, by text or by image, in a new store",
-    DecontaminateArguments,
     run,
 )

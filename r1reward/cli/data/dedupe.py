@@ -25,4 +25,4 @@ def run(arguments: DedupeArguments) -> None:
     print_report(report, arguments.out)
 
 
-VERB = data_verb("dedupe", "one row of each preference, in a new store", DedupeArguments, run)
+VERB = data_verb("dedupe", "one row of each preference, in a new store", run)

@@ -108,7 +108,6 @@ def check_folders(arguments: ImportArguments) -> None:
 VERB = data_verb(
     "import",
     "a published data set, or files by a column map, as a store; run it again to resume",
-    ImportArguments,
     run,
     can_resume=True,
 )

@@ -68,4 +68,4 @@ def parse_source(text: str) -> dict[str, object]:
     return {"store": store, "rows": int(amount)}
 
 
-VERB = data_verb("mix", "one store from several, by quotas and weights", MixArguments, run)
+VERB = data_verb("mix", "one store from several, by quotas and weights", run)

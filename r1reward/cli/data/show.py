@@ -40,4 +40,4 @@ def run(arguments: ShowArguments) -> None:
     print_line(f"page     {arguments.html} ({num_shown} pairs)")
 
 
-VERB = data_verb("show", "pairs to read, here or as a page", ShowArguments, run)
+VERB = data_verb("show", "pairs to read, here or as a page", run)

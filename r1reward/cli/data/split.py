@@ -41,4 +41,4 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
-VERB = data_verb("split", "parts that share no group, image or pair", SplitArguments, run)
+VERB = data_verb("split", "parts that share no group, image or pair", run)

@@ -47,9 +47,4 @@ def run(arguments: StatsArguments) -> None:
     print_table(stats.report, "counted")
 
 
-VERB = data_verb(
-    "stats",
-    "count sources, categories, labels, lengths and images",
-    StatsArguments,
-    run,
-)
+VERB = data_verb("stats", "count sources, categories, labels, lengths and images", run)

@@ -53,9 +53,4 @@ def run(arguments: ValidateArguments) -> int | None:
     return status
 
 
-VERB = data_verb(
-    "validate",
-    "read every pair as training would; list what is wrong",
-    ValidateArguments,
-    run,
-)
+VERB = data_verb("validate", "read every pair as training would; list what is wrong", run)
