@@ -56,7 +56,6 @@ def engine_holder(
 ) -> Holder:
     """One GPU of a vLLM engine (or, on CPUs, its process). What it does not need becomes KV cache."""
     memory = engine_memory(model, limits, engine, room, cuda)
-    wanted = memory.bytes_per_token * memory.max_len
     lines = (
         Line("parameters", memory.parameters, shared(engine)),
         Line("prefill", memory.prefill, "activations of one batch of prompt tokens", True),
@@ -72,8 +71,8 @@ def engine_holder(
     )
     peak = memory.busy + max(0, memory.cache)
     problem = ""
-    if memory.cache < wanted or peak > room:
-        problem = engine_problem(role, memory, engine, limits, wanted)
+    if memory.cache < memory.sequence_bytes or peak > room:
+        problem = engine_problem(role, memory, engine)
     return Holder(f"{role} engine", lines, peak, room if cuda else None, problem)
 
 
@@ -82,9 +81,8 @@ def shared(engine: EngineSection) -> str:
     return f"1/{shards} of the weights" if shards > 1 else ""
 
 
-def engine_problem(
-    role: EngineRole, memory: EngineMemory, engine: EngineSection, limits: ModelSection, wanted: int
-) -> str:
+def engine_problem(role: EngineRole, memory: EngineMemory, engine: EngineSection) -> str:
+    wanted = memory.sequence_bytes
     if engine.kv_cache_memory_mb is not None:
         return (
             f"the {role} engine wants {wanted / 2**20:.0f} MB of KV cache for one sequence of "
@@ -257,14 +255,13 @@ def host_holder(
     asleep = engines * weights + ranks * states.lasting if case.placement.takes_turns else 0
     num_processes = ranks + engines
     lines = [
-        store_line(case),
         Line("loading", ranks * weights, "every rank reads the whole model first"),
         Line("offloaded optimizer", ranks * states.host, "pinned"),
         Line("asleep", asleep, "engines, or the learner, while the other side has the GPUs"),
         *image_lines(case, processor_cache_gb, ranks, engines),
         Line("processes", int(num_processes * PROCESS_GB * GB), f"{PROCESS_GB:g} GB each", True),
     ]
-    return node_holder(lines, case.placement.object_store_mb, host_bytes)
+    return node_holder(case, lines, host_bytes)
 
 
 def shared_holder(
@@ -276,16 +273,10 @@ def shared_holder(
     """The one machine of a recipe for CPUs, where all actors share the memory."""
     engines = sum(count for holder, count in holders if "engine" in holder.title)
     lines = [
-        store_line(case),
         *(Line(f"{h.title} x {count}", h.peak * count, "", True) for h, count in holders),
         *image_lines(case, processor_cache_gb, case.learner.num_ranks, engines),
     ]
-    return node_holder(lines, case.placement.object_store_mb, host_bytes)
-
-
-def store_line(case: LearnerCase) -> Line:
-    num_bytes = store_bytes(case.shape, case.limits.dtype)
-    return Line("object store", num_bytes, "two bundles of weights")
+    return node_holder(case, lines, host_bytes)
 
 
 def image_lines(
@@ -305,10 +296,12 @@ def image_lines(
     ]
 
 
-def node_holder(lines: list[Line], object_store_mb: int | None, host_bytes: int | None) -> Holder:
-    """A node with its lines, of which the first is the object store."""
+def node_holder(case: LearnerCase, lines: list[Line], host_bytes: int | None) -> Holder:
+    """A node with Ray's object store and these lines."""
+    store = store_bytes(case.shape, case.limits.dtype)
+    lines = [Line("object store", store, "two bundles of weights"), *lines]
     peak = sum(line.num_bytes for line in lines)
-    store_mb = lines[0].num_bytes / 2**20
+    store_mb, object_store_mb = store / 2**20, case.placement.object_store_mb
     problem = ""
     if host_bytes is not None and peak > host_bytes:
         problem = (
