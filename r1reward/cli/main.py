@@ -18,18 +18,9 @@ from r1reward.cli.verb import Verb, add_verbs
 from r1reward.engines.proxies import keep_own_hosts_direct
 from r1reward.errors import InputError, ServiceError, StoppedError
 
-# In the order of --help. A new verb is a file beside this one and a line here.
-VERBS = (
-    *stages.VERBS,
-    submit.VERB,
-    evaluate.VERB,
-    data.VERB,
-    compare.VERB,
-    report.VERB,
-    plan.VERB,
-    doctor.VERB,
-    recipe.VERB,
-)
+# In the order of --help. A new verb is a file beside this one and a name here.
+FILES = (submit, evaluate, data, compare, report, plan, doctor, recipe)
+VERBS = (*stages.VERBS, *(file.VERB for file in FILES))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
