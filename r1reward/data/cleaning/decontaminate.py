@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Literal, get_args
 
 from r1reward.data.cleaning.image_match import ImageIndex, ImageMatch
@@ -172,16 +173,14 @@ class BenchmarkIndex:
         """Returns whether the pair shows anything, and the best match of each row that one of its
         images has.
         """
+        if self.images is None:
+            return False, {}
+        found = [self.images.find(image) for image in pair.images]
         best: dict[int, ImageMatch] = {}
-        shows_images = False
-        for image in pair.images if self.images else ():
-            assert self.images is not None
-            matches = self.images.find(image)
-            shows_images = shows_images or matches is not None
-            for match in matches or ():
-                known = best.get(match.row, match)
-                best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
-        return shows_images, best
+        for match in chain.from_iterable(filter(None, found)):
+            known = best.get(match.row, match)
+            best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
+        return any(matches is not None for matches in found), best
 
     def text_leaks(
         self,
