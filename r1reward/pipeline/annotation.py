@@ -86,7 +86,6 @@ async def annotate(
             group.create_task(session.work(todo))
     if session.error is not None:
         raise session.error
-    session.outcome.spent = session.budget.spent
     return session.outcome
 
 

@@ -12,9 +12,7 @@ from typing import Literal
 
 from r1reward.metrics import Name, alert_name
 from r1reward.report.charts import Chart, Spec, level, line, marks
-from r1reward.runs.alerts import ALERTS
-
-StepMetrics = Mapping[str, float]
+from r1reward.runs.alerts import ALERTS, StepMetrics
 
 
 @dataclass(frozen=True)
