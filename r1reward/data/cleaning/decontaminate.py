@@ -262,14 +262,8 @@ class LeakReport:
             self.leaked_rows.setdefault(leak.benchmark, set()).add(leak.key)
             examples = self.examples[leak.kind]
             if len(examples) < NUM_EXAMPLES:
-                examples.append(
-                    {
-                        "pair_origin": pair.origin,
-                        "pair_id": pair.pair_id,
-                        "question": pair.question,
-                        "leak": asdict(leak),
-                    }
-                )
+                shown = {"pair_origin": pair.origin, "pair_id": pair.pair_id}
+                examples.append(shown | {"question": pair.question, "leak": asdict(leak)})
 
     def to_json(self) -> dict[str, object]:
         """Counts of pairs by benchmark and kind, of distinct benchmark rows, and examples."""
