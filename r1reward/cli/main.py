@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return explain(causes)
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[Verb[Any], Any]:
+def parse(arguments: Sequence[str] | None) -> tuple[Verb, Any]:
     """Returns the chosen verb and the dataclass of its arguments.
 
     Overrides may also stand behind an option, where argparse does not look for them any more.
@@ -62,14 +62,14 @@ def parse(arguments: Sequence[str] | None) -> tuple[Verb[Any], Any]:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         values["overrides"] = [*values["overrides"], *rest]
-    verb: Verb[Any] = values.pop("chosen_verb")
+    verb: Verb = values.pop("chosen_verb")
     try:
         return verb, verb.arguments(**values)
     except argparse.ArgumentError as error:
         parser.error(str(error))
 
 
-def set_up(verb: Verb[Any]) -> None:
+def set_up(verb: Verb) -> None:
     """Signals, warnings and logging, before any library that reads their settings is imported."""
     if verb.sigterm_is_ctrl_c:
         from r1reward.runs.signals import sigterm_is_ctrl_c

@@ -49,14 +49,14 @@ def rollout(recipe: Recipe, console: Console) -> Work:
 
 def recipe_verb(
     name: str, text: str, work: Callable[[Recipe, Console], Work], after_ctrl_c: str = GOES_ON
-) -> Verb[RecipeArguments]:
+) -> Verb:
     def load_and_run(arguments: RecipeArguments) -> None:
         run_in_folder(arguments.load(), work)
 
     return Verb(name, text, load_and_run, after_ctrl_c=after_ctrl_c)
 
 
-def stage_verb(stage: StageName, text: str, after_ctrl_c: str = GOES_ON) -> Verb[RecipeArguments]:
+def stage_verb(stage: StageName, text: str, after_ctrl_c: str = GOES_ON) -> Verb:
     return recipe_verb(stage, text, partial(run_stage, stage), after_ctrl_c)
 
 

@@ -6,15 +6,13 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import NoneType
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 
 OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
 GOES_ON = "goes on where it was"
-
-Arguments = TypeVar("Arguments")
 
 
 def argument(**settings: Any) -> Any:
@@ -34,7 +32,7 @@ def option(recipe: str = "", **settings: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Verb(Generic[Arguments]):
+class Verb:
     """One verb. ``run`` takes a dataclass, whose fields are made by ``argument`` and ``option``.
 
     It imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
@@ -43,16 +41,15 @@ class Verb(Generic[Arguments]):
 
     name: str
     help: str
-    run: Callable[[Arguments], int | None]
+    run: Callable[[Any], int | None]
     usage: str | None = None
     after_ctrl_c: str = GOES_ON
     sigterm_is_ctrl_c: bool = True
 
     @property
-    def arguments(self) -> type[Arguments]:
+    def arguments(self) -> Any:
         """The dataclass that ``run`` takes."""
-        kind: type[Arguments] = get_type_hints(self.run)["arguments"]
-        return kind
+        return get_type_hints(self.run)["arguments"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class VerbGroup:
 
     name: str
     help: str
-    actions: Sequence[Verb[Any]]
+    actions: Sequence[Verb]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class RecipeArguments:
 
 
 def add_verbs(
-    parser: argparse.ArgumentParser, metavar: str, verbs: Sequence[Verb[Any] | VerbGroup]
+    parser: argparse.ArgumentParser, metavar: str, verbs: Sequence[Verb | VerbGroup]
 ) -> None:
     """Adds a parser for every verb, which leaves its ``Verb`` in the namespace as ``chosen_verb``."""
     subparsers = parser.add_subparsers(required=True, metavar=metavar)

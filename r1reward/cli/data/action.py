@@ -9,15 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from r1reward.cli.verb import GOES_ON, Verb
 from r1reward.data.import_report import MAX_MISSING_FILES, ImportReport
 from r1reward.errors import InputError
 
 ROWS_A_TICK = 100
-
-Arguments = TypeVar("Arguments")
 
 
 def share(text: str) -> float:
@@ -42,8 +40,8 @@ MAX_DROPPED: Mapping[str, Any] = {
 
 
 def data_verb(
-    name: str, text: str, run: Callable[[Arguments], int | None], *, can_resume: bool = False
-) -> Verb[Arguments]:
+    name: str, text: str, run: Callable[[Any], int | None], *, can_resume: bool = False
+) -> Verb:
     """Makes the verb of an action. ``can_resume``: stopped, the same command goes on where it was.
 
     A file that cannot be read or written, or a full disk, is answered with a sentence: a traceback
@@ -51,7 +49,7 @@ def data_verb(
     """
 
     @wraps(run)
-    def run_checked(arguments: Arguments) -> int | None:
+    def run_checked(arguments: Any) -> int | None:
         check_counts(arguments)
         try:
             return run(arguments)
