@@ -1,7 +1,5 @@
 """Ray itself, and which actor runs where."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """``r1reward compare``: two evaluations of the same rows, their paired difference and its tests."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.cli.verb import Verb, argument

@@ -1,7 +1,5 @@
 """``r1reward doctor``: what is wrong on this machine, and the fix of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

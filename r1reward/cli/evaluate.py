@@ -1,7 +1,5 @@
 """``r1reward eval``: one model on one benchmark, or the last stage of a pipeline's recipe."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

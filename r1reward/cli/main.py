@@ -1,7 +1,5 @@
 """r1reward VERB: the parser made from all verbs, logging, and the exit status of every error."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -1,7 +1,5 @@
 """``r1reward plan``: does a recipe fit, before a GPU hour is spent on finding out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.cli.verb import RecipeArguments, Verb, option

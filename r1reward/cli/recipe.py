@@ -1,7 +1,5 @@
 """``r1reward recipe ACTION``: what a recipe says and whether it is valid. Nothing heavy is imported."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import partial

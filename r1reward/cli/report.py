@@ -1,7 +1,5 @@
 """``r1reward report``: one HTML file of a run, a pipeline or an evaluation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

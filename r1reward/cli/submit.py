@@ -1,7 +1,5 @@
 """``r1reward submit``: a recipe as a job of a Ray cluster; the job's log and exit status here."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Literal

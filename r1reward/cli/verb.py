@@ -1,7 +1,5 @@
 """What the file of a verb holds: a dataclass of its arguments, and the function that gets them."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields

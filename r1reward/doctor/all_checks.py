@@ -1,7 +1,5 @@
 """``r1reward doctor``: every check of this machine in turn, and its findings in the terminal."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

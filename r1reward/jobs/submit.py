@@ -1,7 +1,5 @@
 """``r1reward submit``: a recipe as a job of a Ray cluster, its log and exit status here."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

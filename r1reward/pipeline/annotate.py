@@ -1,7 +1,5 @@
 """Cold start: a teacher writes traces, and the number of its attempts tells how hard a pair is."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager

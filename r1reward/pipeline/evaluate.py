@@ -1,7 +1,5 @@
 """Evaluation of one model on one benchmark, by engines of our own or by a server."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager

@@ -1,7 +1,5 @@
 """The last stage: every model of the pipeline on the same benchmarks, side by side."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which pairs RL trains on: by default the hard ones, which took the teacher more than one attempt."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Supervised fine-tuning on the traces that agree with their labels; RL starts from its model."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -1,7 +1,5 @@
 """What stages are made from: the pairs of a recipe's data section, and models by their content."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice

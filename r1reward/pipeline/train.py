@@ -1,7 +1,5 @@
 """Reinforcement learning: held-out evaluation, the loop, held-out evaluation, the model folder."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ Engines, actors and the launcher get these and never a whole recipe, so that wha
 a part: a training run, an evaluation, a teacher, a benchmark.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -9,8 +9,6 @@ run_dir/eval      BENCH/base, BENCH/sft, BENCH/rl
 Every recipe that is made here is validated as one that was read from a file.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

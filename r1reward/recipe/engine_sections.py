@@ -1,7 +1,5 @@
 """The sections of a recipe for what samples and judges, and for who runs where."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 

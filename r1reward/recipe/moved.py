@@ -4,8 +4,6 @@ A setting that is renamed gets a line in ``MOVED``; recipes, run folders and mod
 are then read as if they had the new one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ The modules ``*_sections.py`` have their sections and ``checks.py`` what must ho
 recipe apart for those who run it. None of these imports torch or an engine.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,6 @@ Engines and judge are in ``engine_sections.py``, the learner and its loss in ``l
 the stages around RL in ``pipeline_sections.py``.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Texts of models and data are untrusted. They travel as JSON, escaped so that no 
 in it, and reach the page as text nodes only; a content security policy forbids any request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One evaluation as the page shows it: conditions, audit, charts and samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run's training curves: which metrics stand in one panel, and where alerts were on."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A stage that is complete and was made from the same things is skipped. One that 
 things is refused, for it holds work: nothing is overwritten.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

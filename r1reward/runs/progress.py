@@ -1,7 +1,5 @@
 """Bars: how many of how many, a word beside it, time gone and time left."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

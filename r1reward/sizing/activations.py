@@ -6,8 +6,6 @@ attention q, k, v and its result (with flash or memory-efficient kernels, never 
 Letters: e bytes of a value, D hidden size.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.models.family import VisionShape

@@ -1,7 +1,5 @@
 """What every actor of a run asks Ray for: a bundle of resources each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from r1reward.recipe.components import (

@@ -1,7 +1,5 @@
 """What one GPU of a vLLM engine holds: weights, prefill, and the KV cache that fits beside them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape

@@ -1,7 +1,5 @@
 """A recipe's memory, part by part: what each GPU and each node holds, what does not fit, what to turn."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """``r1reward plan``: does a recipe fit, before a GPU hour is spent on finding out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

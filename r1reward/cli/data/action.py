@@ -1,7 +1,5 @@
 """What the actions of ``r1reward data`` share: their errors, their progress and their last table."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """``r1reward data ACTION``. A new action is a file beside this one and a name here."""
 
-from __future__ import annotations
-
 from r1reward.cli.data import decontaminate, dedupe, import_pairs, mix, show, split, stats, validate
 from r1reward.cli.verb import VerbGroup
 

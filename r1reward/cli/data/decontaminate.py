@@ -1,7 +1,5 @@
 """``r1reward data decontaminate``: stores without the pairs that benchmarks contain."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``r1reward data dedupe``: a new store that holds each preference once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``r1reward data import``: a published data set, or files of one's own, as a store."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path

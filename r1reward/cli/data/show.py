@@ -1,7 +1,5 @@
 """``r1reward data show``: pairs to read, in the terminal or as a page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path

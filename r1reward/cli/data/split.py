@@ -1,7 +1,5 @@
 """``r1reward data split``: parts of a store that share no group, image or pair."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``r1reward data stats``: what a store's pairs are like, as two tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

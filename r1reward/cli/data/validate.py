@@ -1,7 +1,5 @@
 """``r1reward data validate``: every pair read as training would read it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

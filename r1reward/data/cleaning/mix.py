@@ -1,7 +1,5 @@
 """One store from several: quotas, weights and categories, drawn by a seed and by content."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from array import array
