@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape
 from r1reward.recipe.engine_sections import EngineSection, PlacementSection
@@ -54,8 +54,9 @@ def engine_holder(
 ) -> Holder:
     """One GPU of a vLLM engine (or, on CPUs, its process). What it does not need becomes KV cache."""
     memory = engine_memory(model, limits, engine, room, cuda)
+    shards = engine.tensor_parallel_size
     lines = (
-        Line("parameters", memory.parameters, shared(engine)),
+        Line("parameters", memory.parameters, f"1/{shards} of the weights" if shards > 1 else ""),
         Line("prefill", memory.prefill, "activations of one batch of prompt tokens", True),
         Line("vision tower", memory.vision, "before prefill, not beside it", True),
         Line("logits of sampling", memory.sampling, f"max_num_seqs {engine.max_num_seqs}", True),
@@ -72,11 +73,6 @@ def engine_holder(
     if memory.cache < memory.sequence_bytes or peak > room:
         problem = engine_problem(role, memory, engine)
     return Holder(f"{role} engine", lines, peak, room if cuda else None, problem)
-
-
-def shared(engine: EngineSection) -> str:
-    shards = engine.tensor_parallel_size
-    return f"1/{shards} of the weights" if shards > 1 else ""
 
 
 def engine_problem(role: EngineRole, memory: EngineMemory, engine: EngineSection) -> str:
@@ -179,14 +175,13 @@ def settings_that_fit(case: LearnerCase, gpu_bytes: int) -> str:
     """Settings that make the learner fit, one after the other, each with what it leads to."""
     steps: list[str] = []
     now = learner_peak(case)
-    for change in changes(case):
-        helped = replace(case, learner=changed(case.learner, **change))
+    for name, value in changes(case):
+        helped = replace(case, learner=changed(case.learner, **{name: value}))
         peak = learner_peak(helped)
         if peak > 0.98 * now:
             continue
         case, now = helped, peak
-        for name, value in change.items():
-            steps.append(f"learner.{name}={str(value).lower()} ({peak / GB:.1f} GB)")
+        steps.append(f"learner.{name}={str(value).lower()} ({peak / GB:.1f} GB)")
         if peak <= gpu_bytes:
             return "set " + ", then ".join(steps)
     return "no setting of learner makes it fit; take more ranks or larger GPUs"
@@ -196,27 +191,27 @@ def learner_peak(case: LearnerCase) -> int:
     return learner_lines(case)[1]
 
 
-def changes(case: LearnerCase) -> Iterator[dict[str, Any]]:
+def changes(case: LearnerCase) -> Iterator[tuple[str, int]]:
     """Cheapest first: what costs time, then what costs accuracy of nothing, then what needs GPUs."""
     learner = case.learner
     longest = case.limits.max_sequence_tokens
     if not learner.gradient_checkpointing:
-        yield {"gradient_checkpointing": True}
+        yield "gradient_checkpointing", True
     if learner.micro_batch_tokens > longest:
-        yield {"micro_batch_tokens": longest}
+        yield "micro_batch_tokens", longest
     if not learner.packing and case.limits.attention == "sdpa":
-        yield {"packing": True}
+        yield "packing", True
     if learner.logprob_chunk_tokens > 512:
-        yield {"logprob_chunk_tokens": 512}
+        yield "logprob_chunk_tokens", 512
     # A learner that takes turns can do neither (recipe/checks.py: check_colocation).
     stays = not case.placement.takes_turns
     if learner.zero_stage < 3 and learner.num_ranks > 1 and stays:
-        yield {"zero_stage": 3}
+        yield "zero_stage", 3
     if not learner.offload_optimizer and case.placement.device == "cuda" and stays:
-        yield {"offload_optimizer": True}
+        yield "offload_optimizer", True
     for factor in (2, 4, 8):
         if learner.num_ranks * factor <= learner.train_batch_size:
-            yield {"num_ranks": learner.num_ranks * factor}
+            yield "num_ranks", learner.num_ranks * factor
 
 
 def sampling_holder(engines: Sequence[Holder], gpu_bytes: int) -> Holder:
