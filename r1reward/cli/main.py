@@ -97,7 +97,3 @@ def explain(causes: Sequence[BaseException]) -> int:
         else:
             logging.error("%s: %s", type(cause).__name__, cause, exc_info=cause)
     return 2 if all(isinstance(cause, InputError) for cause in causes) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
