@@ -91,3 +91,16 @@ def test_twelve_refusals_of_twelve_are_an_error_and_no_score(
     assert len(found["rows"]) == 6
     sent = server.requests[-1][2]
     assert "temperature" not in sent and "max_completion_tokens" in sent
+
+
+def test_rows_are_asked_once_more_with_the_images_off(server: ChatServer, tmp_path: Path) -> None:
+    server.replies = [Reply(200, GOOD)]
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert len(server.requests) == 24
+    for name in ("answers.jsonl", "answers_image_off.jsonl"):
+        assert len((tmp_path / "out" / name).read_text().splitlines()) == 12
+    drop = result(tmp_path / "out")["image_off_drop"]
+    assert drop is not None and drop["value"] == 0.0
+    server.requests.clear()
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert server.requests == []
