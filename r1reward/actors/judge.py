@@ -1,7 +1,5 @@
 """Judge actors: a judge each, and the pool the loop talks to."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import zlib

@@ -1,7 +1,5 @@
 """Rollout actors: thin Ray wrappers around a vLLM engine, and the group the loop talks to."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """The recipe of one evaluation: what is set for it, over what the model and the benchmark bring."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

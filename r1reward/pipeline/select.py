@@ -1,7 +1,5 @@
 """Which pairs RL trains on: by default the hard ones, which took the teacher more than one attempt."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter
@@ -29,9 +27,8 @@ from r1reward.evaluation.sampler import (
 )
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import engine_sampler, progress_bar
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import training_pairs
+from r1reward.pipeline.sources import model_hash, training_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import (
     attempts_file,

@@ -114,3 +114,16 @@ def test_a_bad_row_of_the_benchmark_is_told_and_the_others_are_counted(
     assert counted == "1 rows of the benchmark were left out: half a character."
     assert named.startswith(f"{bench} row 7: response_1 holds half a character")
     assert counted in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_rows_are_asked_once_more_with_the_images_off(server: ChatServer, tmp_path: Path) -> None:
+    server.replies = [Reply(200, GOOD)]
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert len(server.requests) == 24
+    for name in ("answers.jsonl", "answers_image_off.jsonl"):
+        assert len((tmp_path / "out" / name).read_text().splitlines()) == 12
+    drop = result(tmp_path / "out")["image_off_drop"]
+    assert drop is not None and drop["value"] == 0.0
+    server.requests.clear()
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert server.requests == []
