@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -360,3 +361,18 @@ def test_every_reported_number_is_finite_and_named_by_area() -> None:
     for report in recorder.reports:
         assert all(np.isfinite(value) for value in report.metrics.values())
         assert all("/" in name for name in report.metrics)
+
+
+def test_a_batch_tells_its_seconds_and_tokens_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands at 10, 12 and 17 s: before the weights, after them, after the rollouts."""
+    clock = iter((10.0, 12.0, 17.0))
+    monkeypatch.setattr("r1reward.rollouts.time", SimpleNamespace(monotonic=clock.__next__))
+    recipe = make_recipe()
+    requests = partial(requests_for_step, recipe)
+    source = live_source(recipe, FakeGenerator(), FakeJudge(), requests)
+    batch = asyncio.run(source.collect(0, WeightsHandle(0, (), ())))
+    num_tokens = sum(len(s.rollout.response_token_ids) for s in batch.rollouts)
+    metrics = batch.metrics
+    assert metrics["time/load_weights_s"].value == 2
+    assert metrics["time/rollout_s"].value == 5
+    assert metrics["time/rollout_tokens_per_s"].value == num_tokens / 5
