@@ -1,4 +1,4 @@
-"""Small edits of a program that make it wrong: comparisons, signs, constants, conditions, lost statements.
+"""Small edits that make a program wrong: comparisons, signs, constants, conditions, lost statements.
 
 Edits are text for text, so a faulty file differs from the sound one in one expression or statement.
 What cannot matter is left alone: annotations, docstrings, decorators, assertions, messages of errors,
@@ -88,11 +88,17 @@ def worth_editing(node: ast.AST) -> Iterator[ast.AST]:
         if name in ("annotation", "returns", "decorator_list", "type_params", "bases"):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.Assert | ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
+            if isinstance(
+                child, ast.Assert | ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr
+            ):
                 continue
             if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
-            if isinstance(child, ast.Assign) and isinstance(node, ast.Module) and is_type(child.value):
+            if (
+                isinstance(child, ast.Assign)
+                and isinstance(node, ast.Module)
+                and is_type(child.value)
+            ):
                 continue
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue

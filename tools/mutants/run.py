@@ -28,7 +28,9 @@ from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults
 from tools.mutants.suite import stages
 
 PAGE = ROOT / "docs" / "tests.md"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info")
+LEFT_OUT = shutil.ignore_patterns(
+    ".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info"
+)
 PRELOADED = ["torch", "transformers", "pytest", "hypothesis", "pyarrow", "scipy.stats"]
 STAGE_TIMEOUT_S = 400
 TEST_TIMEOUT_S = 30
@@ -36,11 +38,10 @@ TEST_TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Outcome:
-    """``killed_by`` is the first test that failed, or None; ``stage`` counts from 1."""
+    """``killed_by`` is the first test that failed, or None."""
 
     fault: Fault
     killed_by: str | None
-    stage: int
     seconds: float
 
     @property
@@ -75,7 +76,15 @@ def run_tests(tree: Path, tests: Sequence[str], failure: Path) -> None:
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
     assert "r1reward" not in sys.modules, "it would not be the one with the fault"
-    options = ["-x", "-q", "-m", "not slow", f"--timeout={TEST_TIMEOUT_S}", "-p", "no:cacheprovider"]
+    options = [
+        "-x",
+        "-q",
+        "-m",
+        "not slow",
+        f"--timeout={TEST_TIMEOUT_S}",
+        "-p",
+        "no:cacheprovider",
+    ]
     code = pytest.main([*options, *tests], plugins=[FirstFailure(failure)])
     assert Path(sys.modules["r1reward"].__path__[0]).parent == tree
     sys.exit(int(code))
@@ -113,15 +122,15 @@ def hunt(context: ForkServerContext, tree: Path, fault: Fault, thorough: bool) -
     sound = path.read_text(encoding="utf-8")
     started = time.monotonic()
     path.write_text(fault.applied(sound), encoding="utf-8")
-    killed_by, number = None, 0
+    killed_by = None
     try:
-        for number, tests in enumerate(stages(fault, tree), start=1):
+        for tests in stages(fault, tree):
             killed_by = first_failure(context, tree, tests)
             if killed_by or fault.equivalent or not thorough:
                 break
     finally:
         path.write_text(sound, encoding="utf-8")
-    return Outcome(fault, killed_by, number, time.monotonic() - started)
+    return Outcome(fault, killed_by, time.monotonic() - started)
 
 
 def run_all(faults: Sequence[Fault], num_workers: int, thorough: bool) -> Iterator[Outcome]:

@@ -101,7 +101,7 @@ def test_no_step_repeats_a_pair_and_every_epoch_still_has_all(
 
 
 def test_only_a_repeated_pair_changes_places() -> None:
-    """Ten pairs, four a step: the third step has the last two of an epoch and the first two of the next."""
+    """Ten pairs, four a step: the third step has two of the first epoch and two of the second."""
     changed = 0
     for seed in range(40):
         plain = epoch_permutation(10, seed, 1)

@@ -116,9 +116,7 @@ def test_both_orders_across_the_end_of_an_epoch_make_no_copies(tiny_recipe: Reci
     prompts = build_prompt_set([*PAIRS], encode, 100, "data.train")
     for step in range(12):
         for sampling_round in range(3):
-            requests = training_requests(
-                recipe.rollout, recipe.seed, prompts, step, sampling_round
-            )
+            requests = training_requests(recipe.rollout, recipe.seed, prompts, step, sampling_round)
             assert len({(r.prompt.prompt_id, r.sample_index) for r in requests}) == 8
 
 

@@ -1,4 +1,4 @@
-"""An update of a rank, from samples to moved weights: the miniature and AdamW, DeepSpeed's engine faked."""
+"""A rank's update, from samples to moved weights: the miniature, AdamW, and a fake for DeepSpeed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def weights_of(rank: DeepSpeedRank) -> Weights:
 
 
 def norm_of(gradients: Weights) -> float:
-    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients.values()))
+    return math.sqrt(
+        sum(float(gradient.double().square().sum()) for gradient in gradients.values())
+    )
 
 
 def test_the_update_sees_what_the_log_probs_saw(
@@ -163,7 +165,9 @@ def test_a_loss_that_is_not_finite_is_not_learned_from(
     rank = make_rank()
     before = weights_of(rank)
     bad = replace(samples[0], advantages=samples[0].advantages * value)
-    with pytest.raises(NonFiniteLossError, match=rf"the loss of update 0 is not finite \(here {what}"):
+    with pytest.raises(
+        NonFiniteLossError, match=rf"the loss of update 0 is not finite \(here {what}"
+    ):
         rank.update(batch_of([bad], samples[1:]))
     assert all(torch.equal(before[name], after) for name, after in weights_of(rank).items())
 

@@ -143,7 +143,7 @@ def positions_by_hand(
 
 
 def test_two_images_of_different_sides_have_their_own_positions() -> None:
-    """Both have six tokens, two rows of three and three rows of two: exchanged, nothing else would tell."""
+    """Two rows of three tokens and three rows of two: exchanged, nothing else would tell."""
     recipe = local_recipe("model.min_image_tokens=1", "model.max_image_tokens=64")
     processor = PolicyProcessor(recipe.model)
     images = (png(84, 56), png(56, 84))

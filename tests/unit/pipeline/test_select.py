@@ -135,7 +135,10 @@ def test_recorded_difficulty_needs_no_teacher(
 
 
 def test_the_pass_rate_is_of_both_orders(
-    tiny_recipe: Recipe, tmp_path: Path, pairs: list[PreferencePair], monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    pairs: list[PreferencePair],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A policy that always answers 1 is right in one order of every pair, which is 2 of 4 samples."""
 
