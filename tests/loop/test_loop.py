@@ -12,6 +12,7 @@ import pytest
 
 from r1reward import loop
 from r1reward.interfaces import Sampling
+from r1reward.metrics import Name
 from r1reward.recipe.recipe import Recipe
 from r1reward.rollouts import JudgeUnavailableError
 from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot, WeightsHandle
@@ -373,6 +374,6 @@ def test_a_batch_tells_its_seconds_and_tokens_per_second(monkeypatch: pytest.Mon
     batch = asyncio.run(source.collect(0, WeightsHandle(0, (), ())))
     num_tokens = sum(len(s.rollout.response_token_ids) for s in batch.rollouts)
     metrics = batch.metrics
-    assert metrics["time/load_weights_s"].value == 2
-    assert metrics["time/rollout_s"].value == 5
-    assert metrics["time/rollout_tokens_per_s"].value == num_tokens / 5
+    assert metrics[Name.TIME_LOAD_WEIGHTS_S].value == 2
+    assert metrics[Name.TIME_ROLLOUT_S].value == 5
+    assert metrics[Name.TIME_ROLLOUT_TOKENS_PER_S].value == num_tokens / 5

@@ -126,12 +126,8 @@ def variants(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
             yield "boolean", node, changed(node, op=other_op)
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
             yield "sign or not", node, node.operand
-        case ast.Constant(value=bool()):
-            yield "constant", node, ast.Constant(not node.value)
-        case ast.Constant(value=int()):
-            yield "constant", node, ast.Constant(node.value + 1)
-        case ast.Constant(value=float()):
-            yield "constant", node, ast.Constant(2 * node.value or 1.0)
+        case ast.Constant(value=bool() | int() | float() as value):
+            yield "constant", node, ast.Constant(other_number(value))
         case ast.Call(func=ast.Name(id=name)) if name in OPPOSITES:
             yield "min or max", node.func, ast.Name(OPPOSITES[name])
         case ast.Call(func=ast.Attribute(attr=name)) if name in OPPOSITES:
@@ -148,6 +144,13 @@ def variants(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
             yield "lost statement", node, ast.Pass()
         case ast.Expr() if not isinstance(node.value, ast.Constant | ast.Yield | ast.YieldFrom):
             yield "lost statement", node, ast.Pass()
+
+
+def other_number(value: float) -> float:
+    """Returns the other truth value, the next whole number, or twice a number; 1 for 0.0."""
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else 2 * value or 1.0
 
 
 def changed(node: ast.AST, **fields: object) -> ast.AST:

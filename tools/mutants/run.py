@@ -32,8 +32,8 @@ LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info"
 )
 PRELOADED = ["torch", "transformers", "pytest", "hypothesis", "pyarrow", "scipy.stats"]
-STAGE_TIMEOUT_S = 400
-TEST_TIMEOUT_S = 30
+STAGE_TIMEOUT_S = 600
+TEST_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)

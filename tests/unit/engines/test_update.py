@@ -17,6 +17,7 @@ from r1reward.engines import deepspeed_engine
 from r1reward.engines.deepspeed_engine import DeepSpeedRank, NonFiniteLossError
 from r1reward.engines.deepspeed_setup import RankAddress, build_optimizer
 from r1reward.metrics import Metrics, Name, merge
+from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.components import training_learner
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.types import TrainingSample
@@ -35,8 +36,13 @@ MakeRank = Callable[..., DeepSpeedRank]
 Weights = dict[str, torch.Tensor]
 
 
+@pytest.fixture(scope="module")
+def processor() -> PolicyProcessor:
+    return PolicyProcessor(local_recipe().model)
+
+
 @pytest.fixture
-def make_rank(monkeypatch: pytest.MonkeyPatch) -> MakeRank:
+def make_rank(monkeypatch: pytest.MonkeyPatch, processor: PolicyProcessor) -> MakeRank:
     """Starts ranks as a run does, but alone and with a fake instead of DeepSpeed."""
 
     def make(*overrides: str, num_ranks: int = 1) -> DeepSpeedRank:
@@ -47,10 +53,13 @@ def make_rank(monkeypatch: pytest.MonkeyPatch) -> MakeRank:
         monkeypatch.setitem(sys.modules, "deepspeed", deepspeed)  # type: ignore[arg-type]
         monkeypatch.setattr(deepspeed_engine, "join_process_group", lambda *_: None)
         monkeypatch.setattr(deepspeed_engine, "learner_calls", lambda _: [])
+        monkeypatch.setattr(deepspeed_engine, "PolicyProcessor", lambda _: processor)
         # Ranks that agree on everything: there is no group to ask.
         monkeypatch.setattr(DeepSpeedRank, "on_any_rank", lambda _, here: here)
         settings = training_learner(local_recipe(*PLAIN, *overrides))
-        return DeepSpeedRank(settings, RankAddress(0, num_ranks, "127.0.0.1", 0))
+        rank = DeepSpeedRank(settings, RankAddress(0, num_ranks, "127.0.0.1", 0))
+        rank.images_arrive = True  # tests/unit/engines/test_first_look.py sees to that
+        return rank
 
     return make
 

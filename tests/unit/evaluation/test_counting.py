@@ -369,13 +369,10 @@ def half_right(before: bool = False, *, grouped: bool) -> Evaluation:
         replace(make_item(f"p{i:02}", group=group(i // 10)), categories={"m": "all"})
         for i in range(40)
     ]
-    answers = [
-        answer
-        for number, item in enumerate(items)
-        for answer in make_answers(
-            item.key, *(([1], [2]) if number < 20 and not before else ([2], [1]))
-        )
-    ]
+    answers = []
+    for number, item in enumerate(items):
+        right = number < 20 and not before
+        answers += make_answers(item.key, [1 if right else 2], [2 if right else 1])
     return count(make_benchmark(*items, mappings=["m"]), answers, make_conditions())
 
 
