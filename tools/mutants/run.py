@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from queue import Queue
@@ -25,29 +24,16 @@ from queue import Queue
 import pytest
 
 from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults
+from tools.mutants.outcomes import Outcome, rows_by_fault, summary, table
 from tools.mutants.suite import stages
 
-PAGE = ROOT / "docs" / "tests.md"
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info"
 )
 PRELOADED = ["torch", "transformers", "pytest", "hypothesis", "pyarrow", "scipy.stats"]
 STAGE_TIMEOUT_S = 600
 TEST_TIMEOUT_S = 120
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``killed_by`` is the first test that failed, or None."""
-
-    fault: Fault
-    killed_by: str | None
-    seconds: float
-
-    @property
-    def is_right(self) -> bool:
-        """Whether a fault was killed, and an edit that is called equivalent was not."""
-        return (self.killed_by is None) == (self.fault.equivalent is not None)
+TIME_LIMIT = "the time limit"
 
 
 class FirstFailure:
@@ -104,7 +90,7 @@ def first_failure(context: ForkServerContext, tree: Path, tests: Sequence[str]) 
         assert process.pid is not None
         os.killpg(process.pid, 9)
         process.join()
-        return "the time limit"
+        return TIME_LIMIT
     if failure.exists():
         return failure.read_text(encoding="utf-8")
     if process.exitcode not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -136,7 +122,7 @@ def hunt(context: ForkServerContext, tree: Path, fault: Fault, thorough: bool) -
 def run_all(faults: Sequence[Fault], num_workers: int, thorough: bool) -> Iterator[Outcome]:
     """Yields the outcomes in the order of the faults.
 
-    Raises ``RuntimeError`` if the tests fail without any fault.
+    Raises ``RuntimeError`` at the end if a test that killed one fails without any fault.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -154,36 +140,14 @@ def run_all(faults: Sequence[Fault], num_workers: int, thorough: bool) -> Iterat
             finally:
                 free.put(tree)
 
-        first = sorted({test for fault in faults for test in next(stages(fault, ROOT))})
-        if failed := first_failure(context, Path(scratch) / "tree-0", first):
-            raise RuntimeError(f"{failed} fails without any fault: mend it first")
+        killers: set[str] = set()
         with ThreadPoolExecutor(num_workers) as pool:
-            yield from pool.map(with_tree, faults)
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Returns the outcomes as a table of a document."""
-    rows = ["| fault | killed by | seconds |", "|---|---|---|"]
-    for outcome in outcomes:
-        fault = outcome.fault
-        if outcome.killed_by is not None:
-            by = f"`{outcome.killed_by.removeprefix('tests/')}`"
-            by += " although it is called equivalent" if fault.equivalent else ""
-        else:
-            by = f"equivalent: {fault.equivalent}" if fault.equivalent else "**nothing**"
-        cells = (fault.name, by, f"{outcome.seconds:.0f}")
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(rows)
-
-
-def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
-    """Returns how many were killed, in one sentence."""
-    killed = sum(outcome.killed_by is not None for outcome in outcomes)
-    equivalent = sum(outcome.fault.equivalent is not None for outcome in outcomes)
-    return (
-        f"{len(outcomes)} edits: {killed} killed, {equivalent} equivalent, "
-        f"{len(outcomes) - killed - equivalent} survived; {seconds / 60:.1f} minutes."
-    )
+            for outcome in pool.map(with_tree, faults):
+                if outcome.killed_by and outcome.killed_by != TIME_LIMIT:
+                    killers.add(outcome.killed_by)
+                yield outcome
+        if killers and (failed := first_failure(context, free.get(), sorted(killers))):
+            raise RuntimeError(f"{failed} fails without any fault: mend it first")
 
 
 def main() -> None:
@@ -205,13 +169,17 @@ def main() -> None:
     outcomes = []
     for outcome in run_all(faults, options.workers, thorough=not options.quick):
         outcomes.append(outcome)
-        print(table([outcome]).splitlines()[-1], flush=True)
+        print(outcome.row, flush=True)
     said = summary(outcomes, time.monotonic() - started)
     print(said)
     if options.out:
-        fill(options.out, said, "summary")
+        # Of faults that were not asked for the page keeps its rows.
+        rows = rows_by_fault(options.out.read_text(encoding="utf-8"))
+        rows |= rows_by_fault("\n".join(outcome.row for outcome in outcomes))
         for name, group in groups.items():
-            fill(options.out, table([o for o in outcomes if o.fault in group]), name)
+            fill(options.out, table(group, rows), name)
+        if not options.only:
+            fill(options.out, said, "summary")
     if wrong := [outcome.fault.name for outcome in outcomes if not outcome.is_right]:
         sys.exit("not as they should be:\n" + "\n".join(wrong))
 

@@ -10,7 +10,7 @@ import pytest
 from tools.mutants.draw import AREAS, SEED, as_fault, drawn, with_notes
 from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults, write_faults
 from tools.mutants.operators import edits
-from tools.mutants.run import Outcome, table
+from tools.mutants.outcomes import Outcome, first_cell, rows_by_fault, summary, table
 from tools.mutants.suite import stages
 
 FAULTS = read_faults(PLANTED, DRAWN)
@@ -32,12 +32,9 @@ def test_sixty_are_drawn_and_few_are_equivalent() -> None:
 
 def test_the_page_has_every_fault() -> None:
     page = (ROOT / "docs" / "tests.md").read_text(encoding="utf-8")
-    lost = [
-        fault.name
-        for fault in FAULTS
-        if f"| {fault.name.replace('|', chr(92) + '|')} |" not in page
-    ]
-    assert lost == [], "run `make mutants`"
+    rows = rows_by_fault(page)
+    assert [fault.name for fault in FAULTS if first_cell(fault) not in rows] == []
+    assert "**nothing**" not in page
 
 
 SOURCE = '''\
@@ -136,7 +133,7 @@ def test_a_fault_that_does_not_apply_is_an_error(source: str, new: str, problem:
         Fault(name="a", file="r1reward/a.py", old="1", new=new).applied(source)
 
 
-def test_the_table_says_what_killed_and_what_survived() -> None:
+def test_a_row_says_what_killed_a_fault() -> None:
     fault = Fault(name="a | b", file="r1reward/a.py", old="1", new="2")
     same = fault.model_copy(update={"name": "c", "equivalent": "It is never read."})
     outcomes = [
@@ -145,10 +142,23 @@ def test_the_table_says_what_killed_and_what_survived() -> None:
         Outcome(same, None, 3.0),
         Outcome(same, "tests/unit/test_a.py::test_a", 3.0),
     ]
-    assert table(outcomes).splitlines()[2:] == [
+    assert [outcome.row for outcome in outcomes] == [
         "| a \\| b | `unit/test_a.py::test_a` | 2 |",
         "| a \\| b | **nothing** | 90 |",
         "| c | equivalent: It is never read. | 3 |",
         "| c | `unit/test_a.py::test_a` although it is called equivalent | 3 |",
     ]
     assert [outcome.is_right for outcome in outcomes] == [True, False, True, False]
+    assert summary(outcomes, 90) == "4 edits: 2 killed, 2 equivalent, 1 survived; 1.5 minutes."
+
+
+def test_a_table_has_the_rows_of_its_faults_in_their_order() -> None:
+    a, b, c = (
+        Fault(name=name, file="r1reward/a.py", old="1", new="2") for name in ("a | x", "b", "c")
+    )
+    page = "Text\n| fault | killed by | seconds |\n|---|---|---|\n| gone | x | 1 |\n| a \\| x | y | 2 |"
+    rows = rows_by_fault(page) | rows_by_fault(Outcome(b, "tests/t.py::z", 3).row)
+    assert table([b, a, c], rows).splitlines()[2:] == [
+        "| b | `t.py::z` | 3 |",
+        "| a \\| x | y | 2 |",
+    ]
