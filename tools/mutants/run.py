@@ -25,7 +25,7 @@ import pytest
 
 from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults
 from tools.mutants.outcomes import Outcome, rows_by_fault, summary, table
-from tools.mutants.suite import stages
+from tools.mutants.suite import OWN_TESTS, stages
 
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info"

@@ -11,7 +11,7 @@ from tools.mutants.draw import AREAS, SEED, as_fault, drawn, with_notes
 from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults, write_faults
 from tools.mutants.operators import edits
 from tools.mutants.outcomes import Outcome, first_cell, rows_by_fault, summary, table
-from tools.mutants.suite import stages
+from tools.mutants.suite import OWN_TESTS, stages
 
 FAULTS = read_faults(PLANTED, DRAWN)
 
@@ -20,8 +20,21 @@ FAULTS = read_faults(PLANTED, DRAWN)
 def test_every_fault_applies_to_the_code_of_today(fault: Fault) -> None:
     source = (ROOT / fault.file).read_text(encoding="utf-8")
     assert fault.applied(source) != source
-    assert all((ROOT / test).exists() for tests in stages(fault, ROOT) for test in tests)
+    assert all((ROOT / test).exists() for test in fault.tests)
     assert fault.equivalent is None or fault.equivalent.endswith(".")
+
+
+def test_tests_of_the_module_come_first_then_those_that_name_it_then_all() -> None:
+    fault = Fault(name="a", file="r1reward/algorithm/advantage.py", old="1", new="2")
+    first, second, third = stages(fault, ROOT)
+    assert first == ["tests/unit/algorithm/test_advantage.py"]
+    assert "tests/unit/algorithm/test_loss_no_gradient.py" in second
+    assert not {*first, OWN_TESTS} & set(second)
+    assert third == ["tests/unit", "tests/loop"]
+    ours = fault.model_copy(update={"tests": ("tests/unit/algorithm/test_step.py",)})
+    assert next(stages(ours, ROOT)) == ["tests/unit/algorithm/test_step.py"]
+    loop = fault.model_copy(update={"file": "r1reward/loop.py"})
+    assert next(stages(loop, ROOT)) == ["tests/loop"]
 
 
 def test_sixty_are_drawn_and_few_are_equivalent() -> None:
