@@ -62,15 +62,8 @@ def run_tests(tree: Path, tests: Sequence[str], failure: Path) -> None:
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
     assert "r1reward" not in sys.modules, "it would not be the one with the fault"
-    options = [
-        "-x",
-        "-q",
-        "-m",
-        "not slow",
-        f"--timeout={TEST_TIMEOUT_S}",
-        "-p",
-        "no:cacheprovider",
-    ]
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    options += [f"--timeout={TEST_TIMEOUT_S}", f"--ignore={OWN_TESTS}"]
     code = pytest.main([*options, *tests], plugins=[FirstFailure(failure)])
     assert Path(sys.modules["r1reward"].__path__[0]).parent == tree
     sys.exit(int(code))
