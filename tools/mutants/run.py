@@ -32,7 +32,7 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 PRELOADED = ["torch", "transformers", "pytest", "hypothesis", "pyarrow", "scipy.stats"]
 STAGE_TIMEOUT_S = 600
-TEST_TIMEOUT_S = 120
+TEST_TIMEOUT_S = 60
 TIME_LIMIT = "the time limit"
 
 
