@@ -90,7 +90,7 @@ def test_edits_are_of_what_decides_and_of_nothing_else() -> None:
 
 def test_an_edit_becomes_a_fault_that_applies() -> None:
     for edit in edits(SOURCE):
-        fault = as_fault("r1reward/a.py", SOURCE, edit)
+        fault = as_fault("r1reward/loop.py", SOURCE, edit)
         assert SOURCE.count(fault.old) == 1
         ast.parse(fault.applied(SOURCE))
 
@@ -98,7 +98,7 @@ def test_an_edit_becomes_a_fault_that_applies() -> None:
 def test_the_same_line_twice_gets_the_lines_before_it() -> None:
     source = "if a:\n    x = 1\nelse:\n    x = 1\n"
     second = [edit for edit in edits(source) if edit.operator == "constant"][1]
-    fault = as_fault("r1reward/a.py", source, second)
+    fault = as_fault("r1reward/loop.py", source, second)
     assert fault.old == "else:\n    x = 1"
     assert fault.applied(source) == "if a:\n    x = 1\nelse:\n    x = 2\n"
 
@@ -116,7 +116,7 @@ def test_a_change_redraws_nothing_of_other_functions(tmp_path: Path) -> None:
 
 
 def test_notes_stay_with_their_fault() -> None:
-    fault = Fault(name="a", file="r1reward/a.py", old="1", new="2")
+    fault = Fault(name="a", file="r1reward/loop.py", old="1", new="2")
     noted = fault.model_copy(update={"equivalent": "It is never read."})
     other = fault.model_copy(update={"new": "3"})
     assert with_notes([fault, other], [noted]) == [noted, other]
@@ -124,8 +124,12 @@ def test_notes_stay_with_their_fault() -> None:
 
 def test_faults_are_written_as_they_are_read(tmp_path: Path) -> None:
     faults = [
-        Fault(name="a: [1 -> 2]", file="r1reward/a.py", old='  if "x":\n    y = 1', new="  é: 'q'"),
-        Fault(name="b", file="r1reward/b.py", old="1", new="2", tests=("t",), equivalent="No."),
+        Fault(
+            name="a: [1 -> 2]", file="r1reward/loop.py", old='  if "x":\n    y = 1', new="  é: 'q'"
+        ),
+        Fault(
+            name="b", file="r1reward/rollouts.py", old="1", new="2", tests=("t",), equivalent="No."
+        ),
     ]
     write_faults(tmp_path / "faults.yaml", faults)
     assert read_faults(tmp_path / "faults.yaml") == faults
@@ -143,23 +147,23 @@ def test_faults_are_written_as_they_are_read(tmp_path: Path) -> None:
 )
 def test_a_fault_that_does_not_apply_is_an_error(source: str, new: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Fault(name="a", file="r1reward/a.py", old="1", new=new).applied(source)
+        Fault(name="a", file="r1reward/loop.py", old="1", new=new).applied(source)
 
 
 def test_a_row_says_what_killed_a_fault() -> None:
-    fault = Fault(name="a | b", file="r1reward/a.py", old="1", new="2")
+    fault = Fault(name="a | b", file="r1reward/loop.py", old="1", new="2")
     same = fault.model_copy(update={"name": "c", "equivalent": "It is never read."})
     outcomes = [
-        Outcome(fault, "tests/unit/test_a.py::test_a", 2.4),
+        Outcome(fault, "tests/unit/test_types.py::test_a", 2.4),
         Outcome(fault, None, 90.0),
         Outcome(same, None, 3.0),
-        Outcome(same, "tests/unit/test_a.py::test_a", 3.0),
+        Outcome(same, "tests/unit/test_types.py::test_a", 3.0),
     ]
     assert [outcome.row for outcome in outcomes] == [
-        "| a \\| b | `unit/test_a.py::test_a` | 2 |",
+        "| a \\| b | `unit/test_types.py::test_a` | 2 |",
         "| a \\| b | **nothing** | 90 |",
         "| c | equivalent: It is never read. | 3 |",
-        "| c | `unit/test_a.py::test_a` although it is called equivalent | 3 |",
+        "| c | `unit/test_types.py::test_a` although it is called equivalent | 3 |",
     ]
     assert [outcome.is_right for outcome in outcomes] == [True, False, True, False]
     assert summary(outcomes, 90) == "4 edits: 2 killed, 2 equivalent, 1 survived; 1.5 minutes."
@@ -167,11 +171,11 @@ def test_a_row_says_what_killed_a_fault() -> None:
 
 def test_a_table_has_the_rows_of_its_faults_in_their_order() -> None:
     a, b, c = (
-        Fault(name=name, file="r1reward/a.py", old="1", new="2") for name in ("a | x", "b", "c")
+        Fault(name=name, file="r1reward/loop.py", old="1", new="2") for name in ("a | x", "b", "c")
     )
     page = "Text\n| fault | killed by | seconds |\n|---|---|---|\n| gone | x | 1 |\n| a \\| x | y | 2 |"
-    rows = rows_by_fault(page) | rows_by_fault(Outcome(b, "tests/t.py::z", 3).row)
+    rows = rows_by_fault(page) | rows_by_fault(Outcome(b, "tests/unit/test_types.py::z", 3).row)
     assert table([b, a, c], rows).splitlines()[2:] == [
-        "| b | `t.py::z` | 3 |",
+        "| b | `unit/test_types.py::z` | 3 |",
         "| a \\| x | y | 2 |",
     ]
