@@ -27,13 +27,19 @@ from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults
 from tools.mutants.outcomes import Outcome, rows_by_fault, summary, table
 from tools.mutants.suite import OWN_TESTS, stages
 
-LEFT_OUT = shutil.ignore_patterns(
-    ".*", "__pycache__", "runs", "build", "dist", "wandb", "*.egg-info"
-)
+# What a run, a build or a tool leaves in a checkout. Packages may be called like that.
+LEFT_OUT = {".git", ".venv", "runs", "build", "dist", "wandb"}
+CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 PRELOADED = ["torch", "transformers", "pytest", "hypothesis", "pyarrow", "scipy.stats"]
 STAGE_TIMEOUT_S = 600
 TEST_TIMEOUT_S = 60
 TIME_LIMIT = "the time limit"
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Returns what a copy of the tree does without, of these names in a folder."""
+    at_top = LEFT_OUT if Path(folder) == ROOT else set()
+    return (CACHES | at_top) & set(names)
 
 
 class FirstFailure:
@@ -65,7 +71,8 @@ def run_tests(tree: Path, tests: Sequence[str], failure: Path) -> None:
     options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     options += [f"--timeout={TEST_TIMEOUT_S}", f"--ignore={OWN_TESTS}"]
     code = pytest.main([*options, *tests], plugins=[FirstFailure(failure)])
-    assert Path(sys.modules["r1reward"].__path__[0]).parent == tree
+    files = [m.__file__ for name, m in sys.modules.items() if name.partition(".")[0] == "r1reward"]
+    assert all(Path(file).is_relative_to(tree) for file in files if file), "another tree was tested"
     sys.exit(int(code))
 
 
@@ -123,7 +130,7 @@ def run_all(faults: Sequence[Fault], num_workers: int, thorough: bool) -> Iterat
         free: Queue[Path] = Queue()
         for number in range(num_workers):
             tree = Path(scratch) / f"tree-{number}"
-            shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+            shutil.copytree(ROOT, tree, ignore=left_out)
             free.put(tree)
 
         def with_tree(fault: Fault) -> Outcome:

@@ -11,6 +11,7 @@ from tools.mutants.draw import AREAS, SEED, as_fault, drawn, with_notes
 from tools.mutants.faults import DRAWN, PLANTED, ROOT, Fault, read_faults, write_faults
 from tools.mutants.operators import edits
 from tools.mutants.outcomes import Outcome, first_cell, rows_by_fault, summary, table
+from tools.mutants.run import left_out
 from tools.mutants.suite import OWN_TESTS, stages
 
 FAULTS = read_faults(PLANTED, DRAWN)
@@ -35,6 +36,11 @@ def test_tests_of_the_module_come_first_then_those_that_name_it_then_all() -> No
     assert next(stages(ours, ROOT)) == ["tests/unit/algorithm/test_step.py"]
     loop = fault.model_copy(update={"file": "r1reward/loop.py"})
     assert next(stages(loop, ROOT)) == ["tests/loop"]
+
+
+def test_a_copy_of_the_tree_has_the_package_that_is_called_like_a_folder_of_runs() -> None:
+    assert left_out(str(ROOT), ["runs", "r1reward", ".git", ".ci"]) == {"runs", ".git"}
+    assert left_out(str(ROOT / "r1reward"), ["runs", "__pycache__"]) == {"__pycache__"}
 
 
 def test_sixty_are_drawn_and_few_are_equivalent() -> None:
