@@ -63,9 +63,12 @@ def training_requests(
     draws the same.
     """
     walk = derive_seed(seed, "round", sampling_round) if sampling_round else seed
+    chosen = step_pairs(
+        len(prompts.pairs), rollout.pairs_per_step, walk, step, no_repeats=rollout.both_orders
+    )
     return [
         RolloutRequest(prompt, sample, derive_seed(seed, step, prompt.prompt_id, sample))
-        for index, order in step_pairs(len(prompts.pairs), rollout.pairs_per_step, walk, step)
+        for index, order in chosen
         for shown in (ORDERS if rollout.both_orders else (order,))
         for prompt in [prompts.encode(prompts.pairs[index], shown)]
         for sample in range(rollout.samples_per_prompt)

@@ -115,6 +115,29 @@ def test_both_orders_of_a_pair_are_shown_next_to_each_other(tiny_recipe: Recipe)
     assert len({r.prompt.prompt_id for r in three}) == 12  # an epoch is every pair in both orders
 
 
+# Regression: a pair at the end of one epoch and at the beginning of the next was asked for twice with the
+# same seeds, so the step trained on exact copies, 6 different requests of 8.
+def test_both_orders_across_the_end_of_an_epoch_make_no_copies(tiny_recipe: Recipe) -> None:
+    recipe = with_rollout(tiny_recipe, both_orders=True, prompts_per_step=8)
+    prompts = build_prompt_set([*PAIRS], encode, 100, "data.train")
+    for step in range(12):
+        for sampling_round in range(3):
+            requests = training_requests(recipe.rollout, recipe.seed, prompts, step, sampling_round)
+            assert len({(r.prompt.prompt_id, r.sample_index) for r in requests}) == 8
+
+
+@pytest.mark.parametrize("samples_per_prompt", [1, 2])
+def test_every_request_of_a_step_has_a_seed_of_its_own(
+    tiny_recipe: Recipe, samples_per_prompt: int
+) -> None:
+    """Also the two orders of a pair: with one seed their samples would not be independent."""
+    recipe = with_rollout(tiny_recipe, both_orders=True, samples_per_prompt=samples_per_prompt)
+    prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
+    for step in range(3):
+        requests = training_requests(recipe.rollout, recipe.seed, prompts, step)
+        assert len({request.seed for request in requests}) == len(requests)
+
+
 def test_further_rounds_are_orders_of_their_own_that_repeat(tiny_recipe: Recipe) -> None:
     prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
     rounds = [

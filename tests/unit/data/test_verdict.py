@@ -388,3 +388,11 @@ def test_a_composed_trace_is_read_back(
     verdict = parse_verdict(compose_trace(analysis, choice, tags), tags, mode)
     read = analysis.strip() if any(map(str.isalnum, analysis)) else None
     assert verdict == Verdict(read, choice, read is not None or mode == "authors")
+
+
+def test_loose_reads_an_answer_of_sixty_characters_and_none_that_is_longer() -> None:
+    for length, choice in ((60, 1), (61, None)):
+        answer = f"**1{'*' * (length - 3)}"
+        trace = f"<think>a</think><answer>{answer}</answer>"
+        assert len(answer) == length
+        assert parse_verdict(trace, TAGS, "loose").choice == choice

@@ -11,11 +11,13 @@ import pytest
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
+from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import Scored, count_answers
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.items import Benchmark, Item
+from r1reward.evaluation.tables import mapping_table
 from r1reward.evaluation.voting.curves import vote_odds
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.recipe.choices import OrderMode
@@ -358,3 +360,56 @@ def test_an_evaluation_is_read_back_from_json_as_it_was(made: object, tmp_path: 
     path = tmp_path / "result.json"
     path.write_text(json.dumps(found.to_json()))
     assert read_evaluation(path) == found
+
+
+def half_right(before: bool = False, *, grouped: bool) -> Evaluation:
+    """Forty rows, the first twenty right (``before``: none), alone or in groups of ten."""
+    group = "group {}".format if grouped else "".format
+    items = [
+        replace(make_item(f"p{i:02}", group=group(i // 10)), categories={"m": "all"})
+        for i in range(40)
+    ]
+    answers = []
+    for number, item in enumerate(items):
+        right = number < 20 and not before
+        answers += make_answers(item.key, [1 if right else 2], [2 if right else 1])
+    return count(make_benchmark(*items, mappings=["m"]), answers, make_conditions())
+
+
+def width(interval: Interval) -> float:
+    return interval.high - interval.low
+
+
+def test_rows_of_a_group_rise_and_fall_together_in_every_interval() -> None:
+    """Rows of a group are all right or all wrong: four independent facts and not forty."""
+    grouped, alone = half_right(grouped=True), half_right(grouped=False)
+    category, other = grouped.mappings[0].categories[0], alone.mappings[0].categories[0]
+    for wide, narrow in (
+        (grouped.accuracy, alone.accuracy),
+        (grouped.voted, alone.voted),
+        (category.accuracy, other.accuracy),
+        (category.voted, other.voted),
+    ):
+        assert wide.value == narrow.value == 0.5
+        assert width(wide) > 2 * width(narrow) > 0
+
+
+def test_rows_of_a_group_rise_and_fall_together_in_a_comparison() -> None:
+    wide, narrow = (
+        compare_evaluations(half_right(before=True, grouped=grouped), half_right(grouped=grouped))
+        for grouped in (True, False)
+    )
+    assert wide.accuracy.value == narrow.accuracy.value == 0.5
+    assert width(wide.accuracy) > 2 * width(narrow.accuracy) > 0
+    assert width(wide.voted) > 2 * width(narrow.voted) > 0
+
+
+def test_the_table_of_a_benchmark_with_groups_says_how_many() -> None:
+    found = half_right(grouped=True)
+    columns = mapping_table(found, found.mappings[0]).columns
+    assert [column.header for column in columns] == [
+        "category",
+        "rows",
+        "one sample [95 %]",
+        "Acc+, 4 groups",
+    ]

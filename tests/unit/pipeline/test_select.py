@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.stores.store import write_pairs
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.sampler import EvaluationSampler
 from r1reward.pipeline.select import Graded, count_right, draw, select_stage
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.derive import attempts_file, selected_pairs
@@ -25,7 +28,7 @@ from r1reward.recipe.sections import FileSource
 from r1reward.runs.manifest import stage_record
 from r1reward.shapes.scene import encode_png
 from r1reward.types import PreferencePair, Slot
-from tests.fakes import make_pair
+from tests.fakes import FakeGenerator, make_pair, make_prompt
 
 TEACHER = {"type": "openai", "url": "http://127.0.0.1:9/v1", "model": "t"}
 SOURCES = ("alpha", "alpha", "beta")
@@ -130,6 +133,34 @@ def test_recorded_difficulty_needs_no_teacher(
     chosen = select(build_recipe(Recipe, settings, (), "test"))
     assert questions(chosen) == questions([pair for pair in pairs if pair.difficulty in (1, 3)])
     assert {pair.difficulty for pair in chosen} == {1, 3}
+
+
+def test_the_pass_rate_is_of_both_orders(
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    pairs: list[PreferencePair],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A policy that always answers 1 is right in one order of every pair, which is 2 of 4 samples."""
+
+    @asynccontextmanager
+    async def fake_engines(
+        build: Callable[..., EvaluationSampler], *_: object
+    ) -> AsyncIterator[EvaluationSampler]:
+        generator = FakeGenerator(lambda _: "<think>it is red</think><answer>1</answer>")
+        yield build(make_prompt, generator, None, lambda _: ())
+
+    monkeypatch.setattr("r1reward.pipeline.select.engine_sampler", fake_engines)
+    mixed = [replace(p, preferred=1 if n % 3 else 2) for n, p in enumerate(pairs)]
+    recipe = recipe_of(tiny_recipe, tmp_path, mixed)
+    settings = recipe.model_dump(mode="json") | {
+        "annotate": None,
+        "select": {"type": "pass_rate", "samples": 4, "min_rate": 0.4, "max_rate": 0.6},
+    }
+    recipe = build_recipe(Recipe, settings, (), "test")
+    assert questions(select(recipe)) == questions(mixed)
+    counts = json.loads((selected_pairs(recipe).parent / "counts.json").read_text())
+    assert {row["level"] for row in counts} == {"right 2 of 4"}
 
 
 def test_a_repeated_pair_is_selected_once(
