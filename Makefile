@@ -5,7 +5,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu check docs study-learning study-pipeline study-coverage study miniature bench image clean
+.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu mutants check docs study-learning study-pipeline study-coverage study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -36,6 +36,9 @@ test-long:      ## what `make test` leaves out: several nodes, tensor parallelis
 
 test-gpu:       ## what needs an NVIDIA GPU: packed attention, engines that sleep, a colocated run
 	$(BIN)/pytest -m gpu
+
+mutants:        ## plants faults one at a time and sees the fast tests fail on each; fills docs/tests.md
+	$(BIN)/python -m tools.mutants.run --out docs/tests.md
 
 check:          ## lint, format, types, import layers, documents
 	$(BIN)/ruff check .

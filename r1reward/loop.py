@@ -54,6 +54,13 @@ class NewestWeights:
         self.changed = asyncio.Condition()
 
     async def put(self, handle: WeightsHandle) -> None:
+        """Raises ``ValueError`` for a version that does not follow: it would be waited for in vain."""
+        newest = self.handle.version
+        if newest >= 0 and handle.version != newest + 1:
+            raise ValueError(
+                f"weights of version {handle.version} were published after version {newest}: every step "
+                "publishes the next version"
+            )
         async with self.changed:
             self.handle = handle
             self.changed.notify_all()
@@ -141,10 +148,18 @@ async def next_batch(
 
 
 async def publish(version: int, learner: Learner, newest: NewestWeights) -> Metrics:
-    """Hand the learner's weights to whoever samples, as this policy version."""
+    """Hand the learner's weights to whoever samples, as this policy version.
+
+    Raises ``ValueError`` if what comes back is another version.
+    """
     started = time.monotonic()
     await learner.weight_sync.begin(version)
     handle = await learner.weight_sync.finish()
+    if handle.version != version:
+        raise ValueError(
+            f"version {version} of the weights was to be published and {handle.version} came: the "
+            "learner's WeightSync has to finish what it began"
+        )
     await newest.put(handle)
     return {
         Name.SYNC_PUBLISHED_BYTES: total(handle.num_bytes),

@@ -27,17 +27,18 @@ from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.intervals import percent, points, signed_points
 from r1reward.evaluation.side_by_side import lengths, voting_points
 from r1reward.pipeline.evaluate import evaluate_model
-from r1reward.pipeline.final import evaluations
 from r1reward.pipeline.run import run_all, run_stage
 from r1reward.recipe.derive import (
     ModelName,
     final_recipe,
+    models,
     selected_pairs,
     stage_folder,
 )
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.pipeline_sections import AttemptsSelection
 from r1reward.recipe.recipe import Recipe
+from r1reward.report.pipeline_page import evaluations
 from studies.document_tables import check_marks, fill
 from studies.recipe_settings import with_settings
 
@@ -67,8 +68,8 @@ def study(recipe: Recipe, root: Path, seeds: Sequence[int], console: Console) ->
         bench = bench_name(recipe)
         path = stage_folder(random, "eval") / bench / "rl"
         evaluated = read_evaluation(EvalFolder(path).result)
-        models = evaluations(hard, bench)
-        found.append(SeedResult(seed, models, evaluated, num_pairs, num_annotated))
+        by_model = evaluations(stage_folder(hard, "eval") / bench, models(hard))
+        found.append(SeedResult(seed, by_model, evaluated, num_pairs, num_annotated))
     return found
 
 

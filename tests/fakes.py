@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import nn
 
 from r1reward.data.order import derive_seed, step_pairs
 from r1reward.interfaces import Learner, RolloutBatch, Sampling
@@ -165,14 +167,17 @@ class FakeJudge:
 
 @dataclass
 class FakeSync:
-    """Publishes bundles without weights and remembers their versions."""
+    """Publishes bundles without weights; remembers their versions and what a look at each one gave."""
 
+    look: Callable[[], object] = lambda: None
     begun: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
+    seen: list[object] = field(default_factory=list)
 
     async def begin(self, version: int) -> None:
         assert self.begun == self.finished, "the publication before is not finished"
         self.begun.append(version)
+        self.seen.append(self.look())
 
     async def finish(self) -> WeightsHandle:
         version = self.begun[len(self.finished)]
@@ -245,6 +250,34 @@ class FakeLearner:
         if self.fails_at_export:
             raise OSError("the disk is full")
         await self.save(str(folder))
+
+
+@dataclass
+class FakeEngine:
+    """DeepSpeed's engine as a rank calls it, over a plain model and optimizer.
+
+    Like DeepSpeed it averages over ranks. ``gradients`` are those that the optimizer stepped with.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    num_ranks: int = 1
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __call__(self, inputs: object) -> object:
+        return self.module(inputs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        (loss / self.num_ranks).backward()
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.gradients = {
+            name: parameter.grad.clone()
+            for name, parameter in self.module.named_parameters()
+            if parameter.grad is not None
+        }
+        self.optimizer.zero_grad()
 
 
 @dataclass

@@ -5,8 +5,6 @@ without their cache, the learner moves its states there. The loop knows nothing 
 and learner are wrapped, and switch sides when they must.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager

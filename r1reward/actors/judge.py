@@ -1,7 +1,5 @@
 """Judge actors: a judge each, and the pool the loop talks to."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import zlib
@@ -10,6 +8,7 @@ from typing import Any, Literal
 
 import ray
 
+from r1reward.actors.quick_start import without_garbage_collection
 from r1reward.recipe.components import JudgeSettings
 from r1reward.types import JudgeWord, Slot
 
@@ -21,9 +20,10 @@ class JudgeActor:
     """Calls overlap: Ray runs the coroutines of one actor in one event loop."""
 
     def __init__(self, settings: JudgeSettings) -> None:
-        from r1reward.engines.judge import build_judge
+        with without_garbage_collection():
+            from r1reward.engines.judge import build_judge
 
-        self.inner, self.engine = build_judge(settings)
+            self.inner, self.engine = build_judge(settings)
 
     async def ready(self) -> bool:
         return True

@@ -22,8 +22,8 @@ from r1reward.actors.placement import Seats, ray_session, reserve
 from r1reward.actors.rollout import RolloutActor, RolloutGroup
 from r1reward.interfaces import Generator, Judge, Learner
 from r1reward.recipe.components import JudgeSettings, LearnerSettings, RolloutSettings
-from r1reward.recipe.engine_sections import PlacementSection
-from r1reward.sizing.bundles import Role, plan_bundles
+from r1reward.recipe.engine_sections import PlacementSection, RoleName
+from r1reward.sizing.bundles import plan_bundles
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class ActorStarter:
         return group
 
     async def start_engines(
-        self, role: Role, actor_class: Any, settings: object, restarts: int
+        self, role: RoleName, actor_class: Any, settings: object, restarts: int
     ) -> list[Any]:
         """One actor a bundle. Ray restarts one that dies so often, or without end for -1."""
         if self.placement.takes_turns:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from r1reward.actors.network import name_interface
+from r1reward.actors.quick_start import without_garbage_collection
 from r1reward.actors.weights import ObjectStoreSync
 from r1reward.engines.learner_group import FilePieces, LearnerGroup
 from r1reward.recipe.components import LearnerSettings
@@ -37,12 +38,13 @@ class LearnerActor:
 
     def start(self, host: str, port: int) -> None:
         """Load the model and meet the other ranks."""
-        from r1reward.engines.deepspeed_engine import DeepSpeedRank
-        from r1reward.engines.deepspeed_setup import RankAddress
-
         name_interface(ray.util.get_node_ip_address(), os.environ)
-        address = RankAddress(self.rank, self.settings.learner.num_ranks, host, port)
-        self.engine = DeepSpeedRank(self.settings, address)
+        with without_garbage_collection():
+            from r1reward.engines.deepspeed_engine import DeepSpeedRank
+            from r1reward.engines.deepspeed_setup import RankAddress
+
+            address = RankAddress(self.rank, self.settings.learner.num_ranks, host, port)
+            self.engine = DeepSpeedRank(self.settings, address)
 
     def call(self, method: str, *arguments: object) -> Any:
         """One method of ``DeepSpeedRank``, by its name."""

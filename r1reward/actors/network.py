@@ -1,7 +1,5 @@
 """Which of a node's network interfaces the ranks of a learner meet on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 

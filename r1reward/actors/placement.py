@@ -1,7 +1,5 @@
 """Ray itself, and which actor runs where."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -16,8 +14,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1reward.errors import ServiceError
-from r1reward.recipe.engine_sections import PlacementSection
-from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles
+from r1reward.recipe.engine_sections import PlacementSection, RoleName
+from r1reward.sizing.bundles import ROLES, Bundle, shared_bundles
 
 # A cluster with room answers well within this.
 QUIET_WAIT_S = 5
@@ -34,11 +32,11 @@ class Seats:
     """What is reserved: a bundle an actor by role, or one that actors of one number share."""
 
     group: PlacementGroup
-    bundles: dict[Role, list[Bundle]]
+    bundles: dict[RoleName, list[Bundle]]
     placement: PlacementSection
 
     def start(
-        self, role: Role, index: int, actor_class: Any, *arguments: object, **options: object
+        self, role: RoleName, index: int, actor_class: Any, *arguments: object, **options: object
     ) -> Any:
         """Start one actor of a role in its bundle; returns Ray's handle."""
         bundle = self.bundles[role][index]
@@ -108,7 +106,7 @@ def ray_session(placement: PlacementSection) -> Iterator[None]:
 
 
 @contextmanager
-def reserve(placement: PlacementSection, by_role: dict[Role, list[Bundle]]) -> Iterator[Seats]:
+def reserve(placement: PlacementSection, by_role: dict[RoleName, list[Bundle]]) -> Iterator[Seats]:
     """Reserve all bundles at once. Raises ``NotEnoughResourcesError`` naming what the cluster lacks."""
     bundles = [bundle for role in ROLES for bundle in by_role[role]]
     if placement.takes_turns:

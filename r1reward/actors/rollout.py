@@ -1,7 +1,5 @@
 """Rollout actors: thin Ray wrappers around a vLLM engine, and the group the loop talks to."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -12,6 +10,7 @@ from typing import Any, Literal
 
 import ray
 
+from r1reward.actors.quick_start import without_garbage_collection
 from r1reward.actors.weights import fetch
 from r1reward.errors import ServiceError
 from r1reward.interfaces import Sampling
@@ -27,12 +26,13 @@ class RolloutActor:
     """One vLLM engine. Requests of one call enter it together; rollouts stream out as they finish."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        from r1reward.engines.vllm_engine import VllmEngine
-        from r1reward.models.processor import PolicyProcessor
+        with without_garbage_collection():
+            from r1reward.engines.vllm_engine import VllmEngine
+            from r1reward.models.processor import PolicyProcessor
 
-        self.engine = VllmEngine(settings)
-        # They stand for images, so they are never sampled.
-        self.media_token_ids = PolicyProcessor(settings.model).media_token_ids
+            self.engine = VllmEngine(settings)
+            # They stand for images, so they are never sampled.
+            self.media_token_ids = PolicyProcessor(settings.model).media_token_ids
 
     # A repeated question is harmless, so Ray may repeat it while the actor is being restarted.
     @ray.method(max_task_retries=-1)

@@ -5,8 +5,6 @@ torch tensor would be pickled. The driver owns the objects (a learner method ret
 outlive the rank that made them.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence

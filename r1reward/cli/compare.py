@@ -1,7 +1,5 @@
 """``r1reward compare``: two evaluations of the same rows, their paired difference and its tests."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.cli.verb import Verb, argument
@@ -24,4 +22,4 @@ def run(arguments: CompareArguments) -> None:
     compare_folders(look_at(arguments.before), look_at(arguments.after), Console())
 
 
-VERB = Verb("compare", "is one evaluation better than another?", CompareArguments, run)
+VERB = Verb("compare", "is one evaluation better than another?", run)

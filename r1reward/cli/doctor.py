@@ -1,7 +1,5 @@
 """``r1reward doctor``: what is wrong on this machine, and the fix of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,9 @@ class DoctorArguments:
 
     recipe: str | None = argument(nargs="?", help="a YAML file, to check what it needs")
     overrides: list[str] = argument(nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
-    run_dir: Path | None = option(type=Path, help="default: the recipe's, or runs")
-    ports: list[int] = option(type=int, nargs="+", default=[], help="that must be free")
-    deep: bool = option(action="store_true", help="also load the engines")
+    run_dir: Path | None = option(help="default: the recipe's, or runs")
+    ports: list[int] = option(nargs="+", default=[], help="that must be free")
+    deep: bool = option(help="also load the engines")
 
 
 def run(arguments: DoctorArguments) -> int:
@@ -34,8 +32,5 @@ def run(arguments: DoctorArguments) -> int:
 
 
 VERB = Verb(
-    "doctor",
-    "what is wrong on this machine, and the fix of each; status 1 if something is",
-    DoctorArguments,
-    run,
+    "doctor", "what is wrong on this machine, and the fix of each; status 1 if something is", run
 )

@@ -1,13 +1,11 @@
 """``r1reward eval``: one model on one benchmark, or the last stage of a pipeline's recipe."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from r1reward.cli.stages import run_in_folder, run_stage
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
@@ -25,35 +23,28 @@ class EvalArguments:
 
     model: str | None = option(help="a model folder, 'shapes', or a name at the endpoint")
     endpoint: str | None = option(metavar="URL", help="an OpenAI-compatible server")
-    predictions: Path | None = option(
-        "predictions", type=Path, help="score answers made elsewhere (JSONL)"
-    )
-    bench: str | None = option("bench.name", choices=get_args(BenchmarkName))
-    data: Path | None = option("bench.path", type=Path, help="the benchmark's file or folder")
-    images: Path | None = option("bench.images", type=Path, help="folder of relative media paths")
-    missing: str = option("bench.missing", choices=get_args(MissingMedia), default="refuse")
-    rows: int | None = option("bench.num_rows", type=int, help="the first rows only")
-    samples: int | None = option("evaluate.samples", type=int, help="K of voting@K")
-    orders: str | None = option("evaluate.orders", choices=get_args(OrderMode))
+    predictions: Path | None = option("predictions", help="score answers made elsewhere (JSONL)")
+    bench: BenchmarkName | None = option("bench.name")
+    data: Path | None = option("bench.path", help="the benchmark's file or folder")
+    images: Path | None = option("bench.images", help="folder of relative media paths")
+    missing: MissingMedia = option("bench.missing", default="refuse")
+    rows: int | None = option("bench.num_rows", help="the first rows only")
+    samples: int | None = option("evaluate.samples", help="K of voting@K")
+    orders: OrderMode | None = option("evaluate.orders")
     temperature: float | None = option(
-        "evaluate.temperature", type=float, help="default: 0 for one sample, else 1"
+        "evaluate.temperature", help="default: 0 for one sample, else 1"
     )
     adaptive: float | None = option(
         "evaluate.adaptive",
-        type=float,
         nargs="?",
         const=0.0,
         metavar="ERROR",
         help="stop sampling a row once its vote cannot change (or does with at most this chance)",
     )
-    image_off: bool | None = option("evaluate.image_off", action="store_true", default=None)
-    official: bool = option(
-        "bench.official", action="store_true", help="ask and score as the benchmark's own scripts"
-    )
-    suite: str | None = option(
-        "bench.suite", choices=get_args(SuiteName), help="ask and score as this suite does"
-    )
-    seed: int = option("seed", type=int, default=0)
+    image_off: bool | None = option("evaluate.image_off", default=None)
+    official: bool = option("bench.official", help="ask and score as the benchmark's own scripts")
+    suite: SuiteName | None = option("bench.suite", help="ask and score as this suite does")
+    seed: int = option("seed", default=0)
     out: str | None = option(
         "run_dir", help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL"
     )
@@ -124,7 +115,6 @@ def refuse_unused(arguments: EvalArguments) -> None:
 VERB = Verb(
     "eval",
     "evaluate a model on a benchmark, or every model of a pipeline; run it again to resume",
-    EvalArguments,
     run,
     usage="%(prog)s (--model MODEL --bench BENCH [options] | RECIPE) [KEY=VALUE ...]",
 )

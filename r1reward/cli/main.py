@@ -1,8 +1,7 @@
 """r1reward VERB: the parser made from all verbs, logging, and the exit status of every error."""
 
-from __future__ import annotations
-
 import argparse
+import io
 import logging
 import os
 import sys
@@ -18,18 +17,9 @@ from r1reward.cli.verb import Verb, add_verbs
 from r1reward.engines.proxies import keep_own_hosts_direct
 from r1reward.errors import InputError, ServiceError, StoppedError
 
-# In the order of --help. A new verb is a file beside this one and a line here.
-VERBS = (
-    *stages.VERBS,
-    submit.VERB,
-    evaluate.VERB,
-    data.VERB,
-    compare.VERB,
-    report.VERB,
-    plan.VERB,
-    doctor.VERB,
-    recipe.VERB,
-)
+# In the order of --help. A new verb is a file beside this one and a name here.
+FILES = (submit, evaluate, data, compare, report, plan, doctor, recipe)
+VERBS = (*stages.VERBS, *(file.VERB for file in FILES))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return explain(causes)
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[Verb[Any], Any]:
+def parse(arguments: Sequence[str] | None) -> tuple[Verb, Any]:
     """Returns the chosen verb and the dataclass of its arguments.
 
     Overrides may also stand behind an option, where argparse does not look for them any more.
@@ -71,20 +61,24 @@ def parse(arguments: Sequence[str] | None) -> tuple[Verb[Any], Any]:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         values["overrides"] = [*values["overrides"], *rest]
-    verb: Verb[Any] = values.pop("chosen_verb")
+    verb: Verb = values.pop("chosen_verb")
     try:
         return verb, verb.arguments(**values)
     except argparse.ArgumentError as error:
         parser.error(str(error))
 
 
-def set_up(verb: Verb[Any]) -> None:
+def set_up(verb: Verb) -> None:
     """Signals, warnings and logging, before any library that reads their settings is imported."""
     if verb.sigterm_is_ctrl_c:
         from r1reward.runs.signals import sigterm_is_ctrl_c
 
         sigterm_is_ctrl_c()
     keep_own_hosts_direct(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal cannot show is shown as its code: people's texts have all letters.
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_SILENT_DEPRECATION", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -108,7 +102,3 @@ def explain(causes: Sequence[BaseException]) -> int:
         else:
             logging.error("%s: %s", type(cause).__name__, cause, exc_info=cause)
     return 2 if all(isinstance(cause, InputError) for cause in causes) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """``r1reward plan``: does a recipe fit, before a GPU hour is spent on finding out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.cli.verb import RecipeArguments, Verb, option
@@ -12,10 +10,10 @@ from r1reward.errors import InputError
 class PlanArguments(RecipeArguments):
     """A recipe and the hardware that it is to fit on."""
 
-    gpu_gb: float = option(type=float, default=80.0, help="memory of one GPU")
-    gpus_per_node: int = option(type=int, default=8)
-    host_gb: float | None = option(type=float, help="memory of a node; default: not judged")
-    images: int | None = option(type=int, help="images of one pair; default: model.max_images")
+    gpu_gb: float = option(default=80.0, help="memory of one GPU")
+    gpus_per_node: int = option(default=8)
+    host_gb: float | None = option(help="memory of a node; default: not judged")
+    images: int | None = option(help="images of one pair; default: model.max_images")
 
 
 def run(arguments: PlanArguments) -> int:
@@ -38,8 +36,5 @@ def run(arguments: PlanArguments) -> int:
 
 
 VERB = Verb(
-    "plan",
-    "does the recipe fit? memory of every GPU and node by part; status 1 if not",
-    PlanArguments,
-    run,
+    "plan", "does the recipe fit? memory of every GPU and node by part; status 1 if not", run
 )

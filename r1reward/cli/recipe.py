@@ -1,7 +1,5 @@
 """``r1reward recipe ACTION``: what a recipe says and whether it is valid. Nothing heavy is imported."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +33,8 @@ VERB = VerbGroup(
     "recipe",
     "look at a recipe without running it",
     (
-        quick_verb("show", "print the resolved recipe", RecipeArguments, show),
-        quick_verb("validate", "check the recipe and say what is wrong", RecipeArguments, validate),
-        quick_verb("schema", "print the JSON schema of a recipe", NoArguments, print_schema),
+        quick_verb("show", "print the resolved recipe", show),
+        quick_verb("validate", "check the recipe and say what is wrong", validate),
+        quick_verb("schema", "print the JSON schema of a recipe", print_schema),
     ),
 )

@@ -1,7 +1,5 @@
 """``r1reward report``: one HTML file of a run, a pipeline or an evaluation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ class ReportArguments:
     """What is reported, and the file that it goes to."""
 
     folder: str = argument(help="a run's, a pipeline's or an evaluation's folder, or its URL")
-    out: Path | None = option(type=Path, help="default: report.html in the folder")
+    out: Path | None = option(help="default: report.html in the folder")
 
 
 def run(arguments: ReportArguments) -> None:
@@ -26,4 +24,4 @@ def run(arguments: ReportArguments) -> None:
     Console().print(f"report   {page}", highlight=False)
 
 
-VERB = Verb("report", "one HTML file of a run, a pipeline or an evaluation", ReportArguments, run)
+VERB = Verb("report", "one HTML file of a run, a pipeline or an evaluation", run)

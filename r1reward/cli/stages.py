@@ -49,20 +49,19 @@ def rollout(recipe: Recipe, console: Console) -> Work:
 
 def recipe_verb(
     name: str, text: str, work: Callable[[Recipe, Console], Work], after_ctrl_c: str = GOES_ON
-) -> Verb[RecipeArguments]:
+) -> Verb:
     def load_and_run(arguments: RecipeArguments) -> None:
         run_in_folder(arguments.load(), work)
 
-    return Verb(name, text, RecipeArguments, load_and_run, after_ctrl_c=after_ctrl_c)
+    return Verb(name, text, load_and_run, after_ctrl_c=after_ctrl_c)
 
 
-def stage_verb(stage: StageName, text: str, after_ctrl_c: str = GOES_ON) -> Verb[RecipeArguments]:
+def stage_verb(stage: StageName, text: str, after_ctrl_c: str = GOES_ON) -> Verb:
     return recipe_verb(stage, text, partial(run_stage, stage), after_ctrl_c)
 
 
-EVERY_STAGE = "every stage of a pipeline recipe; run it again to go on"
 VERBS = (
-    recipe_verb("run", EVERY_STAGE, run),
+    recipe_verb("run", "every stage of a pipeline recipe; run it again to go on", run),
     stage_verb("annotate", "a teacher writes traces; its attempts tell how hard a pair is"),
     stage_verb("sft", "supervised fine-tuning on the teacher's agreeing traces"),
     stage_verb("select", "choose the pairs that reinforcement learning trains on"),

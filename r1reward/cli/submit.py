@@ -1,11 +1,12 @@
 """``r1reward submit``: a recipe as a job of a Ray cluster; the job's log and exit status here."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from r1reward.cli.verb import RecipeArguments, Verb, option
+
+JobVerb = Literal["run", "annotate", "sft", "select", "train", "rollout", "eval"]
 
 
 @dataclass(frozen=True)
@@ -13,20 +14,14 @@ class SubmitArguments(RecipeArguments):
     """A recipe, the cluster that it goes to, and what goes with it."""
 
     address: str = option(required=True, metavar="URL", help="e.g. http://head:8265")
-    verb: str | None = option(
-        choices=("run", "annotate", "sft", "select", "train", "rollout", "eval"),
-        help="what the job runs; default: run for a pipeline's recipe, else train",
+    verb: JobVerb | None = option(
+        help="what the job runs; default: run for a pipeline's recipe, else train"
     )
     secret: list[str] = option(
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="pass this environment variable on (docs/jobs.md says who can see it)",
+        metavar="NAME", help="pass this environment variable on (docs/jobs.md says who can see it)"
     )
-    exclude: list[str] = option(
-        action="append", default=[], metavar="PATTERN", help="files not to ship"
-    )
-    no_wait: bool = option(action="store_true", help="do not follow the job")
+    exclude: list[str] = option(metavar="PATTERN", help="files not to ship")
+    no_wait: bool = option(help="do not follow the job")
 
 
 def run(arguments: SubmitArguments) -> int:
@@ -37,11 +32,7 @@ def run(arguments: SubmitArguments) -> int:
     from r1reward.jobs.submit import JobRequest, submit
 
     request = JobRequest(
-        recipe,
-        arguments.address,
-        arguments.verb,
-        tuple(arguments.secret),
-        tuple(arguments.exclude),
+        recipe, arguments.address, arguments.verb, arguments.secret, arguments.exclude
     )
     return submit(request, not arguments.no_wait, write)
 
@@ -53,7 +44,6 @@ def write(text: str) -> None:
 VERB = Verb(
     "submit",
     "run a recipe as a job of a Ray cluster: logs and exit status here",
-    SubmitArguments,
     run,
     sigterm_is_ctrl_c=False,
 )

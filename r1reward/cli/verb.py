@@ -1,11 +1,10 @@
 """What the file of a verb holds: a dataclass of its arguments, and the function that gets them."""
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
@@ -13,11 +12,12 @@ from r1reward.recipe.recipe import Recipe
 OVERRIDES_HELP = "settings to change, for example learner.lr=6e-5"
 GOES_ON = "goes on where it was"
 
-Arguments = TypeVar("Arguments")
-
 
 def argument(**settings: Any) -> Any:
-    """A positional argument, as a field of a dataclass. ``settings``: those of ``add_argument``."""
+    """A positional argument, as a field of a dataclass.
+
+    ``settings``: those of ``add_argument`` that the field's type does not tell (``settings_of_type``).
+    """
     return field(metadata={"prefix": "", "settings": settings})
 
 
@@ -30,20 +30,24 @@ def option(recipe: str = "", **settings: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Verb(Generic[Arguments]):
-    """One verb. ``arguments`` is a dataclass whose fields are made by ``argument`` and ``option``.
+class Verb:
+    """One verb. ``run`` takes a dataclass, whose fields are made by ``argument`` and ``option``.
 
-    ``run`` imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
+    It imports what is heavy itself, so that ``--help`` stays instant; it returns the exit status,
     None for 0. ``after_ctrl_c`` says what the same command does when it is given again.
     """
 
     name: str
     help: str
-    arguments: type[Arguments]
-    run: Callable[[Arguments], int | None]
+    run: Callable[[Any], int | None]
     usage: str | None = None
     after_ctrl_c: str = GOES_ON
     sigterm_is_ctrl_c: bool = True
+
+    @property
+    def arguments(self) -> Any:
+        """The dataclass that ``run`` takes."""
+        return get_type_hints(self.run)["arguments"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class VerbGroup:
 
     name: str
     help: str
-    actions: Sequence[Verb[Any]]
+    actions: Sequence[Verb]
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class RecipeArguments:
 
 
 def add_verbs(
-    parser: argparse.ArgumentParser, metavar: str, verbs: Sequence[Verb[Any] | VerbGroup]
+    parser: argparse.ArgumentParser, metavar: str, verbs: Sequence[Verb | VerbGroup]
 ) -> None:
     """Adds a parser for every verb, which leaves its ``Verb`` in the namespace as ``chosen_verb``."""
     subparsers = parser.add_subparsers(required=True, metavar=metavar)
@@ -79,6 +83,25 @@ def add_verbs(
             continue
         below.usage = verb.usage
         below.set_defaults(chosen_verb=verb)
+        types = get_type_hints(verb.arguments)
         for item in fields(verb.arguments):
-            name = item.name.replace("_", "-") if item.metadata["prefix"] else item.name
-            below.add_argument(item.metadata["prefix"] + name, **item.metadata["settings"])
+            prefix, given = item.metadata["prefix"], item.metadata["settings"]
+            name = item.name.replace("_", "-") if prefix else item.name
+            settings = settings_of_type(types[item.name], given) | given
+            below.add_argument(prefix + name, **settings)
+
+
+def settings_of_type(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``add_argument`` that follow from a type, beside those that are ``given``.
+
+    None stands for what is not given; a list without ``nargs`` for an option that is given repeatedly.
+    """
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if inner := [each for each in get_args(kind) if each is not NoneType]:
+        repeated = get_origin(kind) is list and "nargs" not in given
+        several = {"action": "append", "default": []} if repeated else {}
+        return several | settings_of_type(inner[0], given)
+    return {} if kind is str else {"type": kind}

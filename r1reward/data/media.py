@@ -1,7 +1,5 @@
 """Media of a pair: an image proven readable within bounds, from bytes or from below a media root."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -17,18 +17,45 @@ def epoch_permutation(num_pairs: int, seed: int, epoch: int) -> list[int]:
     return indices
 
 
+@lru_cache(maxsize=2)
+def epoch_without_repeats(num_pairs: int, pairs_per_step: int, seed: int, epoch: int) -> list[int]:
+    """Returns the order of an epoch, but for pairs that its first step has from the epoch before.
+
+    Each of them changes places with the next pair that the step does not have. A step may have at most
+    ``num_pairs`` pairs.
+    """
+    indices = list(epoch_permutation(num_pairs, seed, epoch))
+    num_before = epoch * num_pairs % pairs_per_step  # that step's pairs of the epoch before
+    if num_before == 0:
+        return indices
+    shown = set(epoch_without_repeats(num_pairs, pairs_per_step, seed, epoch - 1)[-num_before:])
+    num_here = pairs_per_step - num_before
+    free = (offset for offset in range(num_here, num_pairs) if indices[offset] not in shown)
+    for offset in range(num_here):
+        if indices[offset] in shown:
+            other = next(free)
+            indices[offset], indices[other] = indices[other], indices[offset]
+    return indices
+
+
 def step_pairs(
-    num_pairs: int, pairs_per_step: int, seed: int, step: int
+    num_pairs: int, pairs_per_step: int, seed: int, step: int, *, no_repeats: bool = False
 ) -> list[tuple[int, Order]]:
     """(pair index, order) of every prompt of a step.
 
     Every epoch is a new permutation; a coin decides which pairs it shows swapped, and a pair shown as
-    stored in one epoch is shown swapped in the next, so that a slot habit never pays.
+    stored in one epoch is shown swapped in the next, so that a slot habit never pays. A step that
+    ends one epoch and begins the next may have a pair in both orders; with ``no_repeats`` it has each
+    pair once, for who shows both orders of it anyway.
     """
     chosen: list[tuple[int, Order]] = []
     for position in range(step * pairs_per_step, (step + 1) * pairs_per_step):
         epoch, offset = divmod(position, num_pairs)
-        index = epoch_permutation(num_pairs, seed, epoch)[offset]
+        if no_repeats:
+            indices = epoch_without_repeats(num_pairs, pairs_per_step, seed, epoch)
+        else:
+            indices = epoch_permutation(num_pairs, seed, epoch)
+        index = indices[offset]
         swapped = (random.Random(f"{seed}-order-{index}").random() < 0.5) ^ bool(epoch % 2)
         chosen.append((index, "swapped" if swapped else "stored"))
     return chosen

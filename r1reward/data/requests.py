@@ -17,11 +17,14 @@ ORDERS: tuple[Order, Order] = ("stored", "swapped")
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The pairs of a source whose prompts fit in both orders, and how many did not."""
+    """The pairs of a source whose prompts fit in both orders, each once, and how many others there were:
+    too long in one order, or repeated.
+    """
 
     pairs: Sequence[PreferencePair]
     encode: Encode
-    num_dropped: int
+    num_too_long: int
+    num_repeated: int = 0
 
 
 def build_prompt_set(
@@ -31,17 +34,23 @@ def build_prompt_set(
 
     Raises ``InputError`` when nothing is left.
     """
-    kept = [
-        index
-        for index, _, pair in distinct_pairs(pairs)
-        if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS)
-    ]
+    kept: list[int] = []
+    num_distinct = 0
+    for index, _, pair in distinct_pairs(pairs):
+        num_distinct += 1
+        if all(encode(pair, order).num_tokens <= max_prompt_tokens for order in ORDERS):
+            kept.append(index)
     if not kept:
         raise InputError(
             f"{what}: every prompt is longer than model.max_prompt_tokens ({max_prompt_tokens}): "
             "raise it, or lower model.max_image_tokens"
         )
-    return PromptSet(LazySequence(kept, pairs.__getitem__), encode, len(pairs) - len(kept))
+    return PromptSet(
+        LazySequence(kept, pairs.__getitem__),
+        encode,
+        num_too_long=num_distinct - len(kept),
+        num_repeated=len(pairs) - num_distinct,
+    )
 
 
 def training_requests(
@@ -54,9 +63,12 @@ def training_requests(
     draws the same.
     """
     walk = derive_seed(seed, "round", sampling_round) if sampling_round else seed
+    chosen = step_pairs(
+        len(prompts.pairs), rollout.pairs_per_step, walk, step, no_repeats=rollout.both_orders
+    )
     return [
         RolloutRequest(prompt, sample, derive_seed(seed, step, prompt.prompt_id, sample))
-        for index, order in step_pairs(len(prompts.pairs), rollout.pairs_per_step, walk, step)
+        for index, order in chosen
         for shown in (ORDERS if rollout.both_orders else (order,))
         for prompt in [prompts.encode(prompts.pairs[index], shown)]
         for sample in range(rollout.samples_per_prompt)

@@ -1,7 +1,5 @@
 """``r1reward doctor``: every check of this machine in turn, and its findings in the terminal."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,17 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from r1reward.doctor.connections import (
-    RAY_PORTS,
-    check_cluster,
-    check_loopback,
-    check_ports,
-    check_proxies,
-)
-from r1reward.doctor.devices import check_compiler, check_gpus, check_imports, check_torchvision
+from r1reward.doctor import connections, devices, folders, packages
 from r1reward.doctor.finding import Finding
-from r1reward.doctor.folders import check_run_dir, check_run_url, check_shared_memory
-from r1reward.doctor.packages import check_packages
 from r1reward.errors import InputError
 from r1reward.recipe.recipe import Recipe
 
@@ -37,30 +26,29 @@ def run_checks(
     libraries of the engines.
     """
     has_cluster = "RAY_ADDRESS" in os.environ
-    yield from check_packages()
-    yield check_gpus(0 if recipe is None or has_cluster else num_gpus(recipe))
-    yield check_torchvision()
-    yield check_compiler(recipe is not None and recipe.learner.offload_optimizer)
-    yield check_run_dir(run_dir or (Path("runs") if recipe is None else recipe.run_dir))
+    yield from packages.check_packages()
+    yield devices.check_gpus(0 if recipe is None or has_cluster else gpus_of(recipe))
+    yield devices.check_torchvision()
+    yield devices.check_compiler(recipe is not None and recipe.learner.offload_optimizer)
+    yield folders.check_run_dir(run_dir or (Path("runs") if recipe is None else recipe.run_dir))
     if recipe is not None and recipe.run_url is not None:
-        yield check_run_url(recipe.run_url)
-    yield check_shared_memory(None if recipe is None else known_store_bytes(recipe))
-    yield check_loopback()
+        yield folders.check_run_url(recipe.run_url)
+    yield folders.check_shared_memory(None if recipe is None else known_store_bytes(recipe))
+    yield connections.check_loopback()
     if ports or not has_cluster:
-        yield from check_ports(ports or RAY_PORTS, must_be_free=bool(ports))
-    yield check_proxies(os.environ)
-    yield from check_cluster(os.environ)
+        yield from connections.check_ports(ports or connections.RAY_PORTS, must_be_free=bool(ports))
+    yield connections.check_proxies(os.environ)
+    yield from connections.check_cluster(os.environ)
     if deep:
-        yield from check_imports()
+        yield from devices.check_imports()
 
 
-def num_gpus(recipe: Recipe) -> int:
+def gpus_of(recipe: Recipe) -> int:
     """Returns the GPUs that the recipe's actors ask Ray for."""
     # Imported late, here and below: missing packages are reported before these need them.
-    from r1reward.sizing.bundles import training_bundles
+    from r1reward.sizing.bundles import num_gpus, training_bundles
 
-    by_role = training_bundles(recipe).values()
-    return int(sum(bundle.get("GPU", 0) for bundles in by_role for bundle in bundles))
+    return sum(map(num_gpus, training_bundles(recipe).values()))
 
 
 def known_store_bytes(recipe: Recipe) -> int | None:

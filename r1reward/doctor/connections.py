@@ -1,7 +1,5 @@
 """Ports of this machine, and the proxies and the Ray cluster that the environment names."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """GPUs, torchvision beside this torch, the compiler that one setting needs, the engines' libraries."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

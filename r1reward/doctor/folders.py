@@ -1,7 +1,5 @@
 """Where a run writes: its folder, its copy in object storage, and shared memory."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import uuid

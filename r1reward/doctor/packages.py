@@ -1,7 +1,5 @@
 """The Python that runs, and installed packages against the pins in the metadata of r1reward."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import suppress

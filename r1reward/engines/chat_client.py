@@ -26,6 +26,7 @@ from tenacity import (
 )
 
 from r1reward.data.images import data_url
+from r1reward.data.texts import refuse_half_characters
 from r1reward.engines.chat_reply import ChatReply, load_json, read_completion
 from r1reward.engines.endpoint_errors import (
     FILTERED,
@@ -34,11 +35,12 @@ from r1reward.engines.endpoint_errors import (
     EndpointGoneError,
     PromptRefusedError,
     RetriedError,
+    UnsendableError,
     error_of_status,
 )
 from r1reward.engines.proxies import masked, proxy_of
 from r1reward.engines.whole_replies import http_client
-from r1reward.errors import InputError
+from r1reward.errors import DataError, InputError
 from r1reward.interfaces import Sampling
 from r1reward.recipe.engine_sections import EndpointSection
 
@@ -126,7 +128,6 @@ class ChatClient:
         none will, ``EndpointGoneError`` after too many calls without an answer, and ``EndpointError``
         when this call failed, after every retry that was worth it.
         """
-        body = self.body(request)
         tries = AsyncRetrying(
             stop=stop_after_attempt(self.max_retries + 1),
             wait=self.pause_s,
@@ -134,8 +135,8 @@ class ChatClient:
             reraise=True,
         )
         try:
-            reply: ChatReply = await tries(self.ask_once, body, before_request)
-        except EndpointGoneError:
+            reply: ChatReply = await tries(self.ask_once, request, before_request)
+        except (EndpointGoneError, UnsendableError):
             raise
         except EndpointError as error:
             raise self.breaker.count_error(self.with_address(error)) from error
@@ -150,7 +151,12 @@ class ChatClient:
         return type(error)(f"{self.address}: {error}")
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """Returns the request's JSON."""
+        """Returns the request's JSON. Raises ``UnsendableError`` for what no server can be sent."""
+        try:
+            refuse_half_characters(request.text, "the prompt")
+            content = request.content
+        except DataError as error:
+            raise UnsendableError(f"not sent: {error}") from error
         sampling = request.sampling
         settings: dict[str, Any] = {
             "temperature": sampling.temperature,
@@ -164,7 +170,7 @@ class ChatClient:
             settings.pop(name, None)
         if "max_tokens" in settings:
             settings[self.endpoint.max_tokens_field] = settings.pop("max_tokens")
-        messages = [{"role": "user", "content": request.content}]
+        messages = [{"role": "user", "content": content}]
         return {
             **self.endpoint.extra_body,
             "model": self.endpoint.model,
@@ -179,15 +185,16 @@ class ChatClient:
         return max(self.backoff(state), asked)
 
     async def ask_once(
-        self, body: dict[str, Any], before_request: Callable[[], Awaitable[None]]
+        self, request: ChatRequest, before_request: Callable[[], Awaitable[None]]
     ) -> ChatReply:
         """Sends one request, in one of the slots, and reads the reply. Raises ``EndpointError``."""
-        sent = [name for name in body if name not in ("model", "messages")]
         async with self.slots:
             self.breaker.check()
+            # In a thread: a photo becomes a PNG in seconds, and other requests go on meanwhile.
+            body = await asyncio.to_thread(self.body, request)
             await before_request()
             reply = await self.send(body)
-        return read_reply(reply, sent)
+        return read_reply(reply, [name for name in body if name not in ("model", "messages")])
 
     async def send(self, body: dict[str, Any]) -> httpx2.Response:
         """Returns the whole reply, whatever its status. Raises ``RetriedError`` if there is none."""

@@ -49,6 +49,10 @@ class PromptRefusedError(EndpointError):
     """The endpoint will not answer this prompt; it may well answer others."""
 
 
+class UnsendableError(PromptRefusedError):
+    """This prompt was never sent: what it holds cannot be. It says nothing of the endpoint."""
+
+
 class EndpointRefusedError(EndpointError):
     """The endpoint will answer nothing as it is asked: a wrong key, address or model."""
 

@@ -39,6 +39,7 @@ from r1reward.recipe.sections import PromptSection
 MAX_UNREADABLE_SHARE = (
     0.2  # above it a score says more about the form of answers than about the model
 )
+MAX_UNUSABLE_SHOWN = 3
 ROUNDING = 1e-9  # a vote that is sure to be right is a sum of odds, so not always 1 exactly
 
 
@@ -227,6 +228,7 @@ def warnings(
         )
     for reason, count in conditions.num_dropped.items():
         yield f"{count} rows of the benchmark were left out: {reason}."
+    yield from benchmark.unusable[:MAX_UNUSABLE_SHOWN]
 
 
 def unreadable_warnings(audit: Audit, forms: Sequence[UnreadableForm]) -> Iterator[str]:

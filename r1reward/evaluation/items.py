@@ -39,8 +39,9 @@ class Item:
 class Benchmark:
     """Rows to evaluate on. ``mappings`` says where each category mapping comes from; first is default.
 
-    ``num_dropped`` counts the rows that were left out on request, by reason. ``scores_groups``: a group
-    of rows that are all right is a score of this benchmark (Acc+), not just a matter of intervals.
+    ``num_dropped`` counts the rows that were left out, by reason: on request, or because they cannot be
+    used; of those ``unusable`` says why, a sentence each. ``scores_groups``: a group of rows that are
+    all right is a score of this benchmark (Acc+), not just a matter of intervals.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Benchmark:
     mappings: Mapping[str, str]
     num_dropped: Mapping[str, int] = field(default_factory=dict)
     scores_groups: bool = False
+    unusable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         keys = {item.key for item in self.items}

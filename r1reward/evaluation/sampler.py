@@ -12,6 +12,7 @@ from pathlib import Path
 
 from r1reward.data.order import derive_seed
 from r1reward.data.requests import Encode
+from r1reward.errors import InputError
 from r1reward.evaluation.answers import (
     Answer,
     answer_confidence,
@@ -180,19 +181,29 @@ def next_requests(
     prompts: dict[tuple[str, Order], Prompt],
     ledger: AnswerLedger,
 ) -> list[RolloutRequest]:
-    """One round over the rows. A row whose prompt is too long is answered here, unreadably."""
+    """One round over the rows. A row that the model cannot be given is answered here: as too long, or
+    as refused.
+    """
     requests = []
     limit = sampler.model.max_prompt_tokens
     for item in items:
         for key, order, index in missing_samples(
             sampler.evaluate, sampler.seed, item, ledger.answers
         ):
+            # Rows may repeat a pair; each keeps its own prompts.
+            prompt_id = f"{key}-{order}"
+            seed = derive_seed(sampler.seed, "evaluate", prompt_id, index)
             prompt = prompts.get((key, order))
             if prompt is None:
-                # Rows may repeat a pair; each keeps its own prompts.
-                prompt = replace(sampler.encode(item.pair, order), prompt_id=f"{key}-{order}")
+                try:
+                    prompt = replace(sampler.encode(item.pair, order), prompt_id=prompt_id)
+                except InputError as error:
+                    reason = str(error)
+                    ledger.add(
+                        Answer(key, order, index, seed, None, status="refused", reason=reason)
+                    )
+                    continue
                 prompts[key, order] = prompt
-            seed = derive_seed(sampler.seed, "evaluate", prompt.prompt_id, index)
             if prompt.num_tokens > limit:
                 reason = f"prompt of {prompt.num_tokens} tokens, model.max_prompt_tokens is {limit}"
                 too_long = Answer(key, order, index, seed, None, status="too_long", reason=reason)

@@ -1,7 +1,5 @@
 """Following a cluster job: its log as it grows, through dropped connections, to its exit status."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

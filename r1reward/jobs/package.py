@@ -1,7 +1,5 @@
 """What a cluster job is sent: the working tree and the resolved recipe, in one archive."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections import Counter

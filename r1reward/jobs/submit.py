@@ -1,7 +1,5 @@
 """``r1reward submit``: a recipe as a job of a Ray cluster, its log and exit status here."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -44,8 +42,8 @@ class JobRequest:
     recipe: Recipe
     address: str
     verb: str | None = None
-    secret_names: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    secret_names: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     root: Path = Path()
 
     @property

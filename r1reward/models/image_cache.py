@@ -4,8 +4,6 @@ One image is needed many times in a step (samples of its prompt, both orders, ol
 the update) and again in later epochs, and processing it is work for the CPU.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 

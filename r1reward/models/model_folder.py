@@ -1,7 +1,5 @@
 """Where a recipe's ``model.path`` leads, and whether there is a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

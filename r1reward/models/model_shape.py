@@ -1,7 +1,5 @@
 """A model without its weights: its dimensions from ``config.json``, and the shape of every parameter."""
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass

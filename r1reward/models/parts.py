@@ -1,7 +1,5 @@
 """The policy's three parts, each with a learning rate of its own or frozen."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Text and images to model inputs: one processor for all engines, within the recipe's bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Cold start: a teacher writes traces, and the number of its attempts tells how hard a pair is."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -40,7 +38,6 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import PromptSection, ShapesSource, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.runs.progress import counting_bar
-from r1reward.types import PreferencePair
 
 # What may be changed between two runs without making the answers that are there worthless.
 HOW_IT_IS_ASKED = {
@@ -70,7 +67,7 @@ async def annotate_stage(recipe: Recipe, section: AnnotateSection, console: Cons
     if record.begin(settings_of(recipe, section), {"data.train": pairs_hash(pair_ids)}):
         return
     started = time.monotonic()
-    async with running_teacher_of(recipe, section, pairs, has_answered) as teacher:
+    async with running_teacher_of(recipe, section, has_answered) as teacher:
         with counting_bar("annotating") as move:
 
             def progress(outcome: Annotating) -> None:
@@ -108,7 +105,7 @@ def settings_of(recipe: Recipe, section: AnnotateSection) -> dict[str, object]:
 
 @asynccontextmanager
 async def running_teacher_of(
-    recipe: Recipe, section: AnnotateSection, pairs: Sequence[PreferencePair], has_answered: bool
+    recipe: Recipe, section: AnnotateSection, has_answered: bool
 ) -> AsyncIterator[Teacher]:
     """The teacher that the recipe names, while it is needed; ``has_answered``: in an earlier run."""
     prompt = section.prompt or recipe.prompt

@@ -5,8 +5,6 @@ next attempt of each pair. An unreadable answer is a wrong attempt; a call witho
 its pair stays unfinished and is asked about again by the next run.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -86,7 +84,6 @@ async def annotate(
             group.create_task(session.work(todo))
     if session.error is not None:
         raise session.error
-    session.outcome.spent = session.budget.spent
     return session.outcome
 
 

@@ -1,7 +1,5 @@
 """What a recipe and running engines make together: the source of rollouts, the evaluation sampler."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from r1reward.actors.launch import SamplingSystem, TrainingSystem

@@ -1,18 +1,14 @@
 """The recipe of one evaluation: what is set for it, over what the model and the benchmark bring."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from r1reward.evaluation.benchmarks.official import Protocol, protocol_of
 from r1reward.recipe.files import build_recipe, merge
 from r1reward.recipe.model_settings import read_model_settings
 from r1reward.recipe.recipe import EvalRecipe
-
-if TYPE_CHECKING:
-    from r1reward.evaluation.benchmarks.official import Protocol
 
 # On a CPU vLLM runs prompts unchunked and would set aside gigabytes for its cache.
 CPU_SETTINGS: dict[str, Any] = {
@@ -44,7 +40,6 @@ def eval_recipe(
     """
     import torch
 
-    from r1reward.evaluation.benchmarks.official import protocol_of
     from r1reward.models.model_folder import resolve_model_path
 
     bench = given["bench"]

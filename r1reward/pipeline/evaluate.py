@@ -1,7 +1,5 @@
 """Evaluation of one model on one benchmark, by engines of our own or by a server."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -16,7 +14,7 @@ from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import EndpointError
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
-from r1reward.evaluation.benchmarks.load import load_benchmark
+from r1reward.evaluation.benchmarks.load import load_benchmark, refuse_unusable
 from r1reward.evaluation.benchmarks.official import Protocol, protocol_of
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.conditions import (
@@ -65,6 +63,7 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
     )
     conditions = as_sent(conditions, recipe.endpoint)
     if recipe.predictions is not None:
+        refuse_unusable(benchmark, "predictions name rows by their number")
         answers = read_predictions(recipe.predictions, benchmark.items)
         conditions = predicted_conditions(conditions, benchmark, answers)
     protocol = protocol_of(recipe.bench.name, recipe.bench.official, recipe.bench.suite)
@@ -156,22 +155,18 @@ async def answers_of_model(
 
     An evaluation that is finished is counted again without starting an engine.
     """
-    files = [folder.answers, *[folder.blind_answers] * recipe.evaluate.image_off]
-    if all(is_finished(recipe.evaluate, recipe.seed, benchmark.items, file) for file in files):
-        answers = read_answers(folder.answers)
-        return answers, read_answers(folder.blind_answers) if len(files) > 1 else []
-    kept = [answer for file in files for answer in read_answers(file)]
-    has_answered = any(answer.status == "answered" for answer in kept)
-    async with running_sampler(recipe, has_answered) as sampler:
-        with progress_bar(sampler, "evaluating") as shown:
-            answers = await sample_answers(shown, benchmark.items, folder.answers)
-        blind: list[Answer] = []
-        if recipe.evaluate.image_off:
-            with progress_bar(sampler, "images off") as shown:
-                blind = await sample_answers(
-                    shown, benchmark.items, folder.blind_answers, blind=True
-                )
-    return answers, blind
+    labels = {folder.answers: "evaluating"}
+    if recipe.evaluate.image_off:
+        labels[folder.blind_answers] = "images off"
+    answers = {file: read_answers(file) for file in labels}
+    if not all(is_finished(recipe.evaluate, recipe.seed, benchmark.items, file) for file in labels):
+        has_answered = any(a.status == "answered" for kept in answers.values() for a in kept)
+        async with running_sampler(recipe, has_answered) as sampler:
+            for file, label in labels.items():
+                with progress_bar(sampler, label) as shown:
+                    blind = file == folder.blind_answers
+                    answers[file] = await sample_answers(shown, benchmark.items, file, blind)
+    return answers[folder.answers], answers.get(folder.blind_answers, [])
 
 
 @asynccontextmanager

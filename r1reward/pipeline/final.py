@@ -1,7 +1,5 @@
 """The last stage: every model of the pipeline on the same benchmarks, side by side."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,16 +9,16 @@ from rich.table import Table
 
 from r1reward.actors.placement import ray_session
 from r1reward.data.atomic import write_whole
-from r1reward.evaluation.eval_folder import EvalFolder
-from r1reward.evaluation.evaluation import Evaluation, read_evaluation
+from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.side_by_side import HEADINGS, lines, title
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import evaluate_model, load_bench
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.recipe.derive import ModelName, final_recipe, models, stage_folder
+from r1reward.pipeline.sources import model_hash
+from r1reward.recipe.derive import ModelName, final_recipe, models
 from r1reward.recipe.pipeline_sections import FinalSection
 from r1reward.recipe.recipe import Recipe
+from r1reward.report.pipeline_page import evaluations
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.runs.names import RESULT, SUMMARY, SUMMARY_NUMBERS
 
@@ -48,7 +46,7 @@ async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> 
                     logger.info("evaluating %s on %s", HEADINGS[model], bench_section.name)
                     one = final_recipe(recipe, final, model, bench_section)
                     await evaluate_model(one, Console(quiet=True))
-    results = {name: evaluations(recipe, name) for name in benches}
+    results = {name: evaluations(record.folder / name, models(recipe)) for name in benches}
     shown = [table(name, by_model) for name, by_model in results.items()]
     if not is_complete:
         write_whole(record.folder / SUMMARY, markdown(shown))
@@ -58,11 +56,6 @@ async def final_stage(recipe: Recipe, final: FinalSection, console: Console) -> 
     for heads, rows in shown:
         console.print(terminal_table(heads, rows))
     print_named(console, summary=record.folder / SUMMARY)
-
-
-def evaluations(recipe: Recipe, bench: str) -> dict[ModelName, Evaluation]:
-    root = stage_folder(recipe, "eval") / bench
-    return {model: read_evaluation(EvalFolder(root / model).result) for model in models(recipe)}
 
 
 def table(bench: str, by_model: Mapping[ModelName, Evaluation]) -> Headed:

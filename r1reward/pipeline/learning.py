@@ -1,7 +1,5 @@
 """What reinforcement learning and fine-tuning share: from the newest checkpoint to the model folder."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

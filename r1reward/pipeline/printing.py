@@ -1,7 +1,5 @@
 """Lines that a stage ends with."""
 
-from __future__ import annotations
-
 from rich.console import Console
 
 

@@ -1,7 +1,5 @@
 """What holds the requests of an annotation back: a rate, and a budget."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -1,7 +1,5 @@
 """``r1reward run``: every stage of the recipe in turn. What is complete is skipped."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -1,7 +1,5 @@
 """Rollouts without a learner: sample, judge and save what the starting policy says."""
 
-from __future__ import annotations
-
 import logging
 
 from rich.console import Console

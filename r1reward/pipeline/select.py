@@ -1,7 +1,5 @@
 """Which pairs RL trains on: by default the hard ones, which took the teacher more than one attempt."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter
@@ -19,7 +17,7 @@ from r1reward.data.stores.pair_store import distinct_pairs
 from r1reward.data.stores.pair_writer import PairWriter
 from r1reward.data.stores.store import Header, pair_row
 from r1reward.errors import InputError
-from r1reward.evaluation.answers import read_answers
+from r1reward.evaluation.answers import Answer, read_answers
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
 from r1reward.evaluation.sampler import (
     EvaluationSampler,
@@ -29,9 +27,8 @@ from r1reward.evaluation.sampler import (
 )
 from r1reward.evaluation.tables import new_table
 from r1reward.pipeline.evaluate import engine_sampler, progress_bar
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import training_pairs
+from r1reward.pipeline.sources import model_hash, training_pairs
 from r1reward.recipe.components import rollout_settings
 from r1reward.recipe.derive import (
     attempts_file,
@@ -50,7 +47,7 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import EvaluateSection, RewardSection, changed
 from r1reward.runs.manifest import pairs_hash, stage_record
 from r1reward.runs.names import ANSWERS, ATTEMPTS, COUNTS
-from r1reward.types import PreferencePair
+from r1reward.types import PreferencePair, Slot
 
 UNKNOWN = "not annotated"
 
@@ -153,16 +150,29 @@ async def by_pass_rate(
             with progress_bar(sampler, "passing") as shown:
                 answers = await sample_answers(shown, benchmark.items, file)
     labels = {item.key: item.pair.preferred for item in benchmark.items}
-    right, asked = Counter[str](), Counter[str]()
-    for answer in answers:
-        asked[answer.item] += 1
-        right[answer.item] += answer.response == labels[answer.item]
+    right, asked = count_right(answers, labels)
 
     def grade(pair_id: str, pair: PreferencePair) -> Grade:
         fits = section.min_rate <= right[pair_id] / asked[pair_id] <= section.max_rate
         return f"right {right[pair_id]} of {asked[pair_id]}", fits, pair.difficulty
 
     return grade
+
+
+def count_right(
+    answers: Sequence[Answer], labels: Mapping[str, Slot]
+) -> tuple[Counter[str], Counter[str]]:
+    """Returns how often each pair was answered rightly, and how often it was asked.
+
+    Raises ``InputError`` for a pair that the policy cannot be given: training would end at it.
+    """
+    right, asked = Counter[str](), Counter[str]()
+    for answer in answers:
+        if answer.is_missing:
+            raise InputError(answer.reason)
+        asked[answer.item] += 1
+        right[answer.item] += answer.response == labels[answer.item]
+    return right, asked
 
 
 def draw(

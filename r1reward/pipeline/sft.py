@@ -1,7 +1,5 @@
 """Supervised fine-tuning on the traces that agree with their labels; RL starts from its model."""
 
-from __future__ import annotations
-
 import logging
 import time
 
@@ -9,9 +7,8 @@ from rich.console import Console
 
 from r1reward.actors.launch import learner_system
 from r1reward.pipeline.learning import resumed
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import training_pairs
+from r1reward.pipeline.sources import model_hash, training_pairs
 from r1reward.pipeline.traces import SftInputs, load_traces
 from r1reward.recipe.components import sft_learner
 from r1reward.recipe.derive import attempts_file, sft_recipe

@@ -1,16 +1,19 @@
-"""From a recipe's data section to pairs."""
-
-from __future__ import annotations
+"""What stages are made from: the pairs of a recipe's data section, and models by their content."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from r1reward.data.stores.pair_store import LazySequence, PairStore
 from r1reward.data.stores.remarks import contradicted
 from r1reward.data.stores.store import pair_keys, read_pairs
 from r1reward.errors import InputError
+from r1reward.models.model_folder import resolve_model_path
+from r1reward.recipe.derive import ModelName
+from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import DataSection, FileSource, ShapesSource
+from r1reward.runs.manifest import content_hash, stage_record
 from r1reward.types import PreferencePair
 
 logger = logging.getLogger(__name__)
@@ -58,3 +61,14 @@ def load_pairs(source: ShapesSource | FileSource) -> Sequence[PreferencePair]:
             return PairStore(source.path, source.images, source.links)[: source.num_pairs]
         case FileSource():
             return read_pairs(source.path, source.images, source.num_pairs, source.links)
+
+
+def model_hash(recipe: Recipe, model: ModelName) -> str:
+    """The hash of a model's files; a hub's name stands for itself.
+
+    Raises ``InputError`` if the stage that makes the model is not complete.
+    """
+    if model != "base":
+        return stage_record(recipe, "sft" if model == "sft" else "train").output("model")
+    folder = Path(resolve_model_path(recipe.model.path))
+    return content_hash(folder) if folder.is_dir() else recipe.model.path

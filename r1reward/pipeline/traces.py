@@ -1,7 +1,5 @@
 """The traces that SFT learns: a teacher's agreeing attempts, encoded when they are needed."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence

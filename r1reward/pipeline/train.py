@@ -1,7 +1,5 @@
 """Reinforcement learning: held-out evaluation, the loop, held-out evaluation, the model folder."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +25,8 @@ from r1reward.interfaces import Evaluator, RolloutBatch, RolloutSource
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.assembly import evaluation_sampler, live_source
 from r1reward.pipeline.learning import resumed
-from r1reward.pipeline.models import model_hash
 from r1reward.pipeline.printing import print_named
-from r1reward.pipeline.sources import load_pairs, training_pairs
+from r1reward.pipeline.sources import load_pairs, model_hash, training_pairs
 from r1reward.recipe.components import judge_settings, rollout_settings, training_learner
 from r1reward.recipe.derive import STAGE_SECTIONS, rl_recipe, starting_model
 from r1reward.recipe.recipe import Recipe
@@ -69,8 +66,11 @@ def load_inputs(recipe: Recipe) -> Inputs:
             f"{recipe.rollout.pairs_per_step} that rollout.prompts_per_step "
             f"({recipe.rollout.prompts_per_step}) shows in a step: add pairs or lower it"
         )
-    if train.num_dropped:
-        logger.warning("data.train: dropped %d over-long pairs", train.num_dropped)
+    if train.num_too_long or train.num_repeated:
+        logger.warning(
+            "data.train: dropped %d over-long and %d repeated pairs",
+            *(train.num_too_long, train.num_repeated),
+        )
     heldout = None
     if recipe.data.heldout is not None:
         pairs = list(load_pairs(recipe.data.heldout))

@@ -5,40 +5,22 @@ Every function raises ``ValueError`` with one sentence, or returns nothing.
 
 from __future__ import annotations
 
-from r1reward.recipe.engine_sections import (
-    JudgeSection,
-    PlacementSection,
-    RolloutSection,
-    VllmJudge,
-)
-from r1reward.recipe.learner_sections import AlgorithmSection, LearnerSection
-from r1reward.recipe.pipeline_sections import (
-    AnnotateSection,
-    AttemptsSelection,
-    SelectSection,
-    SftSection,
-    ShapesTeacher,
-)
-from r1reward.recipe.sections import (
-    DataSection,
-    ModelSection,
-    PromptSection,
-    RewardSection,
-    ShapesSource,
-    TrainSection,
-)
+from typing import TYPE_CHECKING
+
+from r1reward.recipe.engine_sections import VllmJudge
+from r1reward.recipe.pipeline_sections import AttemptsSelection, ShapesTeacher
+from r1reward.recipe.sections import ShapesSource
+
+if TYPE_CHECKING:
+    from r1reward.recipe.recipe import EvalRecipe, Recipe, SftRecipe
 
 
-def check_engines(
-    model: ModelSection,
-    rollout: RolloutSection,
-    judge: JudgeSection | None,
-    placement: PlacementSection,
-) -> None:
+def check_engines(recipe: Recipe | EvalRecipe) -> None:
     """On a CPU a whole prompt must fit into one of vLLM's batches.
 
     With ``placement.mode: in_process`` there is one of everything, and no vLLM.
     """
+    model, rollout, placement = recipe.model, recipe.rollout, recipe.placement
     budget = rollout.engine.max_num_batched_tokens
     if placement.device == "cpu" and (budget or 0) < model.max_prompt_tokens:
         raise ValueError(
@@ -58,17 +40,16 @@ def check_engines(
                 f"placement.mode in_process has one of everything, but {name} is {value}: set it "
                 "to 1, or placement.mode to split or colocate"
             )
-    if isinstance(judge, VllmJudge):
+    if isinstance(recipe.judge, VllmJudge):
         raise ValueError(
             "placement.mode in_process runs without vLLM, but judge.type is vllm: set judge to "
             "{type: rule} or to an endpoint, or placement.mode to split or colocate"
         )
 
 
-def check_learner(
-    model: ModelSection, learner: LearnerSection, placement: PlacementSection
-) -> None:
+def check_learner(recipe: Recipe | SftRecipe) -> None:
     """The learner can run this model, its batches and its ranks where it is placed."""
+    model, learner, placement = recipe.model, recipe.learner, recipe.placement
     if learner.train_batch_size < learner.num_ranks:
         raise ValueError(
             f"learner.train_batch_size ({learner.train_batch_size}) is below "
@@ -107,20 +88,14 @@ def check_learner(
         )
 
 
-def check_colocation(
-    model: ModelSection,
-    rollout: RolloutSection,
-    judge: JudgeSection,
-    learner: LearnerSection,
-    train: TrainSection,
-    placement: PlacementSection,
-) -> None:
+def check_colocation(recipe: Recipe) -> None:
     """Engines and learner can take turns on the same GPUs."""
-    if not placement.takes_turns:
+    model, learner = recipe.model, recipe.learner
+    if not recipe.placement.takes_turns:
         return
-    engines = [("rollout.engine", rollout.engine)]
-    if isinstance(judge, VllmJudge):
-        engines.append(("judge.engine", judge.engine))
+    engines = [("rollout.engine", recipe.rollout.engine)]
+    if isinstance(recipe.judge, VllmJudge):
+        engines.append(("judge.engine", recipe.judge.engine))
     for name, engine in engines:
         if engine.tensor_parallel_size > 1:
             raise ValueError(
@@ -134,7 +109,7 @@ def check_colocation(
             "placement.mode colocate has rollout and judge engine awake on one GPU, but their "
             f"gpu_memory_utilization adds up to {used:g}: lower them to 0.95 in all"
         )
-    if train.max_policy_lag > 0:
+    if recipe.train.max_policy_lag > 0:
         raise ValueError(
             "placement.mode colocate lets sampling and learning take turns, so nothing overlaps: "
             "set train.max_policy_lag to 0, or placement.mode to split"
@@ -152,16 +127,12 @@ def check_colocation(
         )
 
 
-def check_step(
-    rollout: RolloutSection,
-    learner: LearnerSection,
-    algorithm: AlgorithmSection,
-    reward: RewardSection,
-) -> None:
+def check_step(recipe: Recipe) -> None:
     """A step's rollouts are a whole number of train batches.
 
     Baselines and rewards that compare rollouts have something to compare, on policy.
     """
+    rollout, learner, algorithm = recipe.rollout, recipe.learner, recipe.algorithm
     if rollout.rollouts_per_step % learner.train_batch_size:
         raise ValueError(
             f"rollout.prompts_per_step * rollout.samples_per_prompt ({rollout.rollouts_per_step}) "
@@ -173,7 +144,7 @@ def check_step(
             f"algorithm.baseline {algorithm.baseline} compares the samples of one prompt, but "
             "rollout.samples_per_prompt is 1: raise it, or set algorithm.baseline to none"
         )
-    if reward.position_weight > 0 and not rollout.both_orders:
+    if recipe.reward.position_weight > 0 and not rollout.both_orders:
         raise ValueError(
             "reward.position_weight rewards pairs that are right in both orders: set "
             "rollout.both_orders to true, or reward.position_weight to 0"
@@ -185,13 +156,10 @@ def check_step(
         )
 
 
-def check_stages(
-    annotate: AnnotateSection | None,
-    sft: SftSection | None,
-    select: SelectSection | None,
-    learner: LearnerSection,
-) -> None:
+def check_stages(recipe: Recipe) -> None:
     """Every stage has the stage before it that it builds on."""
+    annotate, sft, select = recipe.annotate, recipe.sft, recipe.select
+    num_ranks = recipe.learner.num_ranks
     if annotate is None and sft is not None:
         raise ValueError("sft learns a teacher's traces: add the section annotate")
     if isinstance(select, AttemptsSelection):
@@ -207,17 +175,16 @@ def check_stages(
                     f"{annotate.max_attempts}: pairs without an agreeing attempt have the level "
                     "'failed'"
                 )
-    if sft is not None and sft.batch_size < learner.num_ranks:
+    if sft is not None and sft.batch_size < num_ranks:
         raise ValueError(
-            f"sft.batch_size ({sft.batch_size}) is below learner.num_ranks "
-            f"({learner.num_ranks}): every rank needs a sequence"
+            f"sft.batch_size ({sft.batch_size}) is below learner.num_ranks ({num_ranks}): every "
+            "rank needs a sequence"
         )
 
 
-def check_teacher(
-    annotate: AnnotateSection | None, prompt: PromptSection, data: DataSection
-) -> None:
+def check_teacher(recipe: Recipe) -> None:
     """What the teacher writes can be read and learned by the policy."""
+    annotate, prompt, train = recipe.annotate, recipe.prompt, recipe.data.train
     if annotate is None:
         return
     asked = annotate.prompt or prompt
@@ -228,7 +195,6 @@ def check_teacher(
         )
     if not isinstance(annotate.teacher, ShapesTeacher):
         return
-    train = data.train
     if not isinstance(train, ShapesSource) or train.split not in ("train", "heldout"):
         raise ValueError(
             "annotate.teacher of type shapes knows the built-in pairs only: set data.train to "

@@ -1,7 +1,5 @@
 """The names that settings choose between: each list is declared here, and only here."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 TemplateName = Literal["standard", "authors", "short", "vl-rewardbench", "multimodal-rewardbench"]

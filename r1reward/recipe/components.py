@@ -4,8 +4,6 @@ Engines, actors and the launcher get these and never a whole recipe, so that wha
 a part: a training run, an evaluation, a teacher, a benchmark.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +52,6 @@ class JudgeSettings:
 
     judge: JudgeSection
     engine: EngineSettings | None
-    placement: PlacementSection
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,9 @@ def judge_settings(
 ) -> JudgeSettings:
     """The one place where ``judge.path: policy`` becomes the model that the recipe starts from."""
     if not isinstance(judge, VllmJudge):
-        return JudgeSettings(judge, None, placement)
+        return JudgeSettings(judge, None)
     path = model.path if judge.path == "policy" else judge.path
-    judged_by = changed(model, path=path)
-    return JudgeSettings(judge, EngineSettings(judged_by, judge.engine, placement), placement)
+    return JudgeSettings(judge, EngineSettings(changed(model, path=path), judge.engine, placement))
 
 
 def training_learner(recipe: Recipe) -> LearnerSettings:

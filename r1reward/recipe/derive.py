@@ -9,8 +9,6 @@ run_dir/eval      BENCH/base, BENCH/sft, BENCH/rl
 Every recipe that is made here is validated as one that was read from a file.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -102,27 +100,12 @@ def sft_recipe(recipe: Recipe, sft: SftSection, num_steps: int) -> SftRecipe:
 
     A step is one batch, so the learning rate's schedule is ``num_steps`` long.
     """
-    return SftRecipe.model_validate(
-        {
-            "name": f"{recipe.name}-sft",
-            "seed": recipe.seed,
-            **stage_location(recipe, "sft"),
-            "model": recipe.model,
-            "prompt": recipe.prompt,
-            "placement": recipe.placement,
-            "learner": changed(
-                recipe.learner,
-                lr=sft.lr,
-                train_batch_size=sft.batch_size,
-                warmup_share=sft.warmup_share,
-                min_lr_ratio=sft.min_lr_ratio,
-            ),
-            "sft": sft,
-            "num_steps": num_steps,
-            "tracking": recipe.tracking,
-            "alerts": recipe.alerts,
-        }
-    )
+    shared = {"seed", "model", "prompt", "placement", "learner", "tracking", "alerts"}
+    settings = recipe.model_dump(include=shared) | stage_location(recipe, "sft")
+    settings |= {"name": f"{recipe.name}-sft", "sft": sft, "num_steps": num_steps}
+    settings["learner"] |= sft.model_dump(include={"lr", "warmup_share", "min_lr_ratio"})
+    settings["learner"]["train_batch_size"] = sft.batch_size
+    return SftRecipe.model_validate(settings)
 
 
 def rl_recipe(recipe: Recipe) -> Recipe:
@@ -141,17 +124,14 @@ def final_recipe(
     recipe: Recipe, final: FinalSection, model: ModelName, bench: BenchSection
 ) -> EvalRecipe:
     """The evaluation of one model on one benchmark."""
+    shared = {"seed", "prompt", "rollout", "reward", "placement"}
     return EvalRecipe.model_validate(
-        {
+        recipe.model_dump(include=shared)
+        | {
             "name": f"{recipe.name}-{bench.name}-{model}",
-            "seed": recipe.seed,
             "run_dir": stage_folder(recipe, "eval") / bench.name / model,
             "model": changed(recipe.model, path=model_path(recipe, model)),
-            "prompt": recipe.prompt,
-            "rollout": recipe.rollout,
             "judge": pipeline_judge(recipe.judge, recipe.model.path),
-            "reward": recipe.reward,
-            "placement": recipe.placement,
             "bench": bench,
             "evaluate": final.model_dump(exclude={"benches"}),
         }

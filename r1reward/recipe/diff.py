@@ -1,7 +1,5 @@
 """Is this the recipe that a run folder was made with? What may differ, and what differs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

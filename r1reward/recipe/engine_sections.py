@@ -1,11 +1,9 @@
 """The sections of a recipe for what samples and judges, and for who runs where."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue
 
 from r1reward.recipe.choices import JudgeReplyMode, JudgeTemplateName
 from r1reward.recipe.sections import PositiveInt, Section, Share
@@ -242,17 +240,14 @@ class PlacementSection(Section):
     """What an actor of a role takes of Ray's custom resources, which nodes offer with `ray
     start --resources`: {judge: {judge_node: 1}} keeps judges to such nodes."""
 
-    @field_validator("resources")
-    @classmethod
-    def are_custom(cls, by_role: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        for role, wanted in by_role.items():
+    def check(self) -> None:
+        for role, wanted in self.resources.items():
             for name in wanted:
                 if name.lower() in ("cpu", "gpu", "memory", "object_store_memory"):
                     raise ValueError(
                         f"placement.resources.{role} names {name!r}, which every node of Ray has by "
                         "itself: name a resource that only the wanted nodes are started with"
                     )
-        return by_role
 
     @property
     def takes_turns(self) -> bool:

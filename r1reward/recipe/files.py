@@ -4,8 +4,6 @@ A recipe may name one ``base:`` recipe, whose settings it inherits and overrides
 answered with the nearest known one.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

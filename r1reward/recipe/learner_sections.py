@@ -1,7 +1,5 @@
 """The sections of a recipe for what learns: the loss, the parts that train, the learner."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator

@@ -1,7 +1,5 @@
 """Where a run's folder may be: a path, or a URL for which it works in a folder of its own here."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

@@ -4,8 +4,6 @@ A reward model trained with one template and judged with another is a different,
 exported folder carries these settings and evaluation starts from them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

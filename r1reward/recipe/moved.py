@@ -4,28 +4,18 @@ A setting that is renamed gets a line in ``MOVED``, one that is gone a line in `
 folders and model folders written before are then read as if they had the new one, or none.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # Version 0.1 counted pixels and knew one family of models, in which a token is 28 x 28 of them.
 TOKEN_PIXELS = 28 * 28
 
 
-def rounded_down(pixels: int) -> int:
-    return max(1, pixels // TOKEN_PIXELS)
-
-
-def rounded_up(pixels: int) -> int:
-    return -(-pixels // TOKEN_PIXELS)
-
-
 # Section and old name; the new name there, and the new value from the old one. Bounds are rounded
 # outwards: no image is refused a size that it had.
-MOVED = {
-    ("model", "min_pixels"): ("min_image_tokens", rounded_down),
-    ("model", "max_pixels"): ("max_image_tokens", rounded_up),
+MOVED: Mapping[tuple[str, str], tuple[str, Callable[[int], int]]] = {
+    ("model", "min_pixels"): ("min_image_tokens", lambda pixels: max(1, pixels // TOKEN_PIXELS)),
+    ("model", "max_pixels"): ("max_image_tokens", lambda pixels: -(-pixels // TOKEN_PIXELS)),
 }
 
 # Section and name; why it is needed no more.

@@ -1,7 +1,5 @@
 """The sections of a recipe for the stages around RL: cold start, selection, final evaluation."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -5,8 +5,6 @@ The modules ``*_sections.py`` have their sections and ``checks.py`` what must ho
 recipe apart for those who run it. None of these imports torch or an engine.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -113,14 +111,12 @@ class Recipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
-        checks.check_learner(self.model, self.learner, self.placement)
-        checks.check_colocation(
-            self.model, self.rollout, self.judge, self.learner, self.train, self.placement
-        )
-        checks.check_step(self.rollout, self.learner, self.algorithm, self.reward)
-        checks.check_stages(self.annotate, self.sft, self.select, self.learner)
-        checks.check_teacher(self.annotate, self.prompt, self.data)
+        checks.check_engines(self)
+        checks.check_learner(self)
+        checks.check_colocation(self)
+        checks.check_step(self)
+        checks.check_stages(self)
+        checks.check_teacher(self)
 
 
 class EvalRecipe(RunRecipe):
@@ -142,7 +138,7 @@ class EvalRecipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_engines(self.model, self.rollout, self.judge, self.placement)
+        checks.check_engines(self)
 
 
 class SftRecipe(RunRecipe):
@@ -158,4 +154,4 @@ class SftRecipe(RunRecipe):
 
     def check(self) -> None:
         super().check()
-        checks.check_learner(self.model, self.learner, self.placement)
+        checks.check_learner(self)

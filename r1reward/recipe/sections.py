@@ -4,8 +4,6 @@ Engines and judge are in ``engine_sections.py``, the learner and its loss in ``l
 the stages around RL in ``pipeline_sections.py``.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +11,7 @@ from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from r1reward.recipe.choices import (
-    BenchmarkName,
-    Contradictions,
-    FormatMode,
-    MissingMedia,
-    OrderMode,
-    ShapesSplit,
-    SuiteName,
-    TemplateName,
-)
+from r1reward.recipe import choices
 
 Dtype = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -114,7 +103,7 @@ class ShapesSource(Section):
     type: Literal["shapes"]
     """Pairs drawn from the built-in miniature."""
 
-    split: ShapesSplit
+    split: choices.ShapesSplit
     """Which of its four sets the pairs are drawn from; the hard ones have crowded scenes,
     near colours, counting, two images or no image."""
 
@@ -156,7 +145,7 @@ class DataSection(Section):
     heldout: Source | None = None
     """The pairs of the held-out evaluation; None: no held-out evaluation."""
 
-    contradictions: Contradictions = "drop"
+    contradictions: choices.Contradictions = "drop"
     """What happens to training pairs that stand in the data with both labels: drop leaves out both and
     counts them; keep trains on them. Without effect on the built-in miniature."""
 
@@ -164,7 +153,7 @@ class DataSection(Section):
 class PromptSection(Section):
     """How the policy is asked, and in which form it answers."""
 
-    template: TemplateName = "standard"
+    template: choices.TemplateName = "standard"
     """Wording of the prompt: standard; authors: the structure that the paper's authors
     published; short: for models of a few million parameters; vl-rewardbench and
     multimodal-rewardbench: the structure of that benchmark's own prompt, without tags."""
@@ -178,7 +167,7 @@ class PromptSection(Section):
     answer_tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w-]*$")
     """Name of the tags around the answer, without brackets."""
 
-    format_mode: FormatMode = "strict"
+    format_mode: choices.FormatMode = "strict"
     """How a trace is read: strict allows nothing between analysis and answer and only one
     answer; tolerant allows whitespace there and several answers that agree; loose also reads
     a digit in markup or in a few words (Response 1) and a last line without tags, for models that
@@ -245,7 +234,7 @@ class EvaluateSection(Section):
     samples: PositiveInt = 1
     """Answers drawn for each row in all: the K of voting@K."""
 
-    orders: OrderMode = "both"
+    orders: choices.OrderMode = "both"
     """In which orders the responses of a row are shown: both; single: one seeded order a row;
     stored: as the data has them; authors: the preferred response first; random: a seeded
     order a sample; parity: stored where the two responses have an even number of characters
@@ -304,7 +293,7 @@ class TrainingEvaluation(EvaluateSection):
 class BenchSection(Section):
     """Rows to evaluate on, and how they are scored."""
 
-    name: BenchmarkName
+    name: choices.BenchmarkName
     """Which benchmark; pairs is any file or store of pairs."""
 
     path: Path | None = None
@@ -316,7 +305,7 @@ class BenchSection(Section):
     links: tuple[Path, ...] = ()
     """Further folders that links among the media may lead into, and absolute paths may begin with."""
 
-    missing: MissingMedia = "refuse"
+    missing: choices.MissingMedia = "refuse"
     """What happens to rows whose image or video is not there: refuse to start, or drop and count them."""
 
     num_rows: PositiveInt | None = None
@@ -331,7 +320,7 @@ class BenchSection(Section):
     official: bool = False
     """Ask as the benchmark's own scripts do, where nothing else is set; score by their rules as well."""
 
-    suite: SuiteName | None = None
+    suite: choices.SuiteName | None = None
     """Ask and score as this suite of benchmarks does, in the same way; None: as none does."""
 
     def check(self) -> None:

@@ -4,8 +4,6 @@ Texts of models and data are untrusted. They travel as JSON, escaped so that no 
 in it, and reach the page as text nodes only; a content security policy forbids any request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +30,11 @@ from r1reward.runs.folder import RunFolder
 class Content:
     """What a page shows: a run with its newest evaluation, an evaluation alone, or a pipeline.
 
-    A pipeline's ``run`` is its RL, None before that has started. ``evaluation_of`` says in words
-    which of its evaluations is shown.
+    A pipeline's ``run`` is its RL, None before that has started.
     """
 
     run: RunView | None = None
     evaluation: EvaluationView | None = None
-    evaluation_of: str = ""
     pipeline: PipelineView | None = None
     sft: RunView | None = None
 
@@ -54,7 +50,10 @@ def build_report(root: Path, out: Path | None) -> Path:
         content = Content(evaluation=evaluation_view(root))
     elif folder.recipe.is_file() and not folder.answers.exists():
         recipe = pipeline_recipe(root)
-        content = pipeline_content(root, recipe) if recipe else run_content(root)
+        if recipe is None:
+            content = Content(run_view(root, "train"), newest_evaluation(root))
+        else:
+            content = pipeline_content(root, recipe)
     else:
         raise InputError(
             f"{root} is neither a run folder (recipe.yaml) nor a finished evaluation (result.json): "
@@ -67,19 +66,13 @@ def build_report(root: Path, out: Path | None) -> Path:
     return out
 
 
-def run_content(root: Path) -> Content:
-    """A run, and its newest evaluation where there is one."""
-    evaluation, evaluation_of = newest_evaluation(root)
-    return Content(run_view(root, "train"), evaluation, evaluation_of)
-
-
-def newest_evaluation(root: Path) -> tuple[EvaluationView | None, str]:
-    """The last evaluation of a run, and which one that is."""
+def newest_evaluation(root: Path) -> EvaluationView | None:
+    """The last evaluation of a run, None before the first."""
     folders = evaluation_folders(root)
     if not folders:
-        return None, ""
+        return None
     step = max(folders)
-    return evaluation_view(folders[step].root), f"the newest evaluation during RL, at step {step}"
+    return evaluation_view(folders[step].root, f"the newest evaluation during RL, at step {step}")
 
 
 def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
@@ -88,14 +81,12 @@ def pipeline_content(root: Path, recipe: PipelineRecipe) -> Content:
     final = [EvalFolder(root / names.EVALUATIONS / bench / "rl") for bench in recipe.benches]
     done = next((folder.root for folder in final if folder.result.is_file()), None)
     if done is None:
-        evaluation, evaluation_of = newest_evaluation(rl.root)
+        evaluation = newest_evaluation(rl.root)
     else:
-        evaluation = evaluation_view(done)
-        evaluation_of = f"the model after RL on {done.parent.name}"
+        evaluation = evaluation_view(done, f"the model after RL on {done.parent.name}")
     return Content(
         run=run_view(rl.root, "train") if rl.recipe.is_file() else None,
         evaluation=evaluation,
-        evaluation_of=evaluation_of,
         pipeline=pipeline_view(root, recipe),
         sft=run_view(sft.root, "sft") if sft.recipe.is_file() else None,
     )

@@ -4,8 +4,6 @@ Colours are the page's CSS variables (``--series-1``), which the page resolves, 
 specification serves light, dark and paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,7 +1,5 @@
 """What a teacher did, for the page of a pipeline: counts, tokens, cost, and a few of its texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

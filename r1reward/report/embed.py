@@ -1,7 +1,5 @@
 """What goes into a page: templates, scripts, pictures as URIs, JSON that cannot end its element."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

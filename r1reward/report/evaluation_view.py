@@ -1,7 +1,5 @@
 """One evaluation as the page shows it: conditions, audit, charts and samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,8 @@ MAX_ROWS = 2500
 class EvaluationView:
     """One evaluation as the page shows it. ``has_pairs`` is False where pairs.parquet is missing.
 
-    ``sections`` are lists of facts below the scores, by their titles.
+    ``sections`` are lists of facts below the scores, by their titles. ``which`` says in words which of a
+    pipeline's evaluations it is.
     """
 
     result: Evaluation
@@ -37,9 +36,10 @@ class EvaluationView:
     samples: Samples
     charts: Mapping[str, Chart]
     has_pairs: bool
+    which: str
 
 
-def evaluation_view(root: Path) -> EvaluationView:
+def evaluation_view(root: Path, which: str = "") -> EvaluationView:
     """Reads a finished evaluation. Raises ``InputError`` for a file that cannot be read."""
     folder = EvalFolder(root)
     result = read_evaluation(folder.result)
@@ -72,6 +72,7 @@ def evaluation_view(root: Path) -> EvaluationView:
         samples=collect_samples(pairs, read_answers(folder.answers), MAX_SAMPLE_BYTES, MAX_ROWS),
         charts=charts,
         has_pairs=store is not None,
+        which=which,
     )
 
 

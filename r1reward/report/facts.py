@@ -1,7 +1,5 @@
 """Values as the page shows them: shares in per cent, large numbers in groups, true minus signs."""
 
-from __future__ import annotations
-
 from r1reward.evaluation.intervals import Interval, bounds, percent
 
 Facts = dict[str, str]  # what the page lists, by label

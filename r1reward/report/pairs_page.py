@@ -1,7 +1,5 @@
 """Pairs for people: in the terminal, and as one HTML page with the images inside."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The charts that only a pipeline has: its models side by side, and the teacher's attempts."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 
 from r1reward.evaluation.evaluation import Evaluation

@@ -3,8 +3,6 @@
 A stage may be missing or unfinished. Then the page says so, and shows the others.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

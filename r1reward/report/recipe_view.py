@@ -3,8 +3,6 @@
 A recipe of another version cannot be read: then its text is shown, and the folders tell the rest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

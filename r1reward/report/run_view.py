@@ -1,7 +1,5 @@
 """A run as the page shows it: its curves, its alerts and a few of its rollouts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows for the browser of samples: texts, pictures and every vote, as many as the size allows."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

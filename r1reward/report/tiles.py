@@ -1,7 +1,5 @@
 """The headline numbers at the top of a page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.evaluation.compare import compare_evaluations

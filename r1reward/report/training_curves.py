@@ -1,7 +1,5 @@
 """A run's training curves: which metrics stand in one panel, and where alerts were on."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,9 +10,7 @@ from typing import Literal
 
 from r1reward.metrics import Name, alert_name
 from r1reward.report.charts import Chart, Spec, level, line, marks
-from r1reward.runs.alerts import ALERTS
-
-StepMetrics = Mapping[str, float]
+from r1reward.runs.alerts import ALERTS, StepMetrics
 
 
 @dataclass(frozen=True)

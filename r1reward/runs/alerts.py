@@ -4,8 +4,6 @@ A rule is a function of the last few steps' metrics, so a resumed run that reads
 metrics.jsonl alerts as the uninterrupted one would.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -9,8 +9,6 @@ ranks may be on nodes that share no folder. Here is then only the ``loop.json`` 
 written and copied when the state is whole.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 A folder that holds other work is refused, in one sentence and before anything in it is overwritten.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal

@@ -4,8 +4,6 @@ A stage that is complete and was made from the same things is skipped. One that 
 things is refused, for it holds work: nothing is overwritten.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -124,16 +122,11 @@ def differences(before: Manifest, wanted: Manifest) -> dict[str, str]:
     settings = {
         name: value
         for name, value in wanted.settings.items()
-        if name in before.settings or not is_default(name, value)
+        if name in before.settings or value not in defaults_of(Recipe, name.split("."))
     }
     return setting_changes(before.settings, settings) | {
         name: f"{name} has another content" for name, _ in inputs
     }
-
-
-def is_default(name: str, value: object) -> bool:
-    """Whether a recipe that does not name the setting, dotted, has this value of it, in JSON."""
-    return value in defaults_of(Recipe, name.split("."))
 
 
 def content_hash(path: Path) -> str:

@@ -1,7 +1,5 @@
 """While a verb works in its run folder: a lock keeps others out, a thread mirrors the folder."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

@@ -3,8 +3,6 @@
 A pipeline's folder has one folder a stage; those of fine-tuning and of RL are run folders themselves.
 """
 
-from __future__ import annotations
-
 # A run, and an evaluation: what was asked for.
 RECIPE = "recipe.yaml"
 REPORT = "report.html"

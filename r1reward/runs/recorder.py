@@ -1,7 +1,5 @@
 """What a run writes down: rollouts before the update, metrics after it, checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

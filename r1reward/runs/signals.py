@@ -1,7 +1,5 @@
 """Ctrl-C, and SIGTERM like it: a job's stop, a pre-emption, the end of a Slurm allocation."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

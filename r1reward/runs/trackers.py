@@ -1,7 +1,5 @@
 """Live views of a run: the terminal, TensorBoard, Weights & Biases. All are fan-outs of metrics.jsonl."""
 
-from __future__ import annotations
-
 import logging
 import os
 import uuid

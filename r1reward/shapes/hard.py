@@ -11,8 +11,6 @@ independent of the label, here within every kind. The shipped weights were train
 this, and a prompt is longer: words outside their vocabulary are spelled in bytes.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass

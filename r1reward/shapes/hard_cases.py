@@ -1,7 +1,5 @@
 """The five kinds of hard pairs, one function each: draw a case of the split."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """What a hard pair is about: a question, its pictures, and claims with ways to get each one wrong."""
 
-from __future__ import annotations
-
 import operator
 import random
 from collections.abc import Callable

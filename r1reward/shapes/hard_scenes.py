@@ -4,8 +4,6 @@ They are ordinary scenes, so the hash of the description decides their split as 
 of ``hard_heldout`` is in neither ``hard_train`` nor ``train``.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

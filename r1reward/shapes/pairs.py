@@ -5,8 +5,6 @@ its shape or both changed. Some responses carry a filler sentence; verbosity is 
 label (``plan``), exactly so for multiples of 40 pairs.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from dataclasses import dataclass

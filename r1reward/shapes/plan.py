@@ -4,8 +4,6 @@ Verbosity is independent of the label: the preferred response is the longer one 
 pairs where lengths differ, so a judge that follows length is at chance.
 """
 
-from __future__ import annotations
-
 import random
 from typing import Literal
 

@@ -5,8 +5,6 @@ hash of the description decides the split, so train and held-out cannot share a 
 the seeds. Positions, sizes and the background are jitter: they change the picture, not the name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -4,8 +4,6 @@ It sees and flags everything right but decides wrongly with a chance that grows 
 is, anew for every seed. So the number of attempts until it agrees with the label says something true.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -8,8 +8,6 @@ One line an object: what the image shows, then what each response says and wheth
 The conclusion is the last line, for the consistency judge reads the end of the analysis.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.data.prompt import Tags

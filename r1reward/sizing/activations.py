@@ -6,8 +6,6 @@ attention q, k, v and its result (with flash or memory-efficient kernels, never 
 Letters: e bytes of a value, D hidden size.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.models.family import VisionShape
@@ -149,9 +147,8 @@ def activations(
     adapters = 0 if settings.lora is None else settings.lora.rank * len(settings.lora.targets)
     layer = decoder_layer_bytes(text, batch, e, learn, adapters)
     block = vision_layer_bytes(vision, batch.patches, e)
-    kept = 0
     # Token ids, mask, types and positions; rotary tables of the text, shared by all layers.
-    kept += batch.slots * (6 * 8 + 2 * e * text.head)
+    kept = batch.slots * (6 * 8 + 2 * e * text.head)
     if learn.vision:
         kept += batch.patches * (e * vision.patch + 2 * 4 * vision.hidden // vision.num_heads)
     if learn.vision or learn.merger:

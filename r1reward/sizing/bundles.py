@@ -1,7 +1,5 @@
 """What every actor of a run asks Ray for: a bundle of resources each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from r1reward.recipe.components import (
@@ -19,12 +17,11 @@ from r1reward.recipe.recipe import Recipe
 CPU_SHARE = 0.05
 
 
-Role = RoleName
-ROLES: tuple[Role, ...] = ("rollout", "judge", "learner")
+ROLES: tuple[RoleName, ...] = ("rollout", "judge", "learner")
 Bundle = dict[str, float]
 
 
-def training_bundles(recipe: Recipe) -> dict[Role, list[Bundle]]:
+def training_bundles(recipe: Recipe) -> dict[RoleName, list[Bundle]]:
     """What the actors of a training run need; on saved rollouts it has a learner only."""
     if recipe.train.from_rollouts is not None:
         return plan_bundles(recipe.placement, None, None, recipe.learner)
@@ -38,13 +35,13 @@ def plan_bundles(
     rollout: RolloutSettings | None,
     judge: JudgeSettings | None,
     learner: LearnerSection | None,
-) -> dict[Role, list[Bundle]]:
+) -> dict[RoleName, list[Bundle]]:
     """What every actor needs; a role that is None is not wanted and has no bundles.
 
     Actors that take turns on a GPU each ask for a share of it.
     """
     # By role: the number of actors, and the GPUs of each.
-    needs: dict[Role, tuple[int, int]] = dict.fromkeys(ROLES, (0, 0))
+    needs: dict[RoleName, tuple[int, int]] = dict.fromkeys(ROLES, (0, 0))
     if rollout is not None:
         needs["rollout"] = (rollout.num_actors, rollout.engine.engine.tensor_parallel_size)
     if judge is not None:
@@ -54,7 +51,7 @@ def plan_bundles(
         needs["learner"] = (learner.num_ranks, 1)
     num_tenants = sum(gpus > 0 for _, gpus in needs.values())
 
-    def bundle(role: Role, num_gpus: int) -> Bundle:
+    def bundle(role: RoleName, num_gpus: int) -> Bundle:
         custom = placement.resources.get(role, {})
         if placement.device == "cpu":
             return {"CPU": CPU_SHARE, **custom}
@@ -65,7 +62,12 @@ def plan_bundles(
     return {role: [bundle(role, gpus)] * count for role, (count, gpus) in needs.items()}
 
 
-def shared_bundles(by_role: Mapping[Role, Sequence[Bundle]]) -> list[Bundle]:
+def num_gpus(bundles: Sequence[Bundle]) -> int:
+    """Returns the GPUs of all these bundles."""
+    return int(sum(bundle.get("GPU", 0) for bundle in bundles))
+
+
+def shared_bundles(by_role: Mapping[RoleName, Sequence[Bundle]]) -> list[Bundle]:
     """A bundle a number: what the actors of that number need together, and its GPU whole."""
     bundles: list[Bundle] = [{} for _ in range(max(map(len, by_role.values())))]
     for asked in by_role.values():

@@ -1,7 +1,5 @@
 """What one GPU of a vLLM engine holds: weights, prefill, and the KV cache that fits beside them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape
@@ -38,9 +36,14 @@ class EngineMemory:
     max_len: int
 
     @property
+    def sequence_bytes(self) -> int:
+        """Keys and values of one sequence of full length."""
+        return self.bytes_per_token * self.max_len
+
+    @property
     def num_sequences(self) -> int:
         """How many sequences of full length the cache holds at once."""
-        return max(0, self.cache) // (self.bytes_per_token * self.max_len)
+        return max(0, self.cache) // self.sequence_bytes
 
 
 def cache_bytes_per_token(model: ModelShape, dtype: Dtype, tensor_parallel: int) -> int:

@@ -13,8 +13,6 @@ with a reduce bucket of 5e8 values beside stages 2 and 3. Stage 1 in bfloat16 is
 plain AdamW (4 P, 0, 4 T, 8 T); stages 1 to 3 keep a second float32 copy of the shard as master weights.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1reward.models.family import Part

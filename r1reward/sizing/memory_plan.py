@@ -1,11 +1,9 @@
 """A recipe's memory, part by part: what each GPU and each node holds, what does not fit, what to turn."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape
 from r1reward.recipe.engine_sections import EngineSection, PlacementSection
@@ -56,9 +54,9 @@ def engine_holder(
 ) -> Holder:
     """One GPU of a vLLM engine (or, on CPUs, its process). What it does not need becomes KV cache."""
     memory = engine_memory(model, limits, engine, room, cuda)
-    wanted = memory.bytes_per_token * memory.max_len
+    shards = engine.tensor_parallel_size
     lines = (
-        Line("parameters", memory.parameters, shared(engine)),
+        Line("parameters", memory.parameters, f"1/{shards} of the weights" if shards > 1 else ""),
         Line("prefill", memory.prefill, "activations of one batch of prompt tokens", True),
         Line("vision tower", memory.vision, "before prefill, not beside it", True),
         Line("logits of sampling", memory.sampling, f"max_num_seqs {engine.max_num_seqs}", True),
@@ -72,19 +70,13 @@ def engine_holder(
     )
     peak = memory.busy + max(0, memory.cache)
     problem = ""
-    if memory.cache < wanted or peak > room:
-        problem = engine_problem(role, memory, engine, limits, wanted)
+    if memory.cache < memory.sequence_bytes or peak > room:
+        problem = engine_problem(role, memory, engine)
     return Holder(f"{role} engine", lines, peak, room if cuda else None, problem)
 
 
-def shared(engine: EngineSection) -> str:
-    shards = engine.tensor_parallel_size
-    return f"1/{shards} of the weights" if shards > 1 else ""
-
-
-def engine_problem(
-    role: EngineRole, memory: EngineMemory, engine: EngineSection, limits: ModelSection, wanted: int
-) -> str:
+def engine_problem(role: EngineRole, memory: EngineMemory, engine: EngineSection) -> str:
+    wanted = memory.sequence_bytes
     if engine.kv_cache_memory_mb is not None:
         return (
             f"the {role} engine wants {wanted / 2**20:.0f} MB of KV cache for one sequence of "
@@ -183,14 +175,13 @@ def settings_that_fit(case: LearnerCase, gpu_bytes: int) -> str:
     """Settings that make the learner fit, one after the other, each with what it leads to."""
     steps: list[str] = []
     now = learner_peak(case)
-    for change in changes(case):
-        helped = replace(case, learner=changed(case.learner, **change))
+    for name, value in changes(case):
+        helped = replace(case, learner=changed(case.learner, **{name: value}))
         peak = learner_peak(helped)
         if peak > 0.98 * now:
             continue
         case, now = helped, peak
-        for name, value in change.items():
-            steps.append(f"learner.{name}={str(value).lower()} ({peak / GB:.1f} GB)")
+        steps.append(f"learner.{name}={str(value).lower()} ({peak / GB:.1f} GB)")
         if peak <= gpu_bytes:
             return "set " + ", then ".join(steps)
     return "no setting of learner makes it fit; take more ranks or larger GPUs"
@@ -200,27 +191,45 @@ def learner_peak(case: LearnerCase) -> int:
     return learner_lines(case)[1]
 
 
-def changes(case: LearnerCase) -> Iterator[dict[str, Any]]:
+def changes(case: LearnerCase) -> Iterator[tuple[str, int]]:
     """Cheapest first: what costs time, then what costs accuracy of nothing, then what needs GPUs."""
     learner = case.learner
     longest = case.limits.max_sequence_tokens
     if not learner.gradient_checkpointing:
-        yield {"gradient_checkpointing": True}
+        yield "gradient_checkpointing", True
     if learner.micro_batch_tokens > longest:
-        yield {"micro_batch_tokens": longest}
+        yield "micro_batch_tokens", longest
     if not learner.packing and case.limits.attention == "sdpa":
-        yield {"packing": True}
+        yield "packing", True
     if learner.logprob_chunk_tokens > 512:
-        yield {"logprob_chunk_tokens": 512}
+        yield "logprob_chunk_tokens", 512
     # A learner that takes turns can do neither (recipe/checks.py: check_colocation).
     stays = not case.placement.takes_turns
     if learner.zero_stage < 3 and learner.num_ranks > 1 and stays:
-        yield {"zero_stage": 3}
+        yield "zero_stage", 3
     if not learner.offload_optimizer and case.placement.device == "cuda" and stays:
-        yield {"offload_optimizer": True}
+        yield "offload_optimizer", True
     for factor in (2, 4, 8):
         if learner.num_ranks * factor <= learner.train_batch_size:
-            yield {"num_ranks": learner.num_ranks * factor}
+            yield "num_ranks", learner.num_ranks * factor
+
+
+def sampling_holder(engines: Sequence[Holder], gpu_bytes: int) -> Holder:
+    """The engines of a shared GPU, and what its learner rank leaves there: CUDA and no tensor."""
+    left = int(CONTEXT_GB * GB)
+    awake = sum(engine.peak for engine in engines)
+    lines = (
+        *(Line(engine.title, engine.peak) for engine in engines),
+        Line("learner asleep", left, "CUDA stays", True),
+    )
+    problem = ""
+    if awake + left > gpu_bytes:
+        problem = (
+            f"the engines of a shared GPU take {awake / GB:.1f} GB and its sleeping learner keeps "
+            f"{left / GB:.1f}, of {gpu_bytes / GB:g}: lower gpu_memory_utilization of rollout.engine "
+            "or judge.engine"
+        )
+    return Holder("shared GPU, sampling", lines, awake + left, gpu_bytes, problem)
 
 
 def host_holder(
@@ -239,14 +248,13 @@ def host_holder(
     asleep = engines * weights + ranks * states.lasting if case.placement.takes_turns else 0
     num_processes = ranks + engines
     lines = [
-        store_line(case),
         Line("loading", ranks * weights, "every rank reads the whole model first"),
         Line("offloaded optimizer", ranks * states.host, "pinned"),
         Line("asleep", asleep, "engines, or the learner, while the other side has the GPUs"),
         *image_lines(case, processor_cache_gb, ranks, engines),
         Line("processes", int(num_processes * PROCESS_GB * GB), f"{PROCESS_GB:g} GB each", True),
     ]
-    return node_holder(lines, case.placement.object_store_mb, host_bytes)
+    return node_holder(case, lines, host_bytes)
 
 
 def shared_holder(
@@ -258,16 +266,10 @@ def shared_holder(
     """The one machine of a recipe for CPUs, where all actors share the memory."""
     engines = sum(count for holder, count in holders if "engine" in holder.title)
     lines = [
-        store_line(case),
         *(Line(f"{h.title} x {count}", h.peak * count, "", True) for h, count in holders),
         *image_lines(case, processor_cache_gb, case.learner.num_ranks, engines),
     ]
-    return node_holder(lines, case.placement.object_store_mb, host_bytes)
-
-
-def store_line(case: LearnerCase) -> Line:
-    num_bytes = store_bytes(case.shape, case.limits.dtype)
-    return Line("object store", num_bytes, "two bundles of weights")
+    return node_holder(case, lines, host_bytes)
 
 
 def image_lines(
@@ -287,10 +289,12 @@ def image_lines(
     ]
 
 
-def node_holder(lines: list[Line], object_store_mb: int | None, host_bytes: int | None) -> Holder:
-    """A node with its lines, of which the first is the object store."""
+def node_holder(case: LearnerCase, lines: list[Line], host_bytes: int | None) -> Holder:
+    """A node with Ray's object store and these lines."""
+    store = store_bytes(case.shape, case.limits.dtype)
+    lines = [Line("object store", store, "two bundles of weights"), *lines]
     peak = sum(line.num_bytes for line in lines)
-    store_mb = lines[0].num_bytes / 2**20
+    store_mb, object_store_mb = store / 2**20, case.placement.object_store_mb
     problem = ""
     if host_bytes is not None and peak > host_bytes:
         problem = (

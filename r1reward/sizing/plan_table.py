@@ -1,7 +1,5 @@
 """``r1reward plan``: does a recipe fit, before a GPU hour is spent on finding out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from r1reward.models.model_shape import ModelShape, read_model_shape
-from r1reward.recipe.engine_sections import EngineSection, VllmJudge
+from r1reward.recipe.engine_sections import EngineSection, RoleName, VllmJudge
 from r1reward.recipe.recipe import Recipe
-from r1reward.sizing.bundles import ROLES, Bundle, Role, shared_bundles, training_bundles
+from r1reward.sizing.bundles import ROLES, Bundle, num_gpus, shared_bundles, training_bundles
 from r1reward.sizing.engine_memory import GB
 from r1reward.sizing.memory_plan import (
     Holder,
@@ -21,9 +19,9 @@ from r1reward.sizing.memory_plan import (
     engine_holder,
     host_holder,
     learner_holder,
+    sampling_holder,
     shared_holder,
 )
-from r1reward.sizing.shared_gpus import sampling_holder
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,8 @@ def num_holders(recipe: Recipe, bundles: Sequence[Bundle]) -> int:
     return num_gpus(bundles) or len(bundles)
 
 
-def num_gpus(bundles: Sequence[Bundle]) -> int:
-    return int(sum(bundle.get("GPU", 0) for bundle in bundles))
-
-
 def fill_nodes(
-    bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
+    bundles: Mapping[RoleName, Sequence[Bundle]], gpus_per_node: int
 ) -> tuple[list[Counter[str]], list[str]]:
     """Puts actors on as few nodes as hold them, widest first.
 
@@ -156,7 +150,7 @@ def fill_nodes(
 
 
 def nodes_of_shared_gpus(
-    bundles: Mapping[Role, Sequence[Bundle]], gpus_per_node: int
+    bundles: Mapping[RoleName, Sequence[Bundle]], gpus_per_node: int
 ) -> list[Counter[str]]:
     """Returns the actors of each role on every node, where actor i of every role is on GPU i."""
     num_shared = max(map(len, bundles.values()))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from r1reward import loop
 from r1reward.interfaces import Sampling
+from r1reward.metrics import Name
 from r1reward.recipe.recipe import Recipe
 from r1reward.rollouts import JudgeUnavailableError
-from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot
+from r1reward.types import JudgeWord, Rollout, RolloutRequest, Slot, WeightsHandle
 from tests.fakes import (
     FakeGenerator,
     FakeJudge,
     FakeLearner,
+    FakeSync,
     MemoryRecorder,
     make_recipe,
     make_rollout,
@@ -49,6 +52,40 @@ def test_lag_0_samples_every_batch_with_the_newest_weights() -> None:
     assert learner.published == [0, 1, 2, 3, 4]
     assert [report.step for report in recorder.reports] == [1, 2, 3, 4]
     assert all(report.metrics["rollout/policy_lag"] == 0 for report in recorder.reports)
+
+
+def test_every_version_is_published_after_its_updates() -> None:
+    """Two updates a step, each of which lowers the policy by 0.1."""
+    learner = FakeLearner()
+    learner.weight_sync.look = lambda: round(learner.level, 6)
+    run_loop(make_recipe(train__num_steps=3), learner=learner)
+    assert learner.published == [0, 1, 2, 3]
+    assert learner.weight_sync.seen == [-0.5, -0.7, -0.9, -1.1]
+
+
+# Regression: the producer waited for a version that never came, and the run hung without a word.
+@pytest.mark.parametrize("lag", [0, 1])
+def test_weights_of_another_version_than_asked_for_end_the_run(lag: int) -> None:
+    class StuckSync(FakeSync):
+        async def finish(self) -> WeightsHandle:
+            await super().finish()
+            return WeightsHandle(0, (), ())
+
+    recipe = make_recipe(train__num_steps=4, train__max_policy_lag=lag)
+    with pytest.raises(ExceptionGroup) as caught:
+        run_loop(recipe, learner=FakeLearner(weight_sync=StuckSync()))
+    assert caught.group_contains(ValueError, match="version 1 .* to be published and 0 came")
+
+
+@pytest.mark.parametrize("version", [3, 4, 6])
+def test_versions_follow_one_another(version: int) -> None:
+    async def publish_twice() -> None:
+        newest = loop.NewestWeights()
+        await newest.put(WeightsHandle(4, (), ()))
+        await newest.put(WeightsHandle(version, (), ()))
+
+    with pytest.raises(ValueError, match=f"version {version} were published after version 4"):
+        asyncio.run(publish_twice())
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3])
@@ -136,6 +173,23 @@ def test_failed_judge_is_counted_and_stops_the_run_above_the_share() -> None:
     _, _, _, recorder = run_loop(recipe, FakeGenerator(right_answer), FakeJudge("abstain"))
     assert recorder.reports[0].metrics["judge/num_abstained"] == 4
     assert {s.reward.total for s in recorder.batches[0].rollouts} == {1.5}
+
+
+def test_the_share_of_abstentions_is_of_the_traces_that_were_asked_about() -> None:
+    """Four of eight traces are wrong and skipped: of the four that are judged all fail."""
+
+    def half_right(request: RolloutRequest) -> str:
+        number = int(request.prompt.pair.question.split()[1])
+        return (right_answer if number % 2 else wrong_answer)(request)
+
+    recipe = make_recipe(
+        rollout__prompts_per_step=8,
+        reward__judged_wrong_share=0.0,
+        reward__max_abstain_share=0.5,
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        run_loop(recipe, FakeGenerator(half_right), FakeJudge("abstain"))
+    assert caught.group_contains(JudgeUnavailableError, match="failed on 4 of 4")
 
 
 def test_first_train_batch_takes_old_logprobs_from_its_own_pass() -> None:
@@ -308,3 +362,18 @@ def test_every_reported_number_is_finite_and_named_by_area() -> None:
     for report in recorder.reports:
         assert all(np.isfinite(value) for value in report.metrics.values())
         assert all("/" in name for name in report.metrics)
+
+
+def test_a_batch_tells_its_seconds_and_tokens_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands at 10, 12 and 17 s: before the weights, after them, after the rollouts."""
+    clock = iter((10.0, 12.0, 17.0))
+    monkeypatch.setattr("r1reward.rollouts.time", SimpleNamespace(monotonic=clock.__next__))
+    recipe = make_recipe()
+    requests = partial(requests_for_step, recipe)
+    source = live_source(recipe, FakeGenerator(), FakeJudge(), requests)
+    batch = asyncio.run(source.collect(0, WeightsHandle(0, (), ())))
+    num_tokens = sum(len(s.rollout.response_token_ids) for s in batch.rollouts)
+    metrics = batch.metrics
+    assert metrics[Name.TIME_LOAD_WEIGHTS_S].value == 2
+    assert metrics[Name.TIME_ROLLOUT_S].value == 5
+    assert metrics[Name.TIME_ROLLOUT_TOKENS_PER_S].value == num_tokens / 5

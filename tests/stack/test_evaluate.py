@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +24,11 @@ from r1reward.evaluation.voting.adaptive import scheduled_votes, verdict
 from r1reward.recipe.sections import EvaluateSection
 from r1reward.shapes.pairs import make_pairs
 from r1reward.types import Order, PreferencePair, Prompt
+from tests.stack.command_line import finish, started
 from tests.stack.conftest import Stack, wait
 
 ITEMS = pairs_benchmark("shapes", make_pairs("heldout", 12, seed=7), {}).items
-START_LIMIT_S = 300
+NUM_SAMPLES = 24
 
 
 def sampler(stack: Stack, **settings: object) -> EvaluationSampler:
@@ -147,11 +145,15 @@ def video_bench(root: Path, num_rows: int) -> Path:
     return root / "bench.jsonl"
 
 
+def num_answers(folder: Path) -> int:
+    return len(read_answers(folder / "answers.jsonl"))
+
+
 def command(bench: Path, out: Path) -> list[str]:
-    verb = [sys.executable, "-m", "r1reward", "eval", "--model", "shapes"]
+    verb = ["eval", "--model", "shapes"]
     flags = ["--bench", "mm-rlhf-rewardbench", "--data", str(bench), "--out", str(out)]
     sizes = ["bench.num_frames=4", "model.max_prompt_tokens=256"]
-    return [*verb, *flags, "--samples", "64", *sizes]
+    return [*verb, *flags, "--samples", str(NUM_SAMPLES), *sizes]
 
 
 def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_reported(
@@ -161,32 +163,18 @@ def test_killed_from_the_command_line_it_goes_on_and_its_result_is_compared_and_
     video = load_benchmark(
         "mm-rlhf-rewardbench", bench, MediaOptions(frames=FrameRules(num_frames=4))
     ).items[0]
-    with subprocess.Popen(
-        command(bench, out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            for _ in range(START_LIMIT_S * 50):
-                if len(read_answers(out / "answers.jsonl")) >= 10:
-                    break
-                assert process.poll() is None, "the evaluation ended before it could be killed"
-                time.sleep(0.02)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+    with started(command(bench, out), tmp_path / "killed.log") as running:
+        running.wait_until(lambda: num_answers(out) >= 10, "the tenth answer")
+        running.kill()
     kept = (out / "answers.jsonl").read_bytes()
     assert not (out / "result.json").exists()
-    done = subprocess.run(
-        command(bench, out), capture_output=True, text=True, timeout=START_LIMIT_S
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Acc+" in done.stdout
-    assert "preferred response is always shown first" not in done.stdout
+    printed = finish(command(bench, out), tmp_path / "printed.log")
+    assert "Acc+" in printed
+    assert "preferred response is always shown first" not in printed
     whole_lines = kept[: kept.rfind(b"\n") + 1]
     assert (out / "answers.jsonl").read_bytes().startswith(whole_lines)
     found = read_answers(out / "answers.jsonl")
-    assert len({answer.sample_key for answer in found}) == len(found) == 24 * 64
+    assert len({answer.sample_key for answer in found}) == len(found) == 24 * NUM_SAMPLES
     assert {answer.item for answer in found} >= {video.key}
     assert {answer.status for answer in found} == {"answered"}
     for verb in (["compare", str(out), str(out)], ["report", str(out)]):

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 import torch
 
-from r1reward.actors.launch import learner_system
 from r1reward.data.verdict import compose_trace
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.metrics import Name
@@ -19,6 +18,7 @@ from r1reward.shapes.pairs import make_scenes_and_pairs, read_claims
 from r1reward.shapes.trace import TAGS, find, write_analysis
 from r1reward.types import TraceSample, TrainingSample
 from tests.samples import made_up_samples
+from tests.stack.forked import forked_learner
 from tests.stack.test_zero import (
     NUM_UPDATES,
     SAMPLE_LENGTHS,
@@ -60,7 +60,7 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
     heldout = answer_first_traces(recipe, processor, "heldout", 8)
 
     async def fitted() -> tuple[list[float], Trained, list[float], list[float]]:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with forked_learner(training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
             plan = learner.plan(samples)
             assert len({len(cuts) for cuts in plan.by_rank}) == 2 and plan.num_rounds > 1
@@ -80,13 +80,12 @@ def test_two_ranks_fit_like_one_plain_process_and_then_learn_traces_under_zero_2
     assert after < 0.9 * before  # measured: 2.98 to 2.31 on traces it was not fitted to
 
 
-@pytest.mark.long
 def test_packed_adapters_and_text_only_ranks_fit_like_one_plain_process_under_zero_3() -> None:
     recipe = zero_recipe(3, "learner.packing=true", "learner.lora={rank: 4, alpha: 8}")
     samples = made_up_samples(recipe, SAMPLE_LENGTHS, text_only=(0, 1, 2, 3, 5, 7, 9, 11, 12))
 
     async def fitted() -> tuple[list[float], Trained]:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with forked_learner(training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
             require_lopsided_rounds(learner, samples)
             return await fit(learner, samples)

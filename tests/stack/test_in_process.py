@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.stack.command_line import finish
 from tests.stack.conftest import LOCAL, LOGPROB_BOUND
-from tests.stack.test_train import metrics, rollouts, started, train, wait_for
+from tests.stack.test_train import command, metrics, rollouts, train, training
 
 IN_PROCESS = ("placement.mode=in_process", "placement.threads=1", "evaluate.keep_best=null")
 
@@ -38,27 +37,18 @@ def test_the_sampler_follows_the_learner(whole_run: Path) -> None:
 def test_no_cluster_is_started(whole_run: Path, tmp_path: Path) -> None:
     """Ray would find none: its address leads nowhere."""
     run_dir = tmp_path / "run"
-    environment = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
     overrides = [*IN_PROCESS, f"train.from_rollouts={whole_run / 'rollouts'}", "train.num_steps=1"]
-    small = ["judge={type: rule}", "data.train.num_pairs=64", "data.heldout=null"]
-    small += ["rollout.prompts_per_step=32", "learner.train_batch_size=16"]
-    command = [sys.executable, "-m", "r1reward", "train", str(LOCAL), f"run_dir={run_dir}"]
-    done = subprocess.run(
-        [*command, *small, *overrides],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    overrides += ["data.heldout=null", "evaluate.every=0"]
+    printed = tmp_path / "printed.log"
+    finish(command(run_dir, *overrides), printed, {"RAY_ADDRESS": "127.0.0.1:1"})
     assert len(metrics(run_dir)) == 1
 
 
-@pytest.mark.long
 def test_a_killed_run_equals_the_uninterrupted_one(whole_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "killed"
-    with started(run_dir, *IN_PROCESS) as process:
-        wait_for(run_dir / "checkpoints" / "step-000002", process)
-        os.kill(process.pid, signal.SIGKILL)
+    with training(run_dir, *IN_PROCESS) as running:
+        running.wait_until((run_dir / "checkpoints" / "step-000002").is_dir, "its checkpoint")
+        running.kill()
     assert "resuming after step" in train(run_dir, *IN_PROCESS)
     assert metrics(run_dir) == metrics(whole_run)
     assert rollouts(run_dir, 5) == rollouts(whole_run, 5)

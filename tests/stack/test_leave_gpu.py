@@ -1,76 +1,91 @@
-"""The learner's states leave a device and come back, with DeepSpeed as it is; the device is a CPU here.
+"""Parts of a learner leave the device and come back, with DeepSpeed as it is; the device is a CPU here.
 
 What DeepSpeed cannot move is what ``recipe/checks.py: check_colocation`` refuses.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from typing import Any
+import asyncio
+import gc
 
 import pytest
-
-# Each program runs in a process of its own, because a learner rank patches its process.
-START = """
-import asyncio, gc, json, sys
 import torch
-from r1reward.engines import deepspeed_engine
-from r1reward.engines.in_process import in_process_learner
+
+from r1reward.engines.deepspeed_engine import DeepSpeedRank
+from r1reward.engines.learner_group import LearnerGroup
 from r1reward.recipe.components import training_learner
 from tests.samples import local_recipe, made_up_samples
+from tests.stack.forked import result
 
-recipe = local_recipe("placement.mode=in_process", "judge={{type: rule}}", *{overrides!r})
-learner = in_process_learner(training_learner(recipe))
-rank = learner.weight_sync.rank
-samples = made_up_samples(recipe, [9, 5, 7])
-
-def on_all_ranks(method):
-    asyncio.run(learner.on_all_ranks(method))
-
-def logprobs():
-    return [row.tolist() for row in asyncio.run(learner.logprobs(samples, "policy"))]
-
-def dtypes(trained):
-    tensors = [t for t in rank.engine.module.parameters() if t.requires_grad is trained]
-    tensors += [] if trained else list(rank.engine.module.buffers())
-    return sorted({{str(tensor.dtype) for tensor in tensors}})
-
-asyncio.run(learner.update(samples))
-"""
-COME_BACK = """
-bucket = 5e8 * (4 if recipe.model.dtype == "float32" else 2)
-tensors = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
-buckets = [t for t in tensors if t.device.type == "cpu" and t.untyped_storage().nbytes() >= bucket]
-before = logprobs()
-on_all_ranks("leave_gpu")
-on_all_ranks("come_to_gpu")
-after = logprobs()
-asyncio.run(learner.update(samples))
-print(json.dumps([len(buckets), before == after, after != logprobs()]))
-"""
-# A number format in the place of the host shows who moved.
-MOVED = """
-before = logprobs()
-deepspeed_engine.HOST = torch.float64
-on_all_ranks("leave_gpu")
-left = [dtypes(False), dtypes(True)]
-rank.device = torch.float32
-on_all_ranks("come_to_gpu")
-come = [dtypes(False), dtypes(True)]
-rank.device = torch.device("cpu")
-print(json.dumps([left, come, before == logprobs()]))
-"""
 LORA = "learner.lora={rank: 2}"
 FROZEN = "learner.parts.vision.trainable=false"
 
 
-def result(program: str, *overrides: str) -> Any:
-    text = START.format(overrides=overrides) + program
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+class Started:
+    """A learner of one rank in this process, after an update. It patches its process."""
+
+    def __init__(self, overrides: tuple[str, ...]) -> None:
+        from r1reward.engines.in_process import InProcessSync, in_process_learner
+
+        rules = ("placement.mode=in_process", "judge={type: rule}")
+        self.recipe = local_recipe(*rules, *overrides)
+        self.learner: LearnerGroup = in_process_learner(training_learner(self.recipe))
+        assert isinstance(self.learner.weight_sync, InProcessSync)
+        self.rank: DeepSpeedRank = self.learner.weight_sync.rank
+        self.samples = made_up_samples(self.recipe, [9, 5, 7])
+        self.update()
+
+    def update(self) -> None:
+        asyncio.run(self.learner.update(self.samples))
+
+    def move(self, method: str) -> None:
+        asyncio.run(self.learner.on_all_ranks(method))
+
+    def logprobs(self) -> list[float]:
+        rows = asyncio.run(self.learner.logprobs(self.samples, "policy"))
+        return [float(value) for row in rows for value in row]
+
+    def dtypes(self, trained: bool) -> set[torch.dtype]:
+        """Of what is trained, or of what is not, buffers included."""
+        module = self.rank.engine.module
+        tensors = [tensor for tensor in module.parameters() if tensor.requires_grad is trained]
+        return {tensor.dtype for tensor in [*tensors, *([] if trained else module.buffers())]}
+
+
+def come_back(*overrides: str) -> tuple[int, bool, bool]:
+    """How many reduce buckets are left; whether the log-probs are the same, and change by an update."""
+    started = Started(overrides)
+    bucket = 5e8 * (4 if started.recipe.model.dtype == "float32" else 2)
+    tensors = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
+    buckets = [
+        t for t in tensors if t.device.type == "cpu" and t.untyped_storage().nbytes() >= bucket
+    ]
+    before = started.logprobs()
+    started.move("leave_gpu")
+    started.move("come_to_gpu")
+    after = started.logprobs()
+    started.update()
+    return len(buckets), before == after, after != started.logprobs()
+
+
+def moved(*overrides: str) -> tuple[list[set[torch.dtype]], list[set[torch.dtype]], bool]:
+    """A number format in the place of the host shows who moved, frozen and trained."""
+    from r1reward.engines import deepspeed_engine
+
+    started = Started(overrides)
+    before = started.logprobs()
+    deepspeed_engine.HOST = torch.float64  # type: ignore[assignment]
+    started.move("leave_gpu")
+    left = [started.dtypes(False), started.dtypes(True)]
+    started.rank.device = torch.float32  # type: ignore[assignment]
+    started.move("come_to_gpu")
+    come = [started.dtypes(False), started.dtypes(True)]
+    started.rank.device = torch.device("cpu")
+    return left, come, before == started.logprobs()
+
+
+def leave(*overrides: str) -> None:
+    Started(overrides).move("leave_gpu")
 
 
 def overrides_of(stage: int, dtype: str) -> tuple[str, str]:
@@ -80,42 +95,30 @@ def overrides_of(stage: int, dtype: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("stage", "dtype", "parts"),
     [
-        pytest.param(1, "float32", LORA, marks=pytest.mark.long),
-        pytest.param(2, "float32", FROZEN, marks=pytest.mark.long),
+        (1, "float32", LORA),
+        (2, "float32", FROZEN),
         (2, "bfloat16", LORA),
-        pytest.param(2, "bfloat16", "seed=0", marks=pytest.mark.long),
+        (2, "bfloat16", "seed=0"),
     ],
 )
 def test_a_learner_comes_back_as_it_left_and_learns_on(stage: int, dtype: str, parts: str) -> None:
-    num_buckets, same, learned = result(COME_BACK, *overrides_of(stage, dtype), parts)
+    num_buckets, same, learned = result(come_back, *overrides_of(stage, dtype), parts)
     assert num_buckets == 0, "DeepSpeed keeps its reduce bucket between updates"
     assert same, "the learner came back with other weights"
     assert learned
 
 
-@pytest.mark.parametrize("parts", [LORA, pytest.param(FROZEN, marks=pytest.mark.long)])
+@pytest.mark.parametrize("parts", [LORA, FROZEN])
 def test_frozen_weights_move_too(parts: str) -> None:
-    left, come, same = result(MOVED, *overrides_of(2, "float32"), parts)
-    assert left == [["torch.float64"], ["torch.float32"]]
-    assert come == [["torch.float32"], ["torch.float32"]]
+    left, come, same = result(moved, *overrides_of(2, "float32"), parts)
+    assert left == [{torch.float64}, {torch.float32}]
+    assert come == [{torch.float32}, {torch.float32}]
     assert same, "the learner came back with other weights"
 
 
 @pytest.mark.parametrize(
-    ("stage", "dtype"),
-    [
-        pytest.param(0, "float32", marks=pytest.mark.long),
-        pytest.param(1, "bfloat16", marks=pytest.mark.long),
-        pytest.param(3, "float32", marks=pytest.mark.long),
-        (3, "bfloat16"),
-    ],
+    ("stage", "dtype"), [(0, "float32"), (1, "bfloat16"), (3, "float32"), (3, "bfloat16")]
 )
 def test_what_the_recipe_refuses_deepspeed_cannot_move(stage: int, dtype: str) -> None:
-    program = """
-try:
-    on_all_ranks("leave_gpu")
-except (AttributeError, AssertionError) as error:
-    print(json.dumps(str(error)))
-"""
-    error = result(program, *overrides_of(stage, dtype))
-    assert "FusedAdam" in error or "offload_states" in error
+    with pytest.raises((AttributeError, AssertionError), match=r"FusedAdam|offload_states"):
+        result(leave, *overrides_of(stage, dtype))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +25,7 @@ from r1reward.recipe.derive import StageName, planned_stages
 from r1reward.recipe.files import load_recipe
 from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import FileSource
+from tests.stack.command_line import finish, started
 from tests.stack.conftest import LOCAL, Stack
 
 PIPELINE = LOCAL.with_name("pipeline_local.yaml")
@@ -50,44 +47,23 @@ SMALL = (
     "final.samples=3",
     "final.benches=[{name: shapes, num_rows: 8}]",
 )
-LIMIT_S = 300
 
 
 def command(run_dir: Path) -> list[str]:
-    start = [sys.executable, "-m", "r1reward", "run", str(PIPELINE)]
-    return [*start, *SMALL, f"run_dir={run_dir}"]
+    return ["run", str(PIPELINE), *SMALL, f"run_dir={run_dir}"]
 
 
 def recipe_of(run_dir: Path, *overrides: str) -> Recipe:
     return load_recipe(PIPELINE, [*SMALL, f"run_dir={run_dir}", *overrides])
 
 
-def finish(run_dir: Path) -> str:
-    """Run to the end; returns what was printed."""
-    done = subprocess.run(command(run_dir), capture_output=True, text=True, timeout=LIMIT_S)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
 def kill_when(run_dir: Path, is_time: Callable[[], bool]) -> str:
     """Start the whole pipeline and kill it, hard, soon after the condition holds; what it printed."""
-    log = run_dir.with_name("printed.log")
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command(run_dir), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + LIMIT_S
-        while not is_time():
-            assert process.poll() is None, "the pipeline ended before it was killed"
-            assert time.monotonic() < deadline, "the moment to kill it never came"
-            time.sleep(0.005)
+    with started(command(run_dir), run_dir.with_name("printed.log")) as running:
+        running.wait_until(is_time, "the moment to kill it")
         time.sleep(random.uniform(0, 0.3))
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return log.read_text()
+        running.kill()
+        return running.printed()
 
 
 def num_lines(path: Path) -> int:
@@ -126,7 +102,7 @@ def test_killed_in_every_stage_that_takes_long_it_ends_as_if_it_had_not_been(
     kill_when(run_dir, (run_dir / "sft" / "checkpoints" / "step-000002").is_dir)
     after_sft = kill_when(run_dir, (run_dir / "train" / "checkpoints" / "step-000002").is_dir)
     # An evaluation that is killed has its own test, in test_evaluate.py.
-    printed = finish(run_dir)
+    printed = finish(command(run_dir), tmp_path / "printed.log")
 
     # Annotations: the same file, and whatever was answered before the kill is in it unchanged.
     for name in ("annotate/attempts.jsonl", "select/counts.json"):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.stack.command_line import LIMIT_S, Running, finish, started
 from tests.stack.conftest import LOCAL
 
 SMALL = (
@@ -29,46 +27,23 @@ SMALL = (
     "evaluate.keep_best=accuracy",
 )
 EVALUATED = (0, 2, 4, 5)
-START_LIMIT_S = 300
 
 
 def command(run_dir: Path, *overrides: str) -> list[str]:
-    verb = [sys.executable, "-m", "r1reward", "train", str(LOCAL)]
-    return [*verb, *SMALL, f"run_dir={run_dir}", *overrides]
+    return ["train", str(LOCAL), *SMALL, f"run_dir={run_dir}", *overrides]
 
 
 def train(run_dir: Path, *overrides: str) -> str:
     """Run to the end; returns what was printed."""
-    done = subprocess.run(
-        command(run_dir, *overrides), capture_output=True, text=True, timeout=START_LIMIT_S
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    run_dir.parent.mkdir(exist_ok=True)
+    return finish(command(run_dir, *overrides), run_dir.with_name("printed.log"))
 
 
 @contextmanager
-def started(run_dir: Path, *overrides: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command(run_dir, *overrides),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(START_LIMIT_S * 20):
-        if path.exists():
-            return
-        assert process.poll() is None, f"the run ended before {path} appeared"
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not appear")
+def training(run_dir: Path, *overrides: str) -> Iterator[Running]:
+    """A run that goes on while this is open."""
+    with started(command(run_dir, *overrides), run_dir.with_name("killed.log")) as running:
+        yield running
 
 
 def metrics(run_dir: Path) -> list[dict[str, float]]:
@@ -87,10 +62,16 @@ def rollouts(run_dir: Path, step: int) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One uninterrupted run that several tests compare with."""
+    """One uninterrupted run that several tests compare with, started as a user starts it."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
-    printed = train(run_dir)
-    assert "paired difference, one sample" in printed
+    done = subprocess.run(
+        [sys.executable, "-m", "r1reward", *command(run_dir)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "paired difference, one sample" in done.stdout
     return run_dir
 
 
@@ -117,10 +98,10 @@ def test_killed_run_resumes_from_its_checkpoint_and_equals_the_uninterrupted_one
 ) -> None:
     """Two runs of one seed, one of them killed: same tokens, rewards, losses, every metric."""
     run_dir = tmp_path / "killed"
-    with started(run_dir) as process:
-        wait_for(run_dir / "checkpoints" / "step-000002", process)
-        wait_for(run_dir / "rollouts" / "step-000004.parquet", process)
-        os.kill(process.pid, signal.SIGKILL)
+    with training(run_dir) as running:
+        running.wait_until((run_dir / "checkpoints" / "step-000002").exists, "its checkpoint")
+        running.wait_until((run_dir / "rollouts" / "step-000004.parquet").exists, "step 4")
+        running.kill(whole_group=False)
     assert len(metrics(run_dir)) < 5
     printed = train(run_dir)
     assert "resuming after step" in printed
@@ -134,7 +115,7 @@ def test_killed_run_resumes_from_its_checkpoint_and_equals_the_uninterrupted_one
     assert (run_dir / kept).read_text() == (whole_run / kept).read_text()
 
 
-@pytest.mark.parametrize("mode", [pytest.param("colocate", marks=pytest.mark.long), "in_process"])
+@pytest.mark.parametrize("mode", ["colocate", "in_process"])
 def test_saved_rollouts_train_without_engines_to_the_same_losses(
     whole_run: Path, tmp_path: Path, mode: str
 ) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 
 from r1reward.actors.launch import learner_system, training_system
 from r1reward.actors.weights import fetch
 from r1reward.algorithm.learning_rate import learning_rate
 from r1reward.algorithm.loss import policy_loss
+from r1reward.engines.deepspeed_engine import NonFiniteLossError
 from r1reward.engines.learner_group import LearnerGroup
 from r1reward.engines.weight_buckets import unpack
 from r1reward.interfaces import Learner
@@ -31,6 +31,7 @@ from r1reward.shapes.pairs import make_pairs
 from r1reward.types import TrainingSample
 from tests.samples import made_up_samples
 from tests.stack.conftest import LOGPROB_BOUND, gap, published_by, stack_recipe
+from tests.stack.forked import ForkedSync, forked_learner
 
 NUM_UPDATES = 3
 SAMPLE_LENGTHS = range(3, 112, 9)
@@ -153,35 +154,39 @@ def initial_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 async def published(learner: Learner) -> dict[str, torch.Tensor]:
     handle = await published_by(learner, 0)
+    sync = learner.weight_sync
+    buckets = sync.buckets if isinstance(sync, ForkedSync) else await fetch(handle)
     tensors: dict[str, torch.Tensor] = {}
-    for header, data in zip(handle.buckets, await fetch(handle), strict=True):
+    for header, data in zip(handle.buckets, buckets, strict=True):
         tensors |= dict(unpack(header, data))
     return tensors
 
 
 @pytest.mark.parametrize(
-    ("stage", "override"),
+    ("stage", "override", "ranks"),
     [
-        pytest.param(0, "seed=0", marks=pytest.mark.long),
-        pytest.param(1, "learner.lora={rank: 8, targets: [q_proj]}", marks=pytest.mark.long),
-        pytest.param(2, "seed=0", marks=pytest.mark.long),
-        (2, "algorithm.loss_mean=token"),
-        (3, "seed=0"),
+        (0, "seed=0", "forked"),
+        (1, "learner.lora={rank: 8, targets: [q_proj]}", "forked"),
+        (2, "seed=0", "forked"),
+        (2, "algorithm.loss_mean=token", "forked"),
+        (3, "seed=0", "actors"),
     ],
 )
-def test_two_ranks_train_like_one_plain_process(stage: int, override: str) -> None:
+def test_two_ranks_train_like_one_plain_process(stage: int, override: str, ranks: str) -> None:
     recipe = zero_recipe(stage, override)
     samples = made_up_samples(recipe, SAMPLE_LENGTHS)
+    settings = training_learner(recipe)
+    actors = learner_system(recipe.placement, settings)
 
     async def trained() -> Trained:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with actors if ranks == "actors" else forked_learner(settings) as learner:
             assert isinstance(learner, LearnerGroup)
             plan = learner.plan(samples)
             # The ranks really hold different numbers of micro-batches of different sizes.
             assert len({len(cuts) for cuts in plan.by_rank}) == 2 and plan.num_rounds > 1
             found = await train(learner, samples)
             poisoned = [replace(s, advantages=np.full(len(s.advantages), np.nan)) for s in samples]
-            with pytest.raises(ray.exceptions.RayTaskError, match="loss of update 3 is not finite"):
+            with pytest.raises(NonFiniteLossError, match="loss of update 3 is not finite"):
                 await learner.update(poisoned)
             after = await published(learner)
             assert all(torch.equal(after[name], weight) for name, weight in found.weights.items())
@@ -203,7 +208,7 @@ def test_frozen_vision_a_fast_merger_and_packing_under_zero_2() -> None:
     before = initial_weights(recipe)
 
     async def trained() -> tuple[Trained, list[np.ndarray]]:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with forked_learner(training_learner(recipe)) as learner:
             logprobs = await learner.logprobs(samples, "policy")
             return await train(learner, samples), logprobs
 
@@ -220,7 +225,7 @@ def test_adapters_text_only_ranks_checkpoint_and_export_under_zero_3(tmp_path: P
     before = initial_weights(recipe)
 
     async def trained() -> tuple[Trained, list[np.ndarray], list[np.ndarray], Trained, Trained]:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with forked_learner(training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
             require_lopsided_rounds(learner, samples)
             at_start = await learner.logprobs(samples, "policy")
@@ -268,7 +273,7 @@ def test_bfloat16_sums_many_micro_batches_in_float32_under_zero_2(tmp_path: Path
     two = [many[0], replace(one, advantages=np.zeros(60))]
 
     async def trained() -> tuple[list[np.ndarray], dict[str, torch.Tensor], float, Trained]:
-        async with learner_system(recipe.placement, training_learner(recipe)) as learner:
+        async with forked_learner(training_learner(recipe)) as learner:
             assert isinstance(learner, LearnerGroup)
             assert [cuts[0] for cuts in learner.plan(many).by_rank] == [[0], [1]]
             assert learner.plan(many).num_rounds == 32

@@ -84,3 +84,8 @@ def test_modules_are_found_by_the_name_that_is_imported() -> None:
     assert [distribution(name) for name in DISTRIBUTIONS["yaml"]] == ["pyyaml"]
     assert distribution("ray[default]==2.60.0") == "ray"
     assert distribution("types_PyYAML>=1") == "types-pyyaml"
+
+
+def test_every_test_has_a_time_limit(pytestconfig: pytest.Config) -> None:
+    """Without pytest-timeout this setting would be unknown, and a loop that hangs would hang for ever."""
+    assert 0 < float(pytestconfig.getini("timeout")) <= 300

@@ -1,24 +1,19 @@
 """What the actions of ``r1reward data`` share: their errors, their progress and their last table."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from r1reward.cli.verb import GOES_ON, Verb
+from r1reward.data.import_report import MAX_MISSING_FILES, ImportReport
 from r1reward.errors import InputError
 
-if TYPE_CHECKING:
-    from r1reward.data.import_report import ImportReport
-
 ROWS_A_TICK = 100
-
-Arguments = TypeVar("Arguments")
 
 
 def share(text: str) -> float:
@@ -31,9 +26,6 @@ def share(text: str) -> float:
 
 # Settings of options that several actions have.
 LINKS: Mapping[str, Any] = {
-    "type": Path,
-    "action": "append",
-    "default": [],
     "metavar": "DIR",
     "help": "a further folder that links and absolute paths of media may lead into; several times",
 }
@@ -46,29 +38,25 @@ MAX_DROPPED: Mapping[str, Any] = {
 
 
 def data_verb(
-    name: str,
-    text: str,
-    arguments: type[Arguments],
-    run: Callable[[Arguments], int | None],
-    *,
-    can_resume: bool = False,
-) -> Verb[Arguments]:
+    name: str, text: str, run: Callable[[Any], int | None], *, can_resume: bool = False
+) -> Verb:
     """Makes the verb of an action. ``can_resume``: stopped, the same command goes on where it was.
 
     A file that cannot be read or written, or a full disk, is answered with a sentence: a traceback
     would say no more.
     """
 
-    def run_checked(parsed: Arguments) -> int | None:
-        check_counts(parsed)
+    @wraps(run)
+    def run_checked(arguments: Any) -> int | None:
+        check_counts(arguments)
         try:
-            return run(parsed)
+            return run(arguments)
         except OSError as error:
             again = "; then the same command goes on" if can_resume else ""
             raise InputError(f"data {name}: {error}: mend that{again}") from error
 
     after_ctrl_c = GOES_ON if can_resume else "begins anew"
-    return Verb(name, text, arguments, run_checked, after_ctrl_c=after_ctrl_c)
+    return Verb(name, text, run_checked, after_ctrl_c=after_ctrl_c)
 
 
 def check_counts(arguments: Any) -> None:
@@ -113,8 +101,6 @@ def print_line(text: str) -> None:
 
 def print_report(report: ImportReport, out: Path) -> None:
     """Prints what became of the rows that a store was made of, and where it is."""
-    from r1reward.data.import_report import MAX_MISSING_FILES
-
     print_table(report, "written")
     if report.missing_files:
         least = "at least " if len(report.missing_files) == MAX_MISSING_FILES else ""

@@ -1,40 +1,33 @@
 """``r1reward data decontaminate``: stores without the pairs that benchmarks contain."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
 
 from r1reward.cli.data.action import data_verb, print_line, print_report, progress
 from r1reward.cli.verb import argument, option
 from r1reward.errors import InputError
 from r1reward.recipe.choices import SimilarImages, SimilarTexts
-
-if TYPE_CHECKING:
-    from r1reward.types import PreferencePair
+from r1reward.types import PreferencePair
 
 
 @dataclass(frozen=True)
 class DecontaminateArguments:
     """Stores, the benchmarks that they must not contain, and what counts as contained."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
     against: list[str] = option(
-        action="append",
         required=True,
         metavar="NAME=PATH[,IMAGES]",
         help="a benchmark: vl-rewardbench, mm-rlhf-rewardbench, multimodal-rewardbench, or pairs for "
         "a store; its file; where they are not beside it, its images; several times",
     )
     text: SimilarTexts = option(
-        choices=get_args(SimilarTexts),
         default="one",
         help="how many responses must be similar, beside the question",
     )
-    image: SimilarImages = option(choices=get_args(SimilarImages), default="near")
-    out: Path = option(type=Path, required=True)
+    image: SimilarImages = option(default="near")
+    out: Path = option(required=True)
 
 
 def run(arguments: DecontaminateArguments) -> None:
@@ -77,6 +70,5 @@ def benchmark_rows(arguments: DecontaminateArguments) -> Iterator[PreferencePair
 VERB = data_verb(
     "decontaminate",
     "leave out pairs that are in a benchmark, by text or by image, in a new store",
-    DecontaminateArguments,
     run,
 )

@@ -1,7 +1,5 @@
 """``r1reward data dedupe``: a new store that holds each preference once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,8 @@ from r1reward.cli.verb import argument, option
 class DedupeArguments:
     """Stores that become one."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
-    out: Path = option(type=Path, required=True)
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
+    out: Path = option(required=True)
 
 
 def run(arguments: DedupeArguments) -> None:
@@ -25,4 +23,4 @@ def run(arguments: DedupeArguments) -> None:
     print_report(report, arguments.out)
 
 
-VERB = data_verb("dedupe", "one row of each preference, in a new store", DedupeArguments, run)
+VERB = data_verb("dedupe", "one row of each preference, in a new store", run)

@@ -1,11 +1,9 @@
 """``r1reward data import``: a published data set, or files of one's own, as a store."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal
 
 from r1reward.cli.data.action import (
     LINKS,
@@ -26,28 +24,27 @@ class ImportArguments:
     """A source of pairs, and how it becomes a store."""
 
     format: str = argument(help="vl-rewardbench, mm-rlhf, rlaif-v, ..., jsonl, json, csv, parquet")
-    src: Path = argument(type=Path, help="a file, a folder, or hub:OWNER/NAME")
-    out: Path = option(type=Path, required=True)
-    images: Path | None = option(type=Path, help="media root; default: the source's folder")
+    src: Path = argument(help="a file, a folder, or hub:OWNER/NAME")
+    out: Path = option(required=True)
+    images: Path | None = option(help="media root; default: the source's folder")
     links: list[Path] = option(**LINKS)
     columns: str | None = option(
         help="question=COLUMN,response_1=COLUMN,...; default: files whose columns have known names"
     )
-    pairing: Pairing = option(choices=get_args(Pairing), default="all")
-    media: str = option(choices=("embed", "paths"), default="embed")
-    missing: str = option(
-        choices=("drop", "keep"),
+    pairing: Pairing = option(default="all")
+    media: Literal["embed", "paths"] = option(default="embed")
+    missing: Literal["drop", "keep"] = option(
         default="drop",
         help="rows whose media are not there; keep stores their texts and paths (--media paths)",
     )
-    seed: int = option(type=int, default=0, help="decides the preferred slots")
-    max_chars: int = option(type=int, default=50_000, help="of a question or response")
-    max_pixels: int = option(type=int, default=50_000_000, help="of an image")
-    max_bytes: int = option(type=int, default=20_000_000, help="of an image file")
-    frames: int = option(type=int, default=32, help="shown of a video")
-    frame_pixels: int = option(type=int, default=FRAME_PIXELS)
+    seed: int = option(default=0, help="decides the preferred slots")
+    max_chars: int = option(default=50_000, help="of a question or response")
+    max_pixels: int = option(default=50_000_000, help="of an image")
+    max_bytes: int = option(default=20_000_000, help="of an image file")
+    frames: int = option(default=32, help="shown of a video")
+    frame_pixels: int = option(default=FRAME_PIXELS)
     max_dropped: float = option(**MAX_DROPPED)
-    threads: int = option(type=int, default=os.cpu_count() or 1)
+    threads: int = option(default=os.cpu_count() or 1)
 
     @property
     def media_root(self) -> Path:
@@ -109,7 +106,6 @@ def check_folders(arguments: ImportArguments) -> None:
 VERB = data_verb(
     "import",
     "a published data set, or files by a column map, as a store; run it again to resume",
-    ImportArguments,
     run,
     can_resume=True,
 )

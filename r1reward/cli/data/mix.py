@@ -18,18 +18,14 @@ if TYPE_CHECKING:
 class MixArguments:
     """A recipe of a mix, or its sources."""
 
-    composition: Path | None = argument(
-        type=Path, nargs="?", help="a YAML file (recipes/mix_200k.yaml)"
-    )
+    composition: Path | None = argument(nargs="?", help="a YAML file (recipes/mix_200k.yaml)")
     source: list[str] = option(
-        action="append",
-        default=[],
         metavar="DIR[:ROWS|:wWEIGHT]",
         help="without a recipe: a store, and how much of it (default: all); several times",
     )
-    weighted_rows: int | None = option(type=int, help="what sources with weights share")
-    seed: int | None = option(type=int, help="default: the recipe's, or 0")
-    out: Path = option(type=Path, required=True)
+    weighted_rows: int | None = option(help="what sources with weights share")
+    seed: int | None = option(help="default: the recipe's, or 0")
+    out: Path = option(required=True)
 
 
 def run(arguments: MixArguments) -> None:
@@ -72,4 +68,4 @@ def parse_source(text: str) -> dict[str, object]:
     return {"store": store, "rows": int(amount)}
 
 
-VERB = data_verb("mix", "one store from several, by quotas and weights", MixArguments, run)
+VERB = data_verb("mix", "one store from several, by quotas and weights", run)

@@ -1,7 +1,5 @@
 """``r1reward data show``: pairs to read, in the terminal or as a page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -15,11 +13,11 @@ from r1reward.errors import InputError
 class ShowArguments:
     """Rows of a store."""
 
-    store: Path = argument(type=Path, metavar="DIR")
-    rows: int = option(type=int, default=5)
-    start: int = option(type=int, default=1, help="the first row shown")
-    images: Path | None = option(type=Path, help="folder that paths are relative to")
-    html: Path | None = option(type=Path, help="write a page with the images instead")
+    store: Path = argument(metavar="DIR")
+    rows: int = option(default=5)
+    start: int = option(default=1, help="the first row shown")
+    images: Path | None = option(help="folder that paths are relative to")
+    html: Path | None = option(help="write a page with the images instead")
 
 
 def run(arguments: ShowArguments) -> None:
@@ -40,4 +38,4 @@ def run(arguments: ShowArguments) -> None:
     print_line(f"page     {arguments.html} ({num_shown} pairs)")
 
 
-VERB = data_verb("show", "pairs to read, here or as a page", ShowArguments, run)
+VERB = data_verb("show", "pairs to read, here or as a page", run)

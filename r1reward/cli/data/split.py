@@ -1,7 +1,5 @@
 """``r1reward data split``: parts of a store that share no group, image or pair."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from r1reward.errors import InputError
 class SplitArguments:
     """A store and the shares of its parts."""
 
-    store: Path = argument(type=Path, metavar="DIR")
+    store: Path = argument(metavar="DIR")
     shares: str = option(default="train=0.9,heldout=0.1", help="default: train=0.9,heldout=0.1")
-    seed: int = option(type=int, default=0)
-    out: Path = option(type=Path, required=True, help="folder of the parts' stores")
+    seed: int = option(default=0)
+    out: Path = option(required=True, help="folder of the parts' stores")
 
 
 def run(arguments: SplitArguments) -> None:
@@ -41,4 +39,4 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
-VERB = data_verb("split", "parts that share no group, image or pair", SplitArguments, run)
+VERB = data_verb("split", "parts that share no group, image or pair", run)

@@ -1,7 +1,5 @@
 """``r1reward data stats``: what a store's pairs are like, as two tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from r1reward.errors import InputError
 class StatsArguments:
     """Stores that are counted together."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
 
 
 def run(arguments: StatsArguments) -> None:
@@ -30,10 +28,7 @@ def run(arguments: StatsArguments) -> None:
         raise InputError(f"{', '.join(map(str, arguments.stores))}: holds no pairs{why}")
     table = Table("", "pairs", "share", box=None, pad_edge=False)
     table.add_row("all", f"{stats.num_rows:,}", "")
-    for kind, counts in (
-        ("source", stats.sources),
-        ("category", stats.categories),
-    ):
+    for kind, counts in (("source", stats.sources), ("category", stats.categories)):
         for name, count in counts.most_common(20):
             share = f"{count / stats.num_rows:.1%}"
             table.add_row(printable(f"{kind} {name or '(none)'}"), f"{count:,}", share)
@@ -50,9 +45,4 @@ def run(arguments: StatsArguments) -> None:
     print_table(stats.report, "counted")
 
 
-VERB = data_verb(
-    "stats",
-    "count sources, categories, labels, lengths and images",
-    StatsArguments,
-    run,
-)
+VERB = data_verb("stats", "count sources, categories, labels, lengths and images", run)

@@ -1,7 +1,5 @@
 """``r1reward data validate``: every pair read as training would read it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +22,8 @@ SHOWN_BAD_ROWS = 5
 class ValidateArguments:
     """Stores to read."""
 
-    stores: list[Path] = argument(type=Path, nargs="+", metavar="DIR")
-    images: Path | None = option(type=Path, help="folder that paths are relative to")
+    stores: list[Path] = argument(nargs="+", metavar="DIR")
+    images: Path | None = option(help="folder that paths are relative to")
     links: list[Path] = option(**LINKS)
     max_dropped: float = option(**MAX_DROPPED)
 
@@ -53,9 +51,4 @@ def run(arguments: ValidateArguments) -> int | None:
     return status
 
 
-VERB = data_verb(
-    "validate",
-    "read every pair as training would; list what is wrong",
-    ValidateArguments,
-    run,
-)
+VERB = data_verb("validate", "read every pair as training would; list what is wrong", run)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Literal, get_args
 
 from r1reward.data.cleaning.image_match import ImageIndex, ImageMatch
@@ -172,16 +173,14 @@ class BenchmarkIndex:
         """Returns whether the pair shows anything, and the best match of each row that one of its
         images has.
         """
+        if self.images is None:
+            return False, {}
+        found = [self.images.find(image) for image in pair.images]
         best: dict[int, ImageMatch] = {}
-        shows_images = False
-        for image in pair.images if self.images else ():
-            assert self.images is not None
-            matches = self.images.find(image)
-            shows_images = shows_images or matches is not None
-            for match in matches or ():
-                known = best.get(match.row, match)
-                best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
-        return shows_images, best
+        for match in chain.from_iterable(filter(None, found)):
+            known = best.get(match.row, match)
+            best[match.row] = max(known, match, key=lambda one: (one.exact, one.similarity))
+        return any(matches is not None for matches in found), best
 
     def text_leaks(
         self,
@@ -246,7 +245,7 @@ class LeakReport:
 
     num_pairs: int = 0
     num_leaking: int = 0
-    num_pairs_by_kind: Counter[tuple[str, LeakKind]] = field(default_factory=Counter)
+    num_pairs_by_kind: dict[str, Counter[LeakKind]] = field(default_factory=dict)
     leaked_rows: dict[str, set[str]] = field(default_factory=dict)
     examples: dict[LeakKind, list[dict[str, object]]] = field(
         default_factory=lambda: {kind: [] for kind in get_args(LeakKind)}
@@ -257,29 +256,24 @@ class LeakReport:
         leaks = list(leaks)
         self.num_pairs += 1
         self.num_leaking += bool(leaks)
-        self.num_pairs_by_kind.update({(leak.benchmark, leak.kind) for leak in leaks})
+        for benchmark, kind in {(leak.benchmark, leak.kind) for leak in leaks}:
+            self.num_pairs_by_kind.setdefault(benchmark, Counter())[kind] += 1
         for leak in leaks:
             self.leaked_rows.setdefault(leak.benchmark, set()).add(leak.key)
             examples = self.examples[leak.kind]
             if len(examples) < NUM_EXAMPLES:
-                examples.append(
-                    {
-                        "pair_origin": pair.origin,
-                        "pair_id": pair.pair_id,
-                        "question": pair.question,
-                        "leak": asdict(leak),
-                    }
-                )
+                shown = {"pair_origin": pair.origin, "pair_id": pair.pair_id}
+                examples.append(shown | {"question": pair.question, "leak": asdict(leak)})
 
     def to_json(self) -> dict[str, object]:
         """Counts of pairs by benchmark and kind, of distinct benchmark rows, and examples."""
-        by_benchmark: dict[str, dict[str, int]] = {}
-        for (benchmark, kind), count in sorted(self.num_pairs_by_kind.items()):
-            by_benchmark.setdefault(benchmark, {})[kind] = count
+        by_benchmark = sorted(self.num_pairs_by_kind.items())
         return {
             "num_pairs": self.num_pairs,
             "num_leaking": self.num_leaking,
-            "num_pairs_by_kind": by_benchmark,
+            "num_pairs_by_kind": {
+                name: dict(sorted(kinds.items())) for name, kinds in by_benchmark
+            },
             "num_rows_leaked": {name: len(keys) for name, keys in sorted(self.leaked_rows.items())},
             "examples": self.examples,
         }

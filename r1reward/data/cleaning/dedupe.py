@@ -1,7 +1,5 @@
 """One row of each preference, whatever the order it is stored in; the first one stays."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

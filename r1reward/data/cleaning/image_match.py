@@ -9,8 +9,6 @@ is a large residual in its window, however much of the picture agrees.
 Shapes: N = thumbnail side, C = colour channels (3, or 1 in grey), I = images of the index.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable

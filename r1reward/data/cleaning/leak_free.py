@@ -1,7 +1,5 @@
 """Stores without the pairs that leak a benchmark."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One store from several: quotas, weights and categories, drawn by a seed and by content."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from array import array
@@ -12,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from r1reward.data.import_report import ImportReport
 from r1reward.data.order import derive_seed
@@ -37,11 +35,9 @@ class MixSource(Section):
     rows: PositiveInt | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
-    @model_validator(mode="after")
-    def one_size(self) -> MixSource:
+    def check(self) -> None:
         if self.rows is not None and self.weight is not None:
             raise ValueError(f"{self.store} has rows and a weight: leave one of them out")
-        return self
 
     @property
     def name(self) -> str:
@@ -55,12 +51,10 @@ class MixRecipe(Section):
     weighted_rows: PositiveInt | None = None
     sources: tuple[MixSource, ...] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def weights_have_rows(self) -> MixRecipe:
+    def check(self) -> None:
         has_weights = any(source.weight is not None for source in self.sources)
         if has_weights != (self.weighted_rows is not None):
             raise ValueError("weighted_rows and weights go together: give both, or neither of them")
-        return self
 
 
 def load_mix(path: Path) -> MixRecipe:

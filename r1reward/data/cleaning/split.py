@@ -1,7 +1,5 @@
 """A store in parts that share nothing: no group, no image and no pair is on two sides."""
 
-from __future__ import annotations
-
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ MinHash only proposes; what counts is the exact Jaccard similarity of the shingl
 collision in the index never becomes a match.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 import zlib

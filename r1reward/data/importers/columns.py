@@ -4,20 +4,21 @@
 on the right a column, or a constant in quotes (``category="charts"``). ``preferred`` is 1 or 2 for
 every row, or a column with the values that mean the first response, the second, and ties:
 ``preferred=winner:model_a/model_b/tie``; without them a column holds 1 and 2. ``image`` may be given
-several times. A column with a question mark (``image=img?``) may be lacking in a row. The columns of
-question and responses may hold messages (``conversations``); then there may be no ``question``.
+several times, and ``question`` too: the text of a further column stands below that of the first. A
+column with a question mark (``image=img?``) may be lacking in a row. The columns of question and
+responses may hold messages (``conversations``), in a CSV file as text; then there may be no ``question``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from r1reward.data.image_values import image_items
 from r1reward.data.importers import fields
-from r1reward.data.importers.conversations import Compared, compare
+from r1reward.data.importers.conversations import Compared, compare, messages_in, written_in
 from r1reward.data.importers.labels import Labels, check_labels
 from r1reward.data.importers.raw_pair import RawPair, RawPairs
 from r1reward.data.importers.source_rows import read_source, source_files
@@ -55,20 +56,28 @@ class Column:
 class ColumnMap:
     """The column of each part of a pair: every required part is there, and optional ones may be.
 
-    ``labels`` says what the values of ``preferred`` mean. A row in which a column of ``unread`` is filled
-    is no pair: what it says may belong to the question.
+    ``labels`` says what the values of ``preferred`` mean. ``below`` are further columns of the question.
+    A row in which a column of ``unread`` is filled is no pair: what it says may belong to the question.
+    ``lists_are_text``: a column that holds a list holds it as text.
     """
 
     columns: Mapping[str, Column]
     labels: Labels = DEFAULT_LABELS
     images: tuple[Column, ...] = ()
+    below: tuple[Column, ...] = ()
     unread: tuple[str, ...] = ()
+    lists_are_text: bool = False
 
     def compared(self, row: Row) -> Compared:
         """Returns question and responses, from texts or from messages. Raises ``DataError``."""
         columns = [self.columns.get(part) for part in ("question", "response_1", "response_2")]
         values = [None if column is None else column.value(row) for column in columns]
+        if self.lists_are_text:
+            values = [messages_in(value) for value in values]
+        further = [fields.text_or_empty({"": column.value(row)}, "") for column in self.below]
         if any(isinstance(value, list | Mapping) for value in values):
+            if any(further):
+                raise DataError(f"text of column {self.below[0].name} cannot stand below messages")
             return compare(*values)
         if columns[0] is None:
             raise DataError("the responses are no messages: name the column of the question")
@@ -77,7 +86,15 @@ class ColumnMap:
             for column, value in zip(columns, values, strict=True)
             if column is not None
         )
-        return Compared(question, first, second, images=(), num_marks=0)
+        asked = "\n".join([question, *filter(str.strip, further)])
+        return Compared(asked, first, second, images=(), num_marks=0)
+
+    def beside(self, row: Row) -> tuple[str | bytes, ...]:
+        """Returns the images of the row's own columns. Raises ``DataError``."""
+        values = [(column.value(row), column.name) for column in self.images]
+        if self.lists_are_text:
+            values = [(written_in(value), name) for value, name in values]
+        return tuple(image for value, name in values for image in image_items(value, name))
 
     def text_or_empty(self, row: Row, part: str) -> str:
         """Returns the text of an optional part; it is empty where the map or the row has none."""
@@ -95,7 +112,7 @@ def parse_columns(spec: str) -> ColumnMap:
         if part not in PARTS:
             known = ", ".join(PARTS)
             raise InputError(f"columns: a pair has no part {part!r}; choose from {known}")
-        if part in parts and part != "image":
+        if part in parts and part not in ("image", "question"):
             raise InputError(f"columns: {part} is given twice")
         parts.setdefault(part, []).append(column)
     missing = [part for part in REQUIRED if part not in parts]
@@ -103,8 +120,9 @@ def parse_columns(spec: str) -> ColumnMap:
         raise InputError(f"columns: {', '.join(missing)} missing; give each as part=column")
     preferred, labels = parse_preferred(parts["preferred"][0])
     images = tuple(parse_column(column) for column in parts.pop("image", []))
+    below = tuple(parse_column(column) for column in parts.get("question", [])[1:])
     columns = {part: parse_column(parts[part][0]) for part in parts}
-    return ColumnMap({**columns, "preferred": preferred}, labels, images)
+    return ColumnMap({**columns, "preferred": preferred}, labels, images, below)
 
 
 def parse_column(column: str) -> Column:
@@ -137,6 +155,7 @@ def read_columns(src: Path, suffixes: Sequence[str], columns: ColumnMap) -> RawP
     preferred = columns.columns["preferred"]
     if not preferred.is_constant:
         check_labels(source_files(src, suffixes), preferred.name, columns.labels)
+    columns = replace(columns, lists_are_text=".csv" in suffixes)
     return read_source(src, suffixes, partial(read_row, columns=columns))
 
 
@@ -145,13 +164,12 @@ def read_row(row: Row, origin: str, columns: ColumnMap) -> RawPairs:
         raise DataError(f"column {filled[0]} may belong to the question: give a column map")
     preferred = columns.columns["preferred"]
     label = columns.labels.slot(preferred.value(row), preferred.name)
-    beside = (image_items(column.value(row), column.name) for column in columns.images)
     compared = columns.compared(row)
     yield RawPair(
         origin,
         *compared.texts,
         preferred=label,
-        images=compared.shown(tuple(image for images in beside for image in images)),
+        images=compared.shown(columns.beside(row)),
         video=columns.text_or_empty(row, "video") or None,
         source=columns.text_or_empty(row, "source"),
         category=columns.text_or_empty(row, "category"),

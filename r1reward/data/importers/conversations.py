@@ -7,7 +7,11 @@ of both, or in several turns.
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from r1reward.data.image_values import image_items
@@ -23,6 +27,8 @@ SPEAKERS = {
 TURN_KEYS = (("role", "content"), ("from", "value"))
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 IMAGE_PARTS = (None, "image", "image_url", "input_image")
+WRITTEN_OBJECTS = re.compile(r"\s*\[\s*\{")
+WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 IMAGE_TOKEN = "<image>"
 
 
@@ -99,6 +105,32 @@ def compare(question: object, first: object, second: object) -> Compared:
         images=next(filter(None, (images_of(turns) for turns in shown)), ()),
         num_marks=max(sum(turn.num_marks for turn in turns) for turns in shown),
     )
+
+
+def messages_in(value: object) -> object:
+    """Returns the messages that a text holds (``written_in``); anything else as it is, other lists too.
+
+    Raises ``DataError`` for text that begins like messages and cannot be read.
+    """
+    if not isinstance(value, str) or not WRITTEN_OBJECTS.match(value):
+        return value
+    held = written_in(value)
+    if held is value and WRITTEN_TURNS.match(value):
+        raise DataError("messages are written in a form that is not JSON; write them as JSON")
+    turns = held if isinstance(held, list) else []
+    known = [isinstance(t, dict) and any(t.keys() >= {*keys} for keys in TURN_KEYS) for t in turns]
+    return held if turns and all(known) else value
+
+
+def written_in(value: object) -> object:
+    """Returns the list or object that a text holds, as JSON or as Python (and so pandas) prints it;
+    anything else as it is.
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                return read(value.strip())
+    return value
 
 
 def conversation(value: object) -> list[Turn]:

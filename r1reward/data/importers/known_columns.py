@@ -1,8 +1,8 @@
 """Columns whose names say what they are: files of preferences as other trainers read them.
 
 TRL (prompt, chosen, rejected; texts or messages, the prompt also inside), LLaMA-Factory (conversations,
-chosen, rejected), ms-swift (messages with rejected_response or rejected_messages), OpenAI (input,
-preferred_output, non_preferred_output), and our own names.
+or instruction with input below it), ms-swift (messages with rejected_response or rejected_messages),
+OpenAI (input, preferred_output, non_preferred_output), and our own names.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from r1reward.errors import DataError, InputError
 
 logger = logging.getLogger(__name__)
 
-# Question (empty: the replies' conversations begin with it), first and second response.
-KNOWN: tuple[tuple[str, str, str], ...] = (
-    ("input", "preferred_output", "non_preferred_output"),
-    ("prompt", "chosen", "rejected"),
-    ("question", "chosen", "rejected"),
-    ("conversations", "chosen", "rejected"),
-    ("messages", "chosen", "rejected"),
-    ("", "messages", "rejected_messages"),
-    ("", "messages", "rejected_response"),
-    ("", "conversations", "rejected_conversations"),
-    ("", "chosen", "rejected"),
+# Columns of the question (none: the replies' conversations begin with it), first and second response.
+KNOWN: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("input",), "preferred_output", "non_preferred_output"),
+    (("prompt",), "chosen", "rejected"),
+    (("question",), "chosen", "rejected"),
+    (("conversations",), "chosen", "rejected"),
+    (("messages",), "chosen", "rejected"),
+    (("instruction", "input?"), "chosen", "rejected"),
+    ((), "messages", "rejected_messages"),
+    ((), "messages", "rejected_response"),
+    ((), "conversations", "rejected_conversations"),
+    ((), "chosen", "rejected"),
 )
 OWN = ("question", "response_1", "response_2", "preferred")
 # Rows of one file may have them or not.
@@ -55,7 +56,7 @@ def recognised_columns(src: Path, suffixes: Sequence[str]) -> ColumnMap:
             if (spec := known_map(row)) is not None:
                 logger.info("columns by their names: %s (--columns says otherwise)", spec)
                 columns = parse_columns(spec)
-                used = {column.name for column in columns.columns.values()}
+                used = {column.name for column in (*columns.columns.values(), *columns.below)}
                 return replace(columns, unread=tuple(name for name in UNREAD if name not in used))
     columns_there = ", ".join(names)[:300] or "there are none"
     raise InputError(
@@ -69,10 +70,11 @@ def known_map(row: Row) -> str | None:
     filled = {name for name, value in row.items() if value not in (None, "", [])}
     if filled.issuperset(OWN):
         return ",".join((*(f"{name}={name}" for name in OWN), *MEDIA, *BESIDE))
-    for question, first, second in KNOWN:
-        used = {question, first, second} - {""}
-        if used <= filled and not (filled - used).intersection(UNREAD):
-            asked = [f"question={question}"] if question else []
+    for questions, first, second in KNOWN:
+        asked = [f"question={name}" for name in questions]
+        needed = {first, second, *(name for name in questions if not name.endswith("?"))}
+        used = needed | {name.removesuffix("?") for name in questions}
+        if needed <= filled and not (filled - used).intersection(UNREAD):
             replies = (f"response_1={first}", f"response_2={second}", "preferred=1")
             return ",".join((*asked, *replies, *MEDIA))
     return None

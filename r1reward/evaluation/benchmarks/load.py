@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r1reward.data.importers.formats import open_source
-from r1reward.errors import InputError
+from r1reward.errors import DataError, InputError
 from r1reward.evaluation.benchmarks.mm_rlhf_rewardbench import MM_RLHF_REWARDBENCH
 from r1reward.evaluation.benchmarks.multimodal_rewardbench import MULTIMODAL_REWARDBENCH
 from r1reward.evaluation.benchmarks.rows import MediaOptions, unbroken
@@ -39,8 +39,8 @@ def load_benchmark(
     """Returns the rows of a benchmark, or its first ``num_rows``.
 
     ``path`` is the benchmark's file or folder; the miniature's splits (``shapes``, ``shapes-hard``) are
-    built in and have none. Raises ``InputError`` for an unknown name and a missing path, and
-    ``DataError`` for a row that cannot be used.
+    built in and have none. Rows that cannot be used are left out (``Benchmark.unusable``). Raises
+    ``InputError`` for an unknown name and a missing path, and ``DataError`` if no row can be used.
     """
     if name in SHAPES_SPLITS:
         return load_shapes(name, SHAPES_SPLITS[name], num_rows)
@@ -50,6 +50,12 @@ def load_benchmark(
     if path is None:
         raise InputError(f"{name} is read from a file: give its path")
     return LOADERS[name](path, media or MediaOptions(), num_rows)
+
+
+def refuse_unusable(benchmark: Benchmark, why: str) -> None:
+    """Raises ``DataError`` where every row of a benchmark is needed and one cannot be used."""
+    if benchmark.unusable:
+        raise DataError(f"{benchmark.unusable[0]} ({why}: mend the row)")
 
 
 def comparable_rows(
@@ -66,6 +72,7 @@ def comparable_rows(
         pairs = (replace(row, preferred=row.preferred or 1).pair(()) for row in rows)
     else:
         loaded = load_benchmark(name, file, MediaOptions(root=images))
+        refuse_unusable(loaded, "its texts and images cannot be compared")
         pairs = (item.pair for item in loaded.items)
     for pair in pairs:
         yield replace(pair, source=pair.source or name)

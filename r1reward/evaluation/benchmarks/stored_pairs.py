@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,13 @@ from r1reward.data.image_values import bytes_unless_file
 from r1reward.data.stores.row_files import Row
 from r1reward.data.stores.store import PairFile, pair_files, row_images
 from r1reward.errors import DataError
-from r1reward.evaluation.benchmarks.rows import MediaOptions, count_missing, first_absent
+from r1reward.evaluation.benchmarks.rows import (
+    MediaOptions,
+    UnusableRows,
+    count_missing,
+    first_absent,
+    with_whole_groups,
+)
 from r1reward.evaluation.items import Benchmark, make_items
 from r1reward.recipe.choices import ShapesSplit
 from r1reward.types import PreferencePair
@@ -20,23 +27,35 @@ NO_CATEGORY = "all"
 
 
 def load_stored_pairs(path: Path, media: MediaOptions, num_rows: int | None) -> Benchmark:
-    """Returns the first ``num_rows`` of a store, a Parquet or a JSONL file. Raises ``DataError``."""
+    """Returns the first ``num_rows`` of a store, a Parquet or a JSONL file; a row that cannot be used is
+    left out. Raises ``DataError`` if none can be.
+    """
     stored = (
         (file, origin, row)
         for file in pair_files(path, media.root, media.links)
-        for origin, row in file.rows()
+        for origin, row in file.rows_or_errors()
     )
-    rows = list(islice(stored, num_rows))
-    if not rows:
-        raise DataError(f"{path}: holds no pairs")
-    absent = [absent_medium(file, row, origin) for file, origin, row in rows]
+    rows: list[tuple[PairFile, str, Row]] = []
+    absent: list[str | None] = []
+    unusable = UnusableRows()
+    for file, origin, row in islice(stored, num_rows):
+        with unusable.setting_aside():
+            if isinstance(row, DataError):
+                raise DataError(f"{origin}: {row}", row.reason)
+            absent.append(absent_medium(file, row, origin))
+            rows.append((file, origin, row))
+    unusable.refuse_all(path, rows)
     num_dropped = count_missing(path, absent, rows[0][0].media.root, media.missing)
-    pairs = [
-        file.pair(row, origin)
-        for (file, origin, row), missing in zip(rows, absent, strict=True)
-        if missing is None
-    ]
-    return pairs_benchmark("pairs", pairs, num_dropped)
+    pairs: list[PreferencePair] = []
+    for (file, origin, row), missing in zip(rows, absent, strict=True):
+        if missing is None:
+            with unusable.setting_aside():
+                pairs.append(file.pair(row, origin))
+    unusable.refuse_all(path, pairs)
+    benchmark = replace(
+        pairs_benchmark("pairs", pairs, num_dropped | unusable.counts), unusable=unusable.sentences
+    )
+    return with_whole_groups(benchmark, [str(row.get("group") or "") for _, _, row in rows], path)
 
 
 def absent_medium(file: PairFile, row: Row, origin: str) -> str | None:

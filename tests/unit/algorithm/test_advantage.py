@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1reward.algorithm.advantage import advantage_metrics, advantages_from_returns, standardize
+from r1reward.algorithm.advantage import (
+    advantage_metrics,
+    advantages_from_returns,
+    filter_as_released,
+    filter_outliers,
+    standardize,
+)
 from r1reward.metrics import Name, numbers
 
 
@@ -294,3 +300,12 @@ def test_a_batch_that_is_masked_whole_teaches_nothing() -> None:
     )
     assert flat(advantages.values) == [0.0, 0.0]
     assert numbers(advantage_metrics(advantages, [True, False])) == {Name.ADVANTAGE_NUM_WRONG: 0.0}
+
+
+def test_both_filters_keep_what_is_on_their_bounds() -> None:
+    """|z| <= 3, and of the released one 0.5 - 3 <= z <= 0.5 + 3; these numbers are exact in binary."""
+    above = 2**-40
+    (kept,) = filter_outliers([np.array([-3 - above, -3, 0, 3, 3 + above])], 3.0)
+    assert kept.tolist() == [False, True, True, True, False]
+    (kept,) = filter_as_released([np.array([-2.5 - above, -2.5, 0, 3.5, 3.5 + above])], 0.5, 3.0)
+    assert kept.tolist() == [False, True, True, True, False]

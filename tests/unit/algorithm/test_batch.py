@@ -147,3 +147,8 @@ def test_the_plan_of_one_rank_is_the_cut_of_the_whole_batch(lengths: list[int]) 
 def test_every_rank_needs_a_sample() -> None:
     with pytest.raises(ValueError, match=r"1 sample\(s\) for 2 learner ranks: give at least one"):
         BatchPlan.cut([5], 2, 100, packing=False)
+
+
+def test_a_loss_is_divided_by_the_sequences_or_the_tokens_of_the_batch() -> None:
+    size = BatchSize.of([TraceSample((1, 2), (0,) * length, ()) for length in (2, 3)])
+    assert (size.denominator("sequence"), size.denominator("token")) == (2, 5)

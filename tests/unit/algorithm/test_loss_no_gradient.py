@@ -46,6 +46,28 @@ def test_a_token_outside_pre_clip_has_no_gradient_whatever_the_ratio(
         assert run_loss(tokens, unbounded)[1][0][0] != 0.0
 
 
+@pytest.mark.parametrize("settings", [PAPER, DUAL_CLIP, SEQUENCE, CISPO])
+@pytest.mark.parametrize("old", [-95.0, -1000.0])
+@pytest.mark.parametrize("advantage", [-1.0, 1.0])
+def test_an_old_log_prob_beyond_the_exponential_leaves_no_gradient_and_no_nan(
+    settings: AlgorithmSection, old: float, advantage: float
+) -> None:
+    """exp(94) is no float32 number: clipped after the exponential, its gradient is 0 * inf."""
+    logprobs = torch.tensor([[-1.0]], requires_grad=True)
+    loss, metrics = policy_loss(
+        logprobs,
+        torch.tensor([[old]]),
+        torch.tensor([[advantage]]),
+        torch.tensor([[True]]),
+        1,
+        settings,
+    )
+    loss.backward()
+    assert logprobs.grad is not None and logprobs.grad.tolist() == [[0.0]]
+    assert math.isfinite(loss.item())
+    assert all(math.isfinite(metric.value) for metric in metrics.values())
+
+
 def filtered(settings: AlgorithmSection) -> Tokens:
     """One sequence of twelve returns, one of them an outlier: its z is -sqrt(11), below -3."""
     returns = [np.array([1.0] * 5 + [0.0] + [1.0] * 6)]

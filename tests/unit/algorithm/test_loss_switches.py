@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1reward.algorithm.loss import policy_loss
 from r1reward.metrics import Name, merge
 from r1reward.recipe.learner_sections import AlgorithmSection
 from tests.loss_tokens import (
@@ -262,3 +263,16 @@ def test_any_split_into_micro_batches_and_ranks_adds_up(
     assert merged.keys() == whole_metrics.keys()
     for name, metric in whole_metrics.items():
         assert merged[name].value == pytest.approx(metric.value, rel=1e-5, abs=1e-6), name
+
+
+def test_a_ratio_on_the_bound_of_the_clip_is_not_silenced() -> None:
+    """Ratio 1/2 and 3/2 exactly, with clip bounds at 1/2 and 3/2: both keep their gradient."""
+    settings = PAPER.model_copy(update={"clip_epsilon": 0.5})
+    logprobs = torch.tensor([[math.log(0.5), math.log(1.5)]], requires_grad=True)
+    assert logprobs.exp().tolist() == [[0.5, 1.5]]
+    advantages, mask = torch.tensor([[-1.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool)
+    loss, metrics = policy_loss(logprobs, torch.zeros(1, 2), advantages, mask, 1, settings)
+    loss.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [[pytest.approx(0.25), pytest.approx(-0.75)]]
+    assert metrics[Name.POLICY_CLIP_SHARE].value == 0.0

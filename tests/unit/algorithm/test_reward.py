@@ -4,9 +4,10 @@ from typing import get_args
 
 import pytest
 
-from r1reward.algorithm.reward import is_right, score
+from r1reward.algorithm.reward import is_right, reward_positions, score
 from r1reward.recipe.sections import RewardSection
-from r1reward.types import JudgeWord, Slot, Verdict
+from r1reward.types import JudgeWord, Order, RolloutRequest, ScoredRollout, Slot, Verdict
+from tests.fakes import make_pair, make_prompt, make_rollout
 
 SIGNED = RewardSection()
 BINARY = RewardSection(consistency_range="binary")
@@ -89,3 +90,26 @@ def test_weights_scale_their_terms() -> None:
     settings = RewardSection(consistency_weight=0.25, format_weight=2.0)
     assert score(verdict(1, True), 1, "match", settings).total == 3.25
     assert score(verdict(1, True), 1, "mismatch", settings).total == 2.75
+
+
+def scored(number: int, order: Order, sample: int, right: bool) -> ScoredRollout:
+    prompt = make_prompt(make_pair(number), order)
+    choice: Slot = prompt.label if right else (2 if prompt.label == 1 else 1)
+    read = verdict(choice, well_formed=False)
+    rollout = make_rollout(RolloutRequest(prompt, sample, 0), "an answer")
+    return ScoredRollout(rollout, read, score(read, prompt.label, "skipped", SIGNED))
+
+
+def test_only_a_sample_that_is_right_in_both_orders_earns_the_position_weight() -> None:
+    """Pair 1: sample 0 is right in both, sample 1 in one; pair 2 is right in the other order alone."""
+    rollouts = [
+        scored(1, "stored", 0, True),
+        scored(1, "stored", 1, True),
+        scored(1, "swapped", 0, True),
+        scored(1, "swapped", 1, False),
+        scored(2, "swapped", 0, True),
+        scored(2, "stored", 0, False),
+    ]
+    rewards = [item.reward for item in reward_positions(rollouts, 0.25)]
+    assert [reward.position for reward in rewards] == [1, 0, 1, 0, 0, 0]
+    assert [reward.total for reward in rewards] == [1.25, 1, 1.25, 0, 1, 0]

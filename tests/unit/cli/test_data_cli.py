@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,21 @@ def test_visible_text_says_how_much_is_left_out() -> None:
     assert visible("abc", 3) == "abc"
     assert visible("abcd\x00", 3) == "abc … (2 more characters)"
     assert visible("a\x9bb\nc\td", 20) == "a\ufffdb\nc\td"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_letters_of_a_text_shows_their_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Regression: a UnicodeEncodeError with its traceback."""
+    path = tmp_path / "a.jsonl"
+    row = {"question": "奖 é?", "images": [], "response_1": "a→", "response_2": "b", "preferred": 1}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding=encoding))
+    assert main(["data", "show", str(path)]) == 0
+    sys.stdout.flush()
+    assert b"\\u5956" in printed.getvalue() and b"\\u2192" in printed.getvalue()
 
 
 def test_show_prints_the_rows_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,22 @@ def test_predictions_are_scored_without_an_engine(
     assert found["conditions"]["model"] == str(predictions)
 
 
+def test_predictions_need_every_row_that_they_may_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row that is left out would move the numbers of those behind it."""
+    bench = Path(pairs_file(tmp_path))
+    bench.write_text('{"question": 7}\n' + bench.read_text())
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text('{"row": 1, "choice": 1}\n')
+    command = ["eval", "--bench", "pairs", "--data", str(bench)]
+    command += ["--predictions", str(predictions), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"{bench} row 1: " in told
+    assert "(predictions name rows by their number: mend the row)" in told
+
+
 def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Regression: a traceback."""
     full = OSError(errno.ENOSPC, "No space left on device", "runs/eval/result.json")

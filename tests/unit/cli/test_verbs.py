@@ -4,7 +4,6 @@ import ast
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ CLI = Path(r1reward.cli.main.__file__).parent
 LOCAL = str(Path(__file__).parents[3] / "recipes" / "local.yaml")
 
 
-def all_verbs() -> Iterator[tuple[list[str], Verb[Any]]]:
+def all_verbs() -> Iterator[tuple[list[str], Verb]]:
     """Every verb with the words that it is chosen by."""
     for verb in VERBS:
         if isinstance(verb, VerbGroup):
@@ -27,7 +26,7 @@ def all_verbs() -> Iterator[tuple[list[str], Verb[Any]]]:
             yield [verb.name], verb
 
 
-def minimal(verb: Verb[Any]) -> list[str]:
+def minimal(verb: Verb) -> list[str]:
     """As few arguments as the verb takes."""
     words = []
     for item in fields(verb.arguments):
@@ -42,7 +41,7 @@ def minimal(verb: Verb[Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "verb"), [pytest.param(w, v, id=" ".join(w)) for w, v in all_verbs()]
 )
-def test_every_verb_gets_the_dataclass_of_its_arguments(words: list[str], verb: Verb[Any]) -> None:
+def test_every_verb_gets_the_dataclass_of_its_arguments(words: list[str], verb: Verb) -> None:
     more = ["--model", "x", "--bench", "shapes"] if words == ["eval"] else minimal(verb)
     chosen, parsed = parse([*words, *more])
     assert chosen is verb

@@ -1,6 +1,8 @@
 """Preferences as messages, in every form that trainers read: one question, two replies, the images."""
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.data.importers.conversations import compare
+from r1reward.data.importers.conversations import compare, messages_in, written_in
 from r1reward.data.importers.formats import open_source
 from r1reward.data.importers.known_columns import known_map
 from r1reward.data.importers.raw_pair import RawPair
@@ -306,7 +308,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: Turn, reason: str |
         {"instruction": "Why?", "input": "", "chosen": "So."},
         {"prompt": "Why?", "chosen": "So.", "rejected": "No.", "system": "Be brief."},
         {"prompt": "Why?", "chosen": "So.", "rejected": "No.", "history": [["a", "b"]]},
-        {"instruction": "Sum up.", "input": "A text.", "chosen": "So.", "rejected": "No."},
+        {"instruction": "Sum.", "chosen": "So.", "rejected": "No.", "system": "Be brief."},
     ],
 )
 def test_columns_that_are_not_known_are_listed(tmp_path: Path, row: Turn) -> None:
@@ -352,3 +354,84 @@ def test_what_may_belong_to_the_question_is_never_left_out_silently(tmp_path: Pa
     good, bad = read(tmp_path / "a.jsonl", row, {**row, "system": "Be brief."})
     assert isinstance(good, RawPair) and isinstance(bad, DataError)
     assert str(bad).endswith("row 2: column system may belong to the question: give a column map")
+
+
+def test_an_instruction_stands_above_its_input(tmp_path: Path) -> None:
+    row: Turn = {"instruction": "Sum up.", "input": "A text.", "chosen": "So.", "rejected": "No."}
+    rows: list[Turn] = [row, {**row, "input": " "}, {**row, "input": None}]
+    del rows[2]["input"]
+    found = read(tmp_path / "a.jsonl", *rows)
+    questions = [pair.question for pair in found if isinstance(pair, RawPair)]
+    assert questions == ["Sum up.\nA text.", "Sum up.", "Sum up."]
+
+
+def test_messages_with_an_input_beside_them_are_no_pair(tmp_path: Path) -> None:
+    row: Turn = {"instruction": [Q], "input": "A text.", "chosen": [A], "rejected": [B]}
+    (found,) = read(tmp_path / "a.jsonl", row)
+    assert isinstance(found, DataError)
+    assert str(found).endswith("text of column input cannot stand below messages")
+
+
+def write_csv(path: Path, *rows: dict[str, str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr], ids=["JSON", "pandas"])
+def test_a_csv_file_holds_messages_and_images_as_text(
+    tmp_path: Path, written: Callable[[object], str]
+) -> None:
+    """Regression: the JSON itself was the text of question and responses."""
+    cells = {
+        "prompt": written([user([{"type": "image"}, {"type": "text", "text": "Why?"}])]),
+        "chosen": written([A]),
+        "rejected": written([{**B, "kind": None}]),
+        "images": written(["a.png"]),
+    }
+    texts = {"prompt": "Why [not]?", "chosen": "[1, 2]", "rejected": "{}", "images": "[b].png"}
+    write_csv(tmp_path / "a.csv", cells, texts, cells | {"images": written({"path": "c.png"})})
+    first, second, third = open_source("csv", tmp_path / "a.csv", None)
+    assert isinstance(first, RawPair) and isinstance(second, RawPair) and isinstance(third, RawPair)
+    assert first.question == third.question == "Why?"
+    assert (first.response_1, first.response_2, first.images) == ("So.", "No.", ("a.png",))
+    assert (second.question, second.response_1, second.response_2) == ("Why [not]?", "[1, 2]", "{}")
+    assert (second.images, third.images) == (("[b].png",), ("c.png",))
+
+
+def test_messages_of_a_csv_file_that_cannot_be_read_are_no_text(tmp_path: Path) -> None:
+    """As numpy prints them: no commas."""
+    cells = {"prompt": "Why?", "chosen": f"[{Q}\n {A}]", "rejected": f"[{Q}\n {B}]"}
+    write_csv(tmp_path / "a.csv", cells)
+    (found,) = open_source("csv", tmp_path / "a.csv", None)
+    assert isinstance(found, DataError)
+    assert str(found).endswith(
+        "messages are written in a form that is not JSON; write them as JSON"
+    )
+
+
+def test_text_of_jsonl_stays_text(tmp_path: Path) -> None:
+    (pair,) = read(
+        tmp_path / "a.jsonl", {"prompt": "Why?", "chosen": json.dumps([A]), "rejected": "No."}
+    )
+    assert isinstance(pair, RawPair)
+    assert pair.response_1 == json.dumps([A])
+
+
+@pytest.mark.parametrize(
+    "text", ["[a", "{[]: 1}", "[" * 9000, "{'a': 1, b}", "\\d[1]", "[x].png", "{x}.png", "", " "]
+)
+def test_text_that_is_no_list_stays_as_it_is(text: str) -> None:
+    assert written_in(text) == messages_in(text) == text
+
+
+def test_lists_that_are_no_messages_stay_text() -> None:
+    for text in (
+        "[]",
+        "[1, 2]",
+        '[{"role": "user"}]',
+        '[{"a": 1}]',
+        '{"role": "user", "content": "?"}',
+    ):
+        assert messages_in(text) == text

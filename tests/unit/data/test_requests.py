@@ -19,7 +19,13 @@ def encode(pair: PreferencePair, order: Order) -> Prompt:
 def test_pairs_too_long_in_either_order_are_dropped_and_counted() -> None:
     prompts = build_prompt_set(PAIRS, encode, max_prompt_tokens=3, what="data.train")
     assert [pair.question for pair in prompts.pairs] == ["q0", "q1", "q2"]
-    assert prompts.num_dropped == 3
+    assert (prompts.num_too_long, prompts.num_repeated) == (3, 0)
+
+
+def test_a_repeated_pair_is_not_counted_as_too_long() -> None:
+    prompts = build_prompt_set([*PAIRS, *PAIRS[:2], PAIRS[5]], encode, 3, "data.train")
+    assert [pair.question for pair in prompts.pairs] == ["q0", "q1", "q2"]
+    assert (prompts.num_too_long, prompts.num_repeated) == (3, 3)
 
 
 def test_a_source_of_which_nothing_fits_is_an_error_that_says_what_to_change() -> None:
@@ -107,6 +113,29 @@ def test_both_orders_of_a_pair_are_shown_next_to_each_other(tiny_recipe: Recipe)
         for r in training_requests(recipe.rollout, recipe.seed, prompts, step)
     ]
     assert len({r.prompt.prompt_id for r in three}) == 12  # an epoch is every pair in both orders
+
+
+# Regression: a pair at the end of one epoch and at the beginning of the next was asked for twice with the
+# same seeds, so the step trained on exact copies, 6 different requests of 8.
+def test_both_orders_across_the_end_of_an_epoch_make_no_copies(tiny_recipe: Recipe) -> None:
+    recipe = with_rollout(tiny_recipe, both_orders=True, prompts_per_step=8)
+    prompts = build_prompt_set([*PAIRS], encode, 100, "data.train")
+    for step in range(12):
+        for sampling_round in range(3):
+            requests = training_requests(recipe.rollout, recipe.seed, prompts, step, sampling_round)
+            assert len({(r.prompt.prompt_id, r.sample_index) for r in requests}) == 8
+
+
+@pytest.mark.parametrize("samples_per_prompt", [1, 2])
+def test_every_request_of_a_step_has_a_seed_of_its_own(
+    tiny_recipe: Recipe, samples_per_prompt: int
+) -> None:
+    """Also the two orders of a pair: with one seed their samples would not be independent."""
+    recipe = with_rollout(tiny_recipe, both_orders=True, samples_per_prompt=samples_per_prompt)
+    prompts = build_prompt_set(PAIRS, encode, 100, "data.train")
+    for step in range(3):
+        requests = training_requests(recipe.rollout, recipe.seed, prompts, step)
+        assert len({request.seed for request in requests}) == len(requests)
 
 
 def test_further_rounds_are_orders_of_their_own_that_repeat(tiny_recipe: Recipe) -> None:

@@ -26,6 +26,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
+CASES = Path(__file__).parents[2] / "cases"
 RED = encoded(Image.new("RGB", (3, 2), (255, 0, 0)))
 ROW: dict[str, object] = {
     "question": "What colour?",
@@ -148,6 +149,22 @@ def test_a_row_that_cannot_be_used_names_file_row_and_reason(
 ) -> None:
     path = jsonl({}, change)
     assert refused(path) == f"{path} row 2: {message}"
+
+
+def test_messages_where_text_is_due_are_named_with_what_reads_them() -> None:
+    path = CASES / "response_is_list.jsonl"
+    assert refused(path) == (
+        f"{path} row 1: response_1 is a list of 1 where text is due; `r1reward data import jsonl` (or "
+        "parquet) reads messages as they are"
+    )
+
+
+def test_half_a_character_is_named() -> None:
+    path = CASES / "lone_surrogate.jsonl"
+    assert refused(path) == (
+        f"{path} row 1: question holds half a character ('\\ud83d' after 1 others); `r1reward data "
+        "import` cleans text, or remove the row"
+    )
 
 
 def test_a_missing_image_names_row_and_path(jsonl: WriteRows, tmp_path: Path) -> None:

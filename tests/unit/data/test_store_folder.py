@@ -168,7 +168,8 @@ def test_training_on_a_store_is_training_on_its_pairs(tmp_path: Path) -> None:
     lazy = build_prompt_set(load_pairs(source), encode, limit, "data.train")
     listed = build_prompt_set(list(iter_pairs(store)), encode, limit, "data.train")
     assert list(lazy.pairs) == list(listed.pairs)
-    assert lazy.num_dropped == listed.num_dropped == 11 - len(listed.pairs)
+    assert lazy.num_too_long == listed.num_too_long
+    assert lazy.num_repeated == listed.num_repeated == 11 - lazy.num_too_long - len(listed.pairs)
     by_id = PairsById(lazy.pairs)
     assert all(by_id[pair.pair_id] == pair for pair in listed.pairs)
     assert by_id.get("gone") is None

@@ -470,3 +470,11 @@ def test_no_text_raises_in_a_benchmarks_form(mode: FormatMode, text: str) -> Non
     verdict = parse_verdict(text, TAGS, mode)
     assert verdict.choice in (1, 2, None)
     assert not verdict.well_formed or verdict.choice is not None
+
+
+def test_loose_reads_an_answer_of_sixty_characters_and_none_that_is_longer() -> None:
+    for length, choice in ((60, 1), (61, None)):
+        answer = f"**1{'*' * (length - 3)}"
+        trace = f"<think>a</think><answer>{answer}</answer>"
+        assert len(answer) == length
+        assert parse_verdict(trace, TAGS, "loose").choice == choice

@@ -40,6 +40,7 @@ from tests.chat_server import (
     completion,
     running_chat_server,
 )
+from tests.image_files import encoded, noise
 
 KEY_ENV = "R1REWARD_TEST_KEY"
 
@@ -100,6 +101,73 @@ def test_sampling_settings_and_extra_fields_are_always_sent(server: ChatServer) 
         "top_k": 0,
         "repetition_penalty": 1.0,
     }
+
+
+class WaitingImages(list[bytes]):
+    """Images that take until ``others`` is set to be looked at."""
+
+    def __init__(self, images: list[bytes], others: threading.Event) -> None:
+        super().__init__(images)
+        self.others = others
+        self.were_served = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.were_served = self.others.wait(5)
+        return super().__iter__()
+
+
+def test_a_large_image_does_not_hold_up_the_other_requests(server: ChatServer) -> None:
+    """Regression: 12 megapixels of PNG stopped every request for 2.5 seconds."""
+    server.replies = [(200, completion("1"))]
+    answered = threading.Event()
+    photo = WaitingImages([encoded(noise("RGB", 8, 6), "BMP")], answered)
+
+    async def run() -> None:
+        client = ChatClient(EndpointSection(url=server.url, model="m"))
+        shown = ChatRequest("photo", Sampling(0.1, 8), 5, photo)
+        try:
+            first = asyncio.create_task(client.complete(shown))
+            await asyncio.sleep(0)
+            await client.complete(ChatRequest("text", Sampling(0.1, 8), 5))
+            answered.set()
+            await first
+        finally:
+            await client.close()
+
+    asyncio.run(run())
+    assert photo.were_served
+    text, photo_sent = (body["messages"][0]["content"] for _, _, body in server.requests)
+    assert text == "text"
+    assert photo_sent[0]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (ChatRequest("cut \ud83d", Sampling(0.1, 8), 5), "the prompt holds half a character"),
+        (ChatRequest("look", Sampling(0.1, 8), 5, [b"GIF8"]), "not a readable image"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_refused_prompt(
+    server: ChatServer, request_: ChatRequest, reason: str
+) -> None:
+    """Regression: half a surrogate pair ended the run with a UnicodeEncodeError. However many there are,
+    they are not the server's refusals.
+    """
+    server.replies = [(200, completion("1"))]
+
+    async def run() -> str:
+        client = ChatClient(EndpointSection(url=server.url, model="m"))
+        try:
+            for _ in range(MAX_FIRST_REFUSALS + 1):
+                with pytest.raises(PromptRefusedError, match=reason):
+                    await client.complete(request_)
+            return (await client.complete(ChatRequest("hello", Sampling(0.1, 8), 5))).text
+        finally:
+            await client.close()
+
+    assert asyncio.run(run()) == "1"
+    assert len(server.requests) == 1
 
 
 def test_a_base_address_may_end_in_a_slash(server: ChatServer) -> None:

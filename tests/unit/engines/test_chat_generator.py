@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -108,6 +109,17 @@ def test_images_stand_behind_the_text_where_the_prompt_wants_it(server: ChatServ
     asyncio.run(run())
     ((_, _, body),) = server.requests
     assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image_url"]
+
+
+def test_images_that_servers_refuse_travel_as_a_kind_that_they_take(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    rollouts = generate(server, read_pairs(CASES / "mimes.jsonl", None, None))
+    assert [rollout.status for rollout in rollouts] == ["answered"] * 2
+    for _, _, body in server.requests:
+        assert re.match(
+            "data:image/(png|jpeg|webp|gif);base64,",
+            body["messages"][0]["content"][0]["image_url"]["url"],
+        )
 
 
 def test_sampling_is_sent_and_the_seed_fits_31_bits(server: ChatServer) -> None:

@@ -24,6 +24,7 @@ from r1reward.types import TraceSample, TrainingSample
 from tests.fakes import FakeSync, make_recipe
 
 LENGTHS = [3, 5, 2, 4]
+ENTROPY = 0.25  # of every token, in nats
 
 
 def sample(number: int, length: int, generator: np.random.Generator) -> TrainingSample:
@@ -72,7 +73,7 @@ class TableRank:
         class Engine:
             def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
                 logprobs_BT = table[built[-1], : batch.mask_BT.shape[1]]
-                return logprobs_BT, torch.zeros_like(batch.mask_BT, dtype=torch.float32)
+                return logprobs_BT, torch.full(batch.mask_BT.shape, ENTROPY)
 
             def backward(self, loss: torch.Tensor) -> None:
                 loss.backward()
@@ -172,6 +173,11 @@ def test_the_gap_is_between_learner_and_engine_whosever_log_probs_are_the_old_on
     )
     assert metrics[Name.POLICY_LOGPROB_GAP_MAX].value == pytest.approx(np.abs(gap).max(), rel=1e-5)
     assert metrics[Name.POLICY_BEHAVIOUR_KL].value == pytest.approx(-gap.mean(), rel=1e-5)
+
+
+def test_the_entropy_is_what_the_model_says() -> None:
+    _, _, metrics = shares(make_recipe(), [[samples()]])
+    assert metrics[Name.POLICY_ENTROPY].value == ENTROPY
 
 
 def test_kl_in_the_loss_without_reference_log_probs_is_an_error() -> None:

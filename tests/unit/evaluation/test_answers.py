@@ -1,11 +1,19 @@
 """The confidence of an answer is the probability of the token that holds its digit."""
 
+from dataclasses import replace
 from math import exp, log
+from pathlib import Path
 
 import pytest
 
 from r1reward.data.prompt import Tags
-from r1reward.evaluation.answers import answer_confidence
+from r1reward.evaluation.answers import (
+    answer_confidence,
+    append_answers,
+    forget_missing,
+    read_answers,
+)
+from tests.rows import make_answer
 
 TAGS = Tags()
 
@@ -69,3 +77,16 @@ def test_a_probability_is_not_above_one() -> None:
 def test_a_flood_of_open_tags_has_no_confidence() -> None:
     """Regression: 8,000 took four seconds, so this many would take ten minutes."""
     assert confidence(*["<answer>"] * 100_000) is None
+
+
+def test_samples_without_an_answer_are_taken_out_of_the_file(tmp_path: Path) -> None:
+    answered, too_long = make_answer("a", "stored", 0, 1), make_answer("b", "stored", 0, None)
+    answers = [
+        answered,
+        replace(answered, order="swapped", choice=None, status="failed"),
+        replace(too_long, status="too_long"),
+        replace(too_long, sample_index=1, status="refused"),
+    ]
+    append_answers(tmp_path / "answers.jsonl", answers)
+    forget_missing(tmp_path / "answers.jsonl")
+    assert read_answers(tmp_path / "answers.jsonl") == [answers[0], answers[2]]

@@ -10,7 +10,12 @@ from PIL import Image
 from r1reward.data.stores.store import write_pairs
 from r1reward.errors import DataError, InputError
 from r1reward.evaluation.answers import Answer
-from r1reward.evaluation.benchmarks.load import LOADERS, SHAPES_SPLITS, load_benchmark
+from r1reward.evaluation.benchmarks.load import (
+    LOADERS,
+    SHAPES_SPLITS,
+    comparable_rows,
+    load_benchmark,
+)
 from r1reward.evaluation.benchmarks.official import PROTOCOLS
 from r1reward.evaluation.benchmarks.rows import MediaOptions
 from r1reward.evaluation.items import Benchmark
@@ -119,10 +124,89 @@ def test_a_bad_store_is_refused(tmp_path: Path) -> None:
         load_benchmark("pairs", path)
     with pytest.raises(DataError, match="row 1: images is a number"):
         load_benchmark("pairs", write_rows(path, [rows[0] | {"images": 7}]))
-    with pytest.raises(DataError, match="holds no pairs"):
+    with pytest.raises(DataError, match="holds no rows"):
         load_benchmark("pairs", write_rows(path, []))
     with pytest.raises(DataError, match="no such file"):
         load_benchmark("pairs", tmp_path / "absent.jsonl")
+
+
+def test_a_row_that_cannot_be_used_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    """Regression: one such row ended the evaluation of all others."""
+    make_images(tmp_path, [0, 1, 2, 3, 4])
+    (tmp_path / "img" / "4.png").write_bytes(b"no image")
+    rows = store_rows(6)[:5]
+    rows[1] |= {"preferred": "tie"}
+    rows[3] |= {"question": "cut \ud83d"}
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    path.write_text(path.read_text() + "{no JSON\n")
+    benchmark = load_benchmark("pairs", path)
+    assert [item.pair.origin for item in benchmark.items] == [f"{path} row 1", f"{path} row 3"]
+    assert benchmark.num_dropped == {"broken row": 2, "half a character": 1, "image broken": 1}
+    sentences = [sentence.removeprefix(f"{path} ")[:24] for sentence in benchmark.unusable]
+    assert sorted(sentences) == [
+        "row 2: preferred is 'tie",
+        "row 4: question holds ha",
+        f"row 5: image {tmp_path}"[:24],
+        "row 6: not JSON: Expecti",
+    ]
+
+
+def test_a_published_row_that_cannot_be_used_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    make_images(tmp_path, [0, 1, 2, 3])
+    (tmp_path / "img" / "3.png").write_bytes(b"no image")
+    rows = vl_rows(4)
+    rows[1] |= {"chosen": "cut \ud83d"}
+    rows[2] |= {"prompt": None}
+    path = write_rows(tmp_path / "data.jsonl", rows)
+    benchmark = load_benchmark("vl-rewardbench", path)
+    assert [item.row_id for item in benchmark.items] == ["mmmu_0"]
+    assert benchmark.num_dropped.keys() == {"half a character", "empty", "image broken"}
+    assert len(benchmark.unusable) == 3
+    assert all(sentence.startswith(f"{path} row ") for sentence in benchmark.unusable)
+
+
+def test_a_group_that_is_a_score_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    """Regression: Acc+ took the rest of a group for all of it."""
+    make_images(tmp_path, [0, 2, 3])
+    rows = store_rows(4)
+    for row, group in zip(rows, ("a", "a", "b", ""), strict=True):
+        row["group"] = group
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    benchmark = load_benchmark("pairs", path, MediaOptions(missing="drop"))
+    assert benchmark.scores_groups
+    assert [item.row_id for item in benchmark.items] == ["row 2", "row 3"]
+    cut = "another row of its group was left out"
+    assert benchmark.num_dropped == {"media missing": 1, cut: 1}
+    write_rows(path, [rows[0] | {"preferred": 3}, rows[1] | {"images": []}, rows[2]])
+    benchmark = load_benchmark("pairs", path)
+    assert [item.pair.group for item in benchmark.items] == ["b"]
+    assert benchmark.num_dropped == {"broken row": 1, cut: 1}
+    with pytest.raises(DataError, match="so no group is whole"):
+        load_benchmark("pairs", path, num_rows=2)
+
+
+def test_a_published_group_that_is_a_score_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    make_images(tmp_path, [0, 1, 2, 3])
+    (tmp_path / "img").rename(tmp_path / "mcq")
+    rows = [
+        row | {"image": str(row["image"]).replace("img", "mcq"), "id": group}
+        for row, group in zip(vl_rows(4), "aabb", strict=True)
+    ]
+    rows[2] |= {"chosen": "cut \ud83d"}
+    path = write_rows(tmp_path / "data.jsonl", rows)
+    benchmark = load_benchmark("mm-rlhf-rewardbench", path)
+    assert [item.pair.group for item in benchmark.items] == ["a", "a"]
+    assert sum(benchmark.num_dropped.values()) == 2
+    assert len(benchmark.unusable) == 1
+
+
+def test_training_data_is_compared_with_every_row_or_none(tmp_path: Path) -> None:
+    make_images(tmp_path, [0, 1])
+    rows = store_rows(2)
+    rows[1] |= {"preferred": "tie"}
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    with pytest.raises(DataError, match=r"row 2: preferred is 'tie'.*mend the row"):
+        list(comparable_rows("pairs", path, None, text_only=False))
 
 
 def test_a_parquet_store_round_trips(tmp_path: Path) -> None:

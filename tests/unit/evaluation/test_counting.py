@@ -11,11 +11,13 @@ import pytest
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
+from r1reward.evaluation.compare import compare_evaluations
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import Scored, count_answers
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
 from r1reward.evaluation.intervals import Interval
 from r1reward.evaluation.items import Benchmark, Item
+from r1reward.evaluation.tables import mapping_table
 from r1reward.evaluation.voting.curves import vote_odds
 from r1reward.evaluation.voting.schedule import sample_schedule
 from r1reward.recipe.choices import OrderMode
@@ -358,38 +360,70 @@ def test_an_evaluation_is_read_back_from_json_as_it_was(made: object, tmp_path: 
     assert read_evaluation(path) == found
 
 
+def half_right(before: bool = False, *, grouped: bool) -> Evaluation:
+    """Forty rows, the first twenty right (``before``: none), alone or in groups of ten."""
+    group = "group {}".format if grouped else "".format
+    items = [
+        replace(make_item(f"p{i:02}", group=group(i // 10)), categories={"m": "all"})
+        for i in range(40)
+    ]
+    answers = []
+    for number, item in enumerate(items):
+        right = number < 20 and not before
+        answers += make_answers(item.key, [1 if right else 2], [2 if right else 1])
+    return count(make_benchmark(*items, mappings=["m"]), answers, make_conditions())
+
+
 def width(interval: Interval | None) -> float:
     assert interval is not None
     return interval.high - interval.low
 
 
-def test_every_interval_is_over_groups_of_rows() -> None:
-    """Four groups of ten rows, in each of which all rows are alike: they are four rows in truth."""
-    found = []
-    for grouped in (True, False):
-        items = [
-            categorised(f"r{n}", 1, "a", "x", group=f"g{n // 10}" if grouped else "")
-            for n in range(40)
-        ]
-        benchmark = make_benchmark(*items, mappings=["topic"])
-        # Right in both orders or in none; without its image a row of another two groups is right.
-        seen = [answer for n, item in enumerate(items) for answer in alike(item.key, n < 20)]
-        blind = [answer for n, item in enumerate(items) for answer in alike(item.key, n % 20 < 10)]
-        evaluation = count(benchmark, seen, make_conditions(), image_off=blind)
-        (category,) = evaluation.mappings[0].categories
-        (point,) = evaluation.voting
-        found.append(
-            [
-                width(interval)
-                for interval in (
-                    *(evaluation.accuracy, evaluation.voted, evaluation.image_off_drop),
-                    *(category.accuracy, category.voted, point.accuracy, point.any_correct),
-                )
-            ]
-        )
-    assert all(of_groups > 2 * of_rows for of_groups, of_rows in zip(*found, strict=True))
+def test_rows_of_a_group_rise_and_fall_together_in_every_interval() -> None:
+    """Rows of a group are all right or all wrong: four independent facts and not forty."""
+    grouped, alone = half_right(grouped=True), half_right(grouped=False)
+    category, other = grouped.mappings[0].categories[0], alone.mappings[0].categories[0]
+    for wide, narrow in (
+        (grouped.accuracy, alone.accuracy),
+        (grouped.voted, alone.voted),
+        (category.accuracy, other.accuracy),
+        (category.voted, other.voted),
+    ):
+        assert wide.value == narrow.value == 0.5
+        assert width(wide) > 2 * width(narrow) > 0
 
 
-def alike(key: str, right: bool) -> list[Answer]:
-    """One answer an order; the preferred response is 1."""
-    return make_answers(key, [1 if right else 2], [2 if right else 1])
+def test_rows_of_a_group_rise_and_fall_together_in_a_comparison() -> None:
+    wide, narrow = (
+        compare_evaluations(half_right(before=True, grouped=grouped), half_right(grouped=grouped))
+        for grouped in (True, False)
+    )
+    assert wide.accuracy.value == narrow.accuracy.value == 0.5
+    assert width(wide.accuracy) > 2 * width(narrow.accuracy) > 0
+    assert width(wide.voted) > 2 * width(narrow.voted) > 0
+
+
+def test_the_table_of_a_benchmark_with_groups_says_how_many() -> None:
+    found = half_right(grouped=True)
+    columns = mapping_table(found, found.mappings[0]).columns
+    assert [column.header for column in columns] == [
+        "category",
+        "rows",
+        "one sample [95 %]",
+        "Acc+, 4 groups",
+    ]
+
+
+def test_rows_of_a_group_rise_and_fall_together_without_images_too() -> None:
+    widths = []
+    for group in ("group {}".format, "".format):
+        items = [make_item(f"p{i:02}", group=group(i // 10)) for i in range(40)]
+        seen: list[Answer] = []
+        blind: list[Answer] = []
+        for number, item in enumerate(items):
+            for answers, right in ((seen, number < 20), (blind, number % 20 < 10)):
+                answers += make_answers(item.key, [1 if right else 2], [2 if right else 1])
+        found = count(make_benchmark(*items), seen, make_conditions(), image_off=blind)
+        assert value(found.image_off_drop) == 0
+        widths.append([width(found.image_off_drop), width(found.voting[0].any_correct)])
+    assert all(wide > 2 * narrow > 0 for wide, narrow in zip(*widths, strict=True))

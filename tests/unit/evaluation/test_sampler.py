@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from r1reward.data.order import derive_seed
+from r1reward.errors import InputError
 from r1reward.evaluation import sampler as sampling
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.image_off import grey_image
@@ -406,3 +407,21 @@ def test_half_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
     answers = asyncio.run(sample_answers(make_sampler(generator), ITEMS, path))
     assert {answer.text[0] for answer in answers} == {"\ud83d"}
     assert read_answers(path) == answers
+
+
+def test_a_row_that_the_model_cannot_be_given_is_refused_and_the_others_are_asked(
+    tmp_path: Path,
+) -> None:
+    """Regression: it ended the evaluation."""
+
+    def encode_most(pair: PreferencePair, order: Order) -> Prompt:
+        if pair.question == ITEMS[2].pair.question:
+            raise InputError("row 2: image 1 is 1 x 201")
+        return encode(pair, order)
+
+    sampler = replace(make_sampler(FakeGenerator(right_answer)), encode=encode_most)
+    answers = asyncio.run(sample_answers(sampler, ITEMS, tmp_path / "answers.jsonl"))
+    refused = [answer for answer in answers if answer.status == "refused"]
+    assert {answer.item for answer in refused} == {ITEMS[2].key}
+    assert {answer.reason for answer in refused} == {"row 2: image 1 is 1 x 201"}
+    assert Counter(answer.status for answer in answers) == {"answered": 10, "refused": 2}

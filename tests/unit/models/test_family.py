@@ -19,10 +19,11 @@ from r1reward.errors import InputError
 from r1reward.models import qwen2_5_vl
 from r1reward.models.family import MODULES, Family, family_of, load_config
 from r1reward.models.lora import add_lora
-from r1reward.models.policy import load_hf_model
+from r1reward.models.policy import MicroBatchBuilder, load_hf_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.learner_sections import LoraSection
 from r1reward.shapes.pairs import make_pairs
+from r1reward.types import TraceSample
 from tests.samples import local_recipe
 
 RECIPE = local_recipe()
@@ -117,6 +118,45 @@ def test_the_tokens_of_an_image_are_counted_from_its_header(processor: PolicyPro
         processor.num_image_tokens(encoded[:8])
     with pytest.raises(ValueError, match="not a readable image"):
         processor.image_tensors(encoded[:64])
+
+
+def positions_by_hand(
+    prompt: list[int], image_id: int, grids: list[tuple[int, int]]
+) -> list[list[int]]:
+    """M-RoPE's time, row and column of every token; grids are rows and columns in tokens.
+
+    Text counts on in all three. An image stands still in time, and what follows it goes on behind the
+    larger of its sides.
+    """
+    places: list[tuple[int, int, int]] = []
+    left = iter(grids)
+    start = 0
+    while len(places) < len(prompt):
+        if prompt[len(places)] == image_id:
+            rows, columns = next(left)
+            places += [(start, start + r, start + c) for r in range(rows) for c in range(columns)]
+            start += max(rows, columns)
+        else:
+            places.append((start, start, start))
+            start += 1
+    return [list(dimension) for dimension in zip(*places, strict=True)]
+
+
+def test_two_images_of_different_sides_have_their_own_positions() -> None:
+    """Two rows of three tokens and three rows of two: exchanged, nothing else would tell."""
+    recipe = local_recipe("model.min_image_tokens=1", "model.max_image_tokens=64")
+    processor = PolicyProcessor(recipe.model)
+    images = (png(84, 56), png(56, 84))
+    pair = replace(make_pairs("train", 1, seed=0)[0], images=images)
+    prompt = processor.expand(processor.encode(pair, "stored", recipe.prompt))
+    batch = MicroBatchBuilder(processor).build([TraceSample(prompt, (5, 6, 7), images)])
+    assert batch.images["image_grid_thw"].tolist() == [[1, 4, 6], [1, 6, 4]]
+    hf = load_hf_model(recipe.model)
+    image_id = processor.image_token_id
+    wanted = positions_by_hand([*prompt, 5, 6, 7], image_id, [(2, 3), (3, 2)])
+    assert qwen2_5_vl.positions(hf, batch)[:, 0].tolist() == wanted
+    packed = qwen2_5_vl.packed_positions(hf, batch)[:, 0].tolist()
+    assert packed == [list(range(len(wanted[0]))), *wanted]
 
 
 def test_adapters_go_only_to_layers_that_the_family_has(monkeypatch: pytest.MonkeyPatch) -> None:

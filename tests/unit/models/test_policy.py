@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -119,6 +120,36 @@ def test_a_lost_image_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=r"16 image tokens but its 0 image\(s\)"):
         builder.build([replace(samples[0], images=())])
+
+
+def test_an_image_token_in_a_response_is_text(
+    model: PolicyModel, builder: MicroBatchBuilder, samples: list[TrainingSample]
+) -> None:
+    """Engines do not sample it; where one is, it has a text's positions and no features."""
+    image_id, sample = builder.processor.image_token_id, samples[2]
+    response = (image_id, *sample.response_token_ids[1:-1], image_id)
+    batch = builder.build([samples[1], replace(sample, response_token_ids=response)])
+    num_prompt = len(sample.prompt_token_ids)
+    flags = batch.is_image_BL[1].tolist()
+    assert flags[:num_prompt] == [token == image_id for token in sample.prompt_token_ids]
+    assert sum(flags[:num_prompt]) == 16
+    assert not any(flags[num_prompt:])
+    assert not batch.is_image_BL[0].any()
+    found = model.family.packed_positions(model.hf, batch)[1:, 0, -len(response) :]
+    assert (found.diff(dim=1) == 1).all(), "one after the other, in all three dimensions"
+
+
+# Entropy ------------------------------------------------------------------------------------
+
+
+def test_entropies_are_those_of_the_softmax() -> None:
+    """Logits 0, 0, 0 and ln 2, 0, 0: probabilities of a third each, and a half and two quarters."""
+    head = LogprobHead.replacing(torch.nn.Linear(1, 3, bias=False), chunk_tokens=8)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[math.log(2)], [0.0], [0.0]]))
+    logprobs_N, entropies_N = head(torch.tensor([[0.0], [1.0]]), torch.tensor([1, 0]))
+    assert logprobs_N.tolist() == pytest.approx([-math.log(3), -math.log(2)])
+    assert entropies_N.tolist() == pytest.approx([math.log(3), 1.5 * math.log(2)])
 
 
 # Chunks of the head ---------------------------------------------------------------------------

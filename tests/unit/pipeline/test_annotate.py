@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import logging
 import multiprocessing
 import time
@@ -527,9 +528,12 @@ def stage_recipe(server: ChatServer, folder: Path, **teacher: object) -> Recipe:
     )
 
 
-def run_annotate(recipe: Recipe) -> None:
+def run_annotate(recipe: Recipe) -> str:
+    """Returns what the stage printed."""
     assert recipe.annotate is not None
-    asyncio.run(annotate_stage(recipe, recipe.annotate, Console(quiet=True)))
+    printed = io.StringIO()
+    asyncio.run(annotate_stage(recipe, recipe.annotate, Console(file=printed, width=400)))
+    return printed.getvalue()
 
 
 def test_a_teacher_that_refuses_every_pair_is_an_error(server: ChatServer, tmp_path: Path) -> None:
@@ -547,9 +551,12 @@ def test_a_teacher_that_refuses_every_pair_is_an_error(server: ChatServer, tmp_p
         run_annotate(stage_recipe(server, tmp_path / "run", extra_body={"top_k": 1}))
 
 
-def test_one_refused_pair_is_left_out_of_the_stage(server: ChatServer, tmp_path: Path) -> None:
+def test_one_refused_pair_is_left_out_of_the_stage_and_counted(
+    server: ChatServer, tmp_path: Path
+) -> None:
     server.replies = [(400, b"filtered"), says(1)]
-    run_annotate(stage_recipe(server, tmp_path / "run"))
+    told = run_annotate(stage_recipe(server, tmp_path / "run"))
+    assert "1 prompts refused, the last with: " in told and "HTTP 400: filtered" in told
     assert len(read_attempts(tmp_path / "run" / "annotate" / "attempts.jsonl")) == 3
 
 

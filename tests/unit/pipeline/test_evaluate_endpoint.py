@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,38 @@ def test_twelve_refusals_of_twelve_are_an_error_and_no_score(
     assert len(found["rows"]) == 6
     sent = server.requests[-1][2]
     assert "temperature" not in sent and "max_completion_tokens" in sent
+
+
+def test_a_bad_row_of_the_benchmark_is_told_and_the_others_are_counted(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: it ended the evaluation."""
+    rows = SIX.read_text(encoding="utf-8").splitlines()
+    bad = json.dumps(json.loads(rows[2]) | {"response_1": "cut \ud83d"})
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text("\n".join([*rows, bad]), encoding="utf-8")
+    shutil.copy(SIX.with_name("plain.jpg"), tmp_path)
+    server.replies = [Reply(200, GOOD)]
+    command = ["eval", "--endpoint", server.url, "--model", "m", "--bench", "pairs"]
+    out = tmp_path / "out"
+    assert main([*command, "--data", str(bench), "--out", str(out)]) == 0
+    found = result(out)
+    assert len(found["rows"]) == found["conditions"]["num_rows"] == 6
+    assert found["conditions"]["num_dropped"] == {"half a character": 1}
+    counted, named = found["warnings"]
+    assert counted == "1 rows of the benchmark were left out: half a character."
+    assert named.startswith(f"{bench} row 7: response_1 holds half a character")
+    assert counted in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_rows_are_asked_once_more_with_the_images_off(server: ChatServer, tmp_path: Path) -> None:
+    server.replies = [Reply(200, GOOD)]
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert len(server.requests) == 24
+    for name in ("answers.jsonl", "answers_image_off.jsonl"):
+        assert len((tmp_path / "out" / name).read_text().splitlines()) == 12
+    drop = result(tmp_path / "out")["image_off_drop"]
+    assert drop is not None and drop["value"] == 0.0
+    server.requests.clear()
+    assert evaluate(server, tmp_path / "out", "evaluate.image_off=true") == 0
+    assert server.requests == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from rich.console import Console
 from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.stores.store import write_pairs
 from r1reward.errors import InputError
-from r1reward.pipeline.select import Graded, draw, select_stage
+from r1reward.evaluation.answers import Answer
+from r1reward.evaluation.sampler import EvaluationSampler
+from r1reward.pipeline.select import Graded, count_right, draw, select_stage
 from r1reward.pipeline.sources import load_pairs
 from r1reward.recipe.derive import attempts_file, selected_pairs
 from r1reward.recipe.files import build_recipe
@@ -23,8 +27,8 @@ from r1reward.recipe.recipe import Recipe
 from r1reward.recipe.sections import FileSource
 from r1reward.runs.manifest import stage_record
 from r1reward.shapes.scene import encode_png
-from r1reward.types import PreferencePair
-from tests.fakes import make_pair
+from r1reward.types import PreferencePair, Slot
+from tests.fakes import FakeGenerator, make_pair, make_prompt
 
 TEACHER = {"type": "openai", "url": "http://127.0.0.1:9/v1", "model": "t"}
 SOURCES = ("alpha", "alpha", "beta")
@@ -131,6 +135,34 @@ def test_recorded_difficulty_needs_no_teacher(
     assert {pair.difficulty for pair in chosen} == {1, 3}
 
 
+def test_the_pass_rate_is_of_both_orders(
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    pairs: list[PreferencePair],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A policy that always answers 1 is right in one order of every pair, which is 2 of 4 samples."""
+
+    @asynccontextmanager
+    async def fake_engines(
+        build: Callable[..., EvaluationSampler], *_: object
+    ) -> AsyncIterator[EvaluationSampler]:
+        generator = FakeGenerator(lambda _: "<think>it is red</think><answer>1</answer>")
+        yield build(make_prompt, generator, None, lambda _: ())
+
+    monkeypatch.setattr("r1reward.pipeline.select.engine_sampler", fake_engines)
+    mixed = [replace(p, preferred=1 if n % 3 else 2) for n, p in enumerate(pairs)]
+    recipe = recipe_of(tiny_recipe, tmp_path, mixed)
+    settings = recipe.model_dump(mode="json") | {
+        "annotate": None,
+        "select": {"type": "pass_rate", "samples": 4, "min_rate": 0.4, "max_rate": 0.6},
+    }
+    recipe = build_recipe(Recipe, settings, (), "test")
+    assert questions(select(recipe)) == questions(mixed)
+    counts = json.loads((selected_pairs(recipe).parent / "counts.json").read_text())
+    assert {row["level"] for row in counts} == {"right 2 of 4"}
+
+
 def test_a_repeated_pair_is_selected_once(
     tiny_recipe: Recipe, tmp_path: Path, pairs: list[PreferencePair]
 ) -> None:
@@ -196,3 +228,14 @@ def test_quotas_hold_and_leave_other_sources_out() -> None:
 def test_what_does_not_qualify_is_never_drawn() -> None:
     items = [graded(n, qualifies=n % 2 == 0) for n in range(10)]
     assert [item.pair_index for item in draw(items, None, None, seed=0)] == [0, 2, 4, 6, 8]
+
+
+def test_pass_rates_count_every_answer_and_take_none_for_granted() -> None:
+    choices: tuple[Slot | None, ...] = (1, 2, None)
+    answers = [Answer("a", "stored", n, 5, choice) for n, choice in enumerate(choices)]
+    answers.append(Answer("b", "swapped", 0, 5, 1))
+    right, asked = count_right(answers, {"a": 1, "b": 2})
+    assert (right, asked) == ({"a": 1, "b": 1}, {"a": 3, "b": 1})
+    refused = Answer("b", "stored", 0, 5, None, status="refused", reason="row 2: too thin")
+    with pytest.raises(InputError, match="row 2: too thin"):
+        count_right([*answers, refused], {"a": 1, "b": 2})

@@ -14,9 +14,8 @@ from r1reward.recipe.learner_sections import LearnerSection, LoraSection
 from r1reward.shapes import MODEL_DIR
 from r1reward.sizing.engine_memory import cache_bytes_per_token, engine_memory
 from r1reward.sizing.learner_memory import Trained, learner_states, trained
-from r1reward.sizing.memory_plan import Holder, changes, learner_peak
+from r1reward.sizing.memory_plan import Holder, changes, learner_peak, sampling_holder
 from r1reward.sizing.plan_table import Hardware, fill_nodes, plan_memory
-from r1reward.sizing.shared_gpus import sampling_holder
 from tests.samples import learner_case, local_recipe
 
 pytestmark = pytest.mark.slow  # models of the real sizes are built
@@ -276,7 +275,7 @@ def test_a_learner_that_takes_turns_is_not_told_to_do_what_it_cannot() -> None:
     recipe = load_recipe(PAPER, [*COLOCATE, NO_CHECKPOINTING])
     model = read_model_shape(recipe.model.path)
     case = learner_case(recipe, model)
-    named = {name for change in changes(case) for name in change}
+    named = {name for name, _ in changes(case)}
     assert named.isdisjoint({"zero_stage", "offload_optimizer"}) and "packing" in named
 
 
