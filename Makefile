@@ -5,7 +5,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu mutants check docs study-learning study-pipeline study miniature bench image clean
+.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu mutants check docs study-learning study-pipeline study-coverage study miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -55,6 +55,9 @@ study-learning: ## three seeds of the RL run and what each learned; fills docs/l
 
 study-pipeline: ## three seeds of the pipeline, hard pairs against random ones; fills docs/pipeline.md
 	$(BIN)/python -m studies.pipeline recipes/pipeline_local.yaml --out docs/pipeline.md
+
+study-coverage: ## what the intervals cover, by simulation, in minutes; fills docs/intervals.md
+	$(BIN)/python -m studies.coverage --out docs/intervals.md
 
 study:          ## StableReinforce, its parts and other algorithms under stress; fills docs/stability.md
 	$(BIN)/python -m studies.stability.run recipes/studies/stability.yaml --out docs/stability.md

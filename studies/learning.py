@@ -108,19 +108,12 @@ async def look(
     answers = await sample_answers(
         replace(sampler, evaluate=settings), heldout.items, folder.answers, blind=blind
     )
-    conditions = build_conditions(
-        sampler.model.path,
-        heldout,
-        "data.heldout",
-        settings,
-        sampler.seed,
-        sampler.scoring.prompt.template,
-    )
+    asking = replace(sampler.asking, evaluate=settings)
+    conditions = build_conditions(sampler.model.path, heldout, "data.heldout", asking)
     evaluation = count_answers(
         heldout,
         answers,
         replace(conditions, image_off=blind),
-        settings.bootstrap_samples,
         prompt=sampler.scoring.prompt,
     )
     folder.write_result(evaluation)

@@ -14,7 +14,7 @@ from r1reward.data.attempts import Attempt, append_attempt
 from r1reward.data.level_counts import LevelCount
 from r1reward.data.stores.rollout_store import rollout_path, write_rollouts
 from r1reward.evaluation.answers import Answer, append_answers
-from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart
+from r1reward.evaluation.benchmarks.scores import OfficialScore, ScorePart, VoteScore
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
@@ -160,7 +160,7 @@ def make_evaluation(
     )
     mappings = dict.fromkeys(("objects", "difficulty"), "the generator's own labels")
     benchmark = Benchmark("shapes-heldout", tuple(items), mappings, scores_groups=True)
-    counted = count_answers(benchmark, answers, conditions, num_bootstrap=400)
+    counted = count_answers(benchmark, answers, conditions)
     official = OfficialScore(
         rule="A row is right if its only answer names the preferred response.",
         parts=(ScorePart("two objects", 90, 100), ScorePart("<i>none</i>", 0, 0)),
@@ -168,6 +168,8 @@ def make_evaluation(
         macro=None,
         num_left_out=3,
         notes=("Counted from the first sample of each row.",),
+        curve=(VoteScore(1, 0.7123, None, 4), VoteScore(9, 0.9, 0.8765, 3)),
+        name="official asking and scoring",
     )
     return replace(
         counted,

@@ -10,7 +10,7 @@ from typing import Any
 from r1reward.cli.stages import run_in_folder, run_stage
 from r1reward.cli.verb import OVERRIDES_HELP, Verb, argument, option
 from r1reward.errors import InputError
-from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode
+from r1reward.recipe.choices import BenchmarkName, MissingMedia, OrderMode, SuiteName
 from r1reward.recipe.files import load_recipe, merge, nested
 
 
@@ -39,10 +39,11 @@ class EvalArguments:
         nargs="?",
         const=0.0,
         metavar="ERROR",
-        help="stop sampling a row once its vote cannot change (or may with at most this chance)",
+        help="stop sampling a row once its vote cannot change (or does with at most this chance)",
     )
     image_off: bool | None = option("evaluate.image_off", default=None)
-    official: bool = option("bench.official", help="the benchmark's own protocol")
+    official: bool = option("bench.official", help="ask and score as the benchmark's own scripts")
+    suite: SuiteName | None = option("bench.suite", help="ask and score as this suite does")
     seed: int = option("seed", default=0)
     out: str | None = option(
         "run_dir", help="a folder or fsspec URL, default: runs/eval-BENCH-MODEL"

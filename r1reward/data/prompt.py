@@ -60,6 +60,48 @@ Question: {question}
 Response 1: {response_1}
 Response 2: {response_2}
 Which is better?""",
+    # Structure of inference_hf.py and prompt.py of the benchmark: role and task, question, two answers,
+    # four criteria, reasons for each, and the sentence with the verdict.
+    "vl-rewardbench": """\
+You are a multimodal assistant with a trained eye, and your task is to judge answers to questions \
+about images. Study the image and the question, then decide which of two answers serves better.
+
+Question: {question}
+
+Answer 1: {response_1}
+
+Answer 2: {response_2}
+
+Judge both answers under four headings:
+1. Accuracy: does it agree with what can be seen in the image?
+2. Completeness: does it deal with every part of the question?
+3. Clarity: is it well put and understood without effort?
+4. Relevance: does it keep to the question and the image?
+
+Then:
+1. Give your reasons under each heading.
+2. Close with one judgment of the two, Answer 1 or Answer 2, in this form: \
+Overall Judgment: Answer X is better.
+
+Write in an ordered way and in detail, so that one sees that image and text were understood.""",
+    # Structure of 1_run_model_as_judge_gpt4o.py: role, criteria, explanation, verdict, marked fields.
+    "multimodal-rewardbench": """\
+You are an impartial judge of two AI assistants that replied to the same user. Find out which of them \
+did what the user asked for, and did it better: weigh whether the replies are helpful, relevant, \
+accurate, deep, creative and detailed. Compare the two in a short explanation first. Which reply is \
+shown first, how long the replies are and what the assistants are called carry no weight. End with \
+your verdict in exactly this form: "[[A]]" for assistant A, "[[B]]" for assistant B.
+
+[User Question]
+{question}
+
+[The Start of Assistant A's Answer]
+{response_1}
+[The End of Assistant A's Answer]
+
+[The Start of Assistant B's Answer]
+{response_2}
+[The End of Assistant B's Answer]""",
 }
 
 JUDGE_TEMPLATES: dict[JudgeTemplateName, str] = {
@@ -136,11 +178,12 @@ def build_prompt(pair: PreferencePair, template: TemplateName, tags: Tags) -> st
 
 
 def prompt_parts(
-    pair: PreferencePair, template: TemplateName, tags: Tags
+    pair: PreferencePair, template: TemplateName, tags: Tags, images_last: bool = False
 ) -> tuple[PromptPart, ...]:
-    """The user turn for a pair: its images, then the text."""
-    images = (ImagePart(index) for index in range(len(pair.images)))
-    return (*images, build_prompt(pair, template, tags))
+    """The user turn for a pair: its images, then the text, or the other way round."""
+    images = tuple(ImagePart(index) for index in range(len(pair.images)))
+    text = build_prompt(pair, template, tags)
+    return (text, *images) if images_last else (*images, text)
 
 
 def build_judge_prompt(

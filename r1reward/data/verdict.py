@@ -9,24 +9,27 @@ that, so a right answer in a sloppy trace still counts.
 block. ``tolerant`` allows whitespace between the blocks and reads several answer blocks that agree.
 ``loose`` is tolerant and also reads a digit in markup or in a few words, and a last line without
 tags: for models that were trained on other prompts. ``authors`` is strict but for an empty think
-block, which the authors' code pays for as for any other.
+block, which the authors' code pays for as for any other. The modes named after a benchmark read the
+sentence that its prompt asks for, in what stands behind the think block where there is one; a trace
+with such a sentence behind some words is well formed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from r1reward.data.benchmark_forms import bracketed_assistant, judged_answer
 from r1reward.data.markup import has_words, without_decoration
 from r1reward.data.prompt import Tags
 from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
 
 LOOSE_ANSWER = re.compile(
-    r"(?:(?:the )?(?:(?:final|correct|better|best|preferred) )?"
-    r"(?:answer|choice|output|verdict|response|option)(?: is)?:? ?){0,2}"
+    r"(?:therefore,? )?(?:(?:the )?(?:(?:final|correct|better|best|preferred|overall) )?"
+    r"(?:answer|choice|output|verdict|judge?ment|response|option)(?: is)?:? ?){0,2}"
     r"(?:\\boxed)?[(\[{]{0,2}([12])[)\]}]{0,2}"
-    r"(?: is (?:the )?(?:better|best|preferred)(?: (?:one|response|answer))?)?[.!]?"
+    r"(?: is (?:the )?(?:slightly )?(?:better|best|preferred)(?: (?:one|response|answer))?)?[.!]?"
 )
 MAX_LOOSE_CHARS = 60
 
@@ -36,6 +39,8 @@ def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
 
     Takes time in proportion to the length of the text, whatever a model repeats in it.
     """
+    if mode in FORMS:
+        return read_benchmark_form(text, tags, FORMS[mode])
     answers = answer_texts(text, tags)
     if mode == "loose":
         choices = {read_loosely(answer) for answer in answers or [closing_line(text, tags)]}
@@ -51,6 +56,31 @@ def parse_verdict(text: str, tags: Tags, mode: FormatMode) -> Verdict:
         analysis=analysis if says_something else None,
         choice=choice,
         well_formed=well_formed and (says_something or mode == "authors"),
+    )
+
+
+def sentence_choice(text: str) -> Slot | None:
+    """Returns the answer of a judgment in words; None without one, or if it is neither 1 nor 2."""
+    named = judged_answer(text)
+    return None if named == "other" else named
+
+
+FORMS: Mapping[str, Callable[[str], Slot | None]] = {
+    "vl-rewardbench": sentence_choice,
+    "multimodal-rewardbench": bracketed_assistant,
+}
+
+
+def read_benchmark_form(text: str, tags: Tags, read: Callable[[str], Slot | None]) -> Verdict:
+    """Returns the verdict of a text without answer tags. The last line is no part of its analysis."""
+    reply = text.rpartition(f"</{tags.think}>")[2]
+    choice = read(reply)
+    analysis = text.strip().rpartition("\n")[0].strip()
+    says_something = has_words(analysis)
+    return Verdict(
+        analysis=analysis if says_something else None,
+        choice=choice,
+        well_formed=choice is not None and says_something,
     )
 
 
@@ -113,5 +143,7 @@ def closing_line(text: str, tags: Tags) -> str:
 
 
 def compose_trace(analysis: str, choice: Slot, tags: Tags) -> str:
-    """Returns the trace that ``parse_verdict`` reads back in every mode, well formed if it has words."""
+    """Returns the trace that ``parse_verdict`` reads back in every mode that reads tags, well formed if
+    it has words.
+    """
     return f"<{tags.think}>{analysis}</{tags.think}><{tags.answer}>{choice}</{tags.answer}>"

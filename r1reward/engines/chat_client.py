@@ -49,13 +49,14 @@ LONGEST_PAUSE_S = 30.0
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One user turn, images before text."""
+    """One user turn, images before text or behind it."""
 
     text: str
     sampling: Sampling
     seed: int
     images: Sequence[bytes] = ()
     logprobs: bool = False
+    images_last: bool = False
 
     @property
     def content(self) -> str | list[dict[str, Any]]:
@@ -63,7 +64,8 @@ class ChatRequest:
         if not self.images:
             return self.text
         shown = [{"type": "image_url", "image_url": {"url": data_url(i)}} for i in self.images]
-        return [*shown, {"type": "text", "text": self.text}]
+        text = {"type": "text", "text": self.text}
+        return [text, *shown] if self.images_last else [*shown, text]
 
 
 def read_key(variable: str) -> str:

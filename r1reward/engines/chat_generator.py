@@ -45,14 +45,16 @@ def chat_prompt(pair: PreferencePair, order: Order, settings: PromptSection) -> 
 class ChatGenerator:
     """Requests go out as the endpoint's slots allow; rollouts come back as they finish.
 
-    ``tags`` are those that the prompts ask for. ``has_answered`` says that the endpoint answered an
-    earlier run.
+    ``prompt`` is how the prompts ask. ``has_answered`` says that the endpoint answered an earlier run.
     """
 
-    def __init__(self, endpoint: PolicyEndpoint, tags: Tags, has_answered: bool = False) -> None:
+    def __init__(
+        self, endpoint: PolicyEndpoint, prompt: PromptSection, has_answered: bool = False
+    ) -> None:
         self.client = ChatClient(endpoint, has_answered=has_answered)
         self.logprobs = endpoint.logprobs
-        self.tags = tags
+        self.images_last = prompt.images_last
+        self.tags = Tags(prompt.think_tag, prompt.answer_tag)
 
     async def generate(
         self, requests: Sequence[RolloutRequest], sampling: Sampling
@@ -72,7 +74,10 @@ class ChatGenerator:
         prompt = request.prompt
         # Servers differ in the range of seeds that they take; 31 bits fit everywhere.
         seed = request.seed % 2**31
-        asked = ChatRequest(prompt.text, sampling, seed, prompt.pair.images, self.logprobs)
+        images = prompt.pair.images
+        asked = ChatRequest(
+            prompt.text, sampling, seed, images, self.logprobs, images_last=self.images_last
+        )
         try:
             reply = await self.client.complete(asked)
         except (EndpointRefusedError, EndpointGoneError):

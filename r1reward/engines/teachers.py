@@ -49,7 +49,9 @@ class EndpointClient:
     async def answer(self, shown: PreferencePair, seed: int, admit: Admit) -> ChatReply:
         tags = Tags(self.prompt.think_tag, self.prompt.answer_tag)
         text = build_prompt(shown, self.prompt.template, tags)
-        asked = ChatRequest(text, self.sampling, seed, shown.images)
+        asked = ChatRequest(
+            text, self.sampling, seed, shown.images, images_last=self.prompt.images_last
+        )
         reply = await self.client.complete(asked, admit)
         return replace(reply, text=reply.trace(tags))
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1reward.evaluation.evaluation import Evaluation
-from r1reward.evaluation.intervals import Interval, bootstrap_by_group
+from r1reward.evaluation.intervals import Interval, difference_interval
 from r1reward.evaluation.voting.votes import RowVotes
 from r1reward.types import Order
-
-NUM_BOOTSTRAP = 10_000  # of a paired difference, wherever it is shown
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def paired_difference(
     The three sequences hold one entry for each row, in the same order.
     """
     differences = [new - old for old, new in zip(before, after, strict=True)]
-    return bootstrap_by_group(differences, groups, NUM_BOOTSTRAP, seed=0)
+    return difference_interval(differences, groups)
 
 
 def check_same_rows(before: Sequence[RowVotes], after: Sequence[RowVotes]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.items import Benchmark
 from r1reward.recipe.choices import OrderMode
-from r1reward.recipe.sections import EvaluateSection
+from r1reward.recipe.sections import EvaluateSection, PromptSection
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Conditions:
     template: str | None
     adaptive: float | None = None
     image_off: bool = False
+    format_mode: str | None = None
+    images_last: bool | None = None
+    max_new_tokens: int | None = None
 
 
 ORDERS_IN_WORDS: Mapping[OrderMode, str] = {
@@ -42,6 +45,7 @@ ORDERS_IN_WORDS: Mapping[OrderMode, str] = {
     "stored": "stored order",
     "authors": "preferred response first",
     "random": "a seeded order a sample",
+    "parity": "an order by the parity of the responses' length",
 }
 
 
@@ -60,7 +64,11 @@ def condition_facts(asked: Conditions) -> dict[str, str]:
         "Top-p": known(asked.top_p),
         "Seed": str(asked.seed),
         "Prompt template": known(asked.template),
+        "Answers are read": known(asked.format_mode),
+        "New tokens at most": known(asked.max_new_tokens),
     }
+    if asked.images_last:
+        facts["Image place"] = "behind the text"
     if asked.adaptive is not None:
         facts["Adaptive voting"] = f"allowed error {asked.adaptive:g}"
     if asked.image_off:
@@ -72,19 +80,23 @@ def known(value: float | str | None) -> str:
     return "not known" if value is None else str(value)
 
 
-def build_conditions(
-    model: str,
-    benchmark: Benchmark,
-    data: str,
-    evaluate: EvaluateSection,
-    seed: int,
-    template: str,
-) -> Conditions:
-    """Returns the conditions under which ``evaluate`` asks ``model`` about the rows of ``benchmark``.
+@dataclass(frozen=True)
+class Asking:
+    """How a model is asked, by the sections of a recipe. ``max_new_tokens`` is the recipe's."""
+
+    evaluate: EvaluateSection
+    prompt: PromptSection
+    max_new_tokens: int
+    seed: int
+
+
+def build_conditions(model: str, benchmark: Benchmark, data: str, asking: Asking) -> Conditions:
+    """Returns the conditions under which ``model`` is asked about the rows of ``benchmark``.
 
     ``model`` and ``data`` are names for readers of the result: which model was asked, and where the rows
-    come from. ``template`` is the recipe's ``prompt.template``.
+    come from.
     """
+    evaluate, prompt = asking.evaluate, asking.prompt
     return Conditions(
         model=model,
         benchmark=benchmark.name,
@@ -95,9 +107,12 @@ def build_conditions(
         num_samples=evaluate.samples,
         temperature=evaluate.sampling_temperature,
         top_p=evaluate.top_p,
-        seed=seed,
-        template=template,
+        seed=asking.seed,
+        template=prompt.template,
         adaptive=evaluate.adaptive,
+        format_mode=prompt.format_mode,
+        images_last=prompt.images_last,
+        max_new_tokens=asking.max_new_tokens,
     )
 
 
@@ -106,6 +121,7 @@ def predicted_conditions(
 ) -> Conditions:
     """Returns what a file of predictions shows of how it was made: orders and samples, nothing else."""
     planned = replace(planned, temperature=None, top_p=None, template=None, adaptive=None)
+    planned = replace(planned, format_mode=None, images_last=None, max_new_tokens=None)
     per_order = Counter((answer.item, answer.order) for answer in answers)
     asked = per_order.keys()
     splits = [(per_order[i.key, "stored"], per_order[i.key, "swapped"]) for i in benchmark.items]
@@ -118,6 +134,8 @@ def predicted_conditions(
         orders = "stored"
     elif asked == {(item.key, item.preferred_first) for item in benchmark.items}:
         orders = "authors"
+    elif asked == {(item.key, item.parity_order) for item in benchmark.items}:
+        orders = "parity"
     # The odd K that two pools of this size are the full plan of, as for a model that is asked.
     smallest = min(count for split in splits for count in split if count)
     num_samples = 2 * smallest - 1 if orders == "both" else smallest

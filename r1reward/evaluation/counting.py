@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.audit import Audit, audit, mean
-from r1reward.evaluation.benchmarks.official import PROTOCOLS
+from r1reward.evaluation.benchmarks.official import Protocol, score_by_protocol
 from r1reward.evaluation.calibration import calibration
 from r1reward.evaluation.conditions import Conditions
 from r1reward.evaluation.evaluation import (
@@ -19,9 +19,9 @@ from r1reward.evaluation.evaluation import (
 from r1reward.evaluation.intervals import (
     Interval,
     all_right,
-    bootstrap,
-    bootstrap_by_group,
+    difference_interval,
     percent,
+    share_interval,
 )
 from r1reward.evaluation.items import Benchmark
 from r1reward.evaluation.unreadable import UnreadableForm, describe_forms, unreadable_forms
@@ -45,12 +45,11 @@ ROUNDING = 1e-9  # a vote that is sure to be right is a sum of odds, so not alwa
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows with what one sample and the vote score on them, and the groups to resample."""
+    """Rows with what one sample and the vote score on them."""
 
     rows: Sequence[RowVotes]
     accuracies: Sequence[float]
     scores: Sequence[float]
-    num_bootstrap: int
 
     def only(self, chosen: Sequence[int]) -> Scored:
         """Returns the chosen rows alone."""
@@ -58,35 +57,37 @@ class Scored:
             [self.rows[i] for i in chosen],
             [self.accuracies[i] for i in chosen],
             [self.scores[i] for i in chosen],
-            self.num_bootstrap,
         )
 
+    @property
+    def groups(self) -> list[str]:
+        """The group of every row: the clusters of an interval."""
+        return [row.group for row in self.rows]
+
     def interval(self, values: Sequence[float]) -> Interval:
-        """Returns the mean of a value of every row, with its interval over groups of rows."""
-        groups = [row.group for row in self.rows]
-        return bootstrap_by_group(values, groups, self.num_bootstrap, seed=0)
+        """Returns the mean of a share of every row, with its interval over groups of rows."""
+        return share_interval(values, self.groups)
 
     def group_interval(self) -> Interval:
         """Returns Acc+: the share of groups whose rows are all right by vote; a tie is not right."""
         right = [score >= 1 - ROUNDING for score in self.scores]
-        groups = [row.group for row in self.rows]
-        return bootstrap(all_right(right, groups), self.num_bootstrap, seed=0)
+        return share_interval(all_right(right, self.groups))
 
 
 def count_answers(
     benchmark: Benchmark,
     answers: Sequence[Answer],
     conditions: Conditions,
-    num_bootstrap: int,
     *,
     prompt: PromptSection | None = None,
-    official: bool = False,
+    protocol: Protocol | None = None,
     image_off: Sequence[Answer] = (),
     scheduled: bool = True,
 ) -> Evaluation:
     """Returns the evaluation of a benchmark all of whose rows have been asked.
 
-    ``prompt`` is how the answers were asked for and read; None: the defaults.
+    ``prompt`` is how the answers were asked for and read; None: the defaults. ``protocol`` is that of
+    the benchmark or of a suite, for a score by its rules; None: there is no such score.
     ``image_off`` are answers to the same rows with grey images; the drop is paired by row.
     Answers made elsewhere are not ``scheduled``: what adaptive voting would save depends on a sequence
     that they do not have.
@@ -104,10 +105,9 @@ def count_answers(
         scores = [vote_odds(row, num_votes).score for row in drawn]
     else:
         scores = [majority_score(row) for row in rows]
-    scored = Scored(rows, [row.accuracy for row in fair_rows], scores, num_bootstrap)
+    scored = Scored(rows, [row.accuracy for row in fair_rows], scores)
     weights = weighted_votes(benchmark.items, fair, pooled=pooled)
     vote_counts = default_vote_counts(num_votes)
-    protocol = PROTOCOLS.get(benchmark.name) if official else None
     audited, forms = audit(fair_rows, fair), unreadable_forms(fair, prompt or PromptSection())
     said = [*warnings(benchmark, answers, conditions), *unreadable_warnings(audited, forms)]
     return Evaluation(
@@ -119,12 +119,12 @@ def count_answers(
         mappings=tuple(mapping_scores(benchmark, name, scored) for name in benchmark.mappings),
         audit=audited,
         parts=judged_parts(fair),
-        voting=tuple(voting_curve(drawn, vote_counts, num_bootstrap, weights=weights)),
+        voting=tuple(voting_curve(drawn, vote_counts, weights=weights)),
         adaptive=adaptive_summary(benchmark.items, answers, conditions)
         if scheduled and conditions.num_samples >= 3  # fewer leave nothing to save
         else None,
         calibration=calibration(fair, benchmark.items),
-        official=protocol.score(benchmark, answers) if protocol else None,
+        official=score_by_protocol(protocol, benchmark, answers, conditions) if protocol else None,
         image_off_drop=image_off_drop(benchmark, scored, image_off, conditions),
         unreadable=forms,
         warnings=tuple(said),
@@ -201,9 +201,8 @@ def image_off_drop(
     if not answers:
         return None
     blind = count_votes(benchmark.items, fair_answers(benchmark, answers, conditions))
-    return scored.interval(
-        [seen - off.accuracy for seen, off in zip(scored.accuracies, blind, strict=True)]
-    )
+    drops = [seen - off.accuracy for seen, off in zip(scored.accuracies, blind, strict=True)]
+    return difference_interval(drops, scored.groups)
 
 
 def warnings(
@@ -215,6 +214,11 @@ def warnings(
         yield (
             "The preferred response is always shown first: a model that always answers 1 scores "
             "100 % here. Use both orders for a number that means something."
+        )
+    if conditions.orders == "authors":
+        yield (
+            "The authors' script takes the first answer block, and without one the last 1 or 2 of the "
+            "text: for traces with sloppy tags the number here is a lower bound of theirs."
         )
     too_long = {answer.item for answer in answers if answer.status == "too_long"}
     if too_long:

@@ -1,8 +1,7 @@
 """The result of one evaluation: what is stored, printed, compared and reported.
 
-An unreadable answer is wrong and no vote. Intervals are 95 % percentile bootstraps over groups of rows
-(a row without a group is its own), which keeps the two orders of a pair and the pairs of one question
-together.
+An unreadable answer is wrong and no vote. Intervals are 95 % ones over groups of rows (a row without a
+group is its own), which keeps the two orders of a pair and the pairs of one question together.
 """
 
 from __future__ import annotations

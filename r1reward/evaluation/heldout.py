@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1reward.data.atomic import write_whole
@@ -80,15 +80,12 @@ class HeldoutEvaluator:
             f"{self.plan.name} after step {step}",
             benchmark,
             "data.heldout",
-            settings,
-            self.sampler.seed,
-            self.sampler.scoring.prompt.template,
+            replace(self.sampler.asking, evaluate=settings),
         )
         evaluation = count_answers(
             benchmark,
             answers,
             conditions,
-            settings.bootstrap_samples,
             prompt=self.sampler.scoring.prompt,
             image_off=blind,
         )

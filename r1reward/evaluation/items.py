@@ -28,6 +28,12 @@ class Item:
         """The order that shows the preferred response in slot 1, as published test sets often do."""
         return "stored" if self.pair.preferred == 1 else "swapped"
 
+    @property
+    def parity_order(self) -> Order:
+        """The order by the parity of both responses' length in characters: even is stored."""
+        num_chars = len(self.pair.response_1) + len(self.pair.response_2)
+        return "swapped" if num_chars % 2 else "stored"
+
 
 @dataclass(frozen=True)
 class Benchmark:

@@ -20,6 +20,7 @@ from r1reward.evaluation.answers import (
     forget_missing,
     read_answers,
 )
+from r1reward.evaluation.conditions import Asking
 from r1reward.evaluation.image_off import without_images
 from r1reward.evaluation.items import Item
 from r1reward.evaluation.voting.schedule import full_plan, sample_schedule
@@ -72,6 +73,10 @@ class EvaluationSampler:
     def sampling(self) -> Sampling:
         evaluate = self.evaluate
         return Sampling(evaluate.sampling_temperature, self.model.max_new_tokens, evaluate.top_p)
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.evaluate, self.scoring.prompt, self.model.max_new_tokens, self.seed)
 
     def answer(self, scored: ScoredRollout) -> Answer:
         """What is kept of a rollout: everything but its token ids."""

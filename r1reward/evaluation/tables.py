@@ -189,7 +189,7 @@ def official_lines(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.official is None:
         return
     score = evaluation.official
-    yield f"official scoring: {score.rule}"
+    yield f"{score.name}: {score.rule}"
     for part in score.parts:
         yield f"  {part.name}: {part.num_right} of {part.num_counted}, {percent(part.share)}"
     yield f"  overall {percent(score.overall)}" + (
@@ -199,6 +199,11 @@ def official_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"  left out: {score.num_left_out} rows"
     for note in score.notes:
         yield f"  {note}"
+    for vote in score.curve:
+        yield (
+            f"  K = {vote.num_votes}: overall {percent(vote.overall)}, macro {percent(vote.macro)}, "
+            f"left out {vote.num_left_out}"
+        )
 
 
 def compare_folders(before: Path, after: Path, console: Console) -> None:

@@ -15,7 +15,12 @@ from r1reward.recipe.sections import PromptSection
 MAX_FORMS = 5
 MAX_FORM_CHARS = 60
 # From the one that changes least; authors reads what strict does.
-WIDER_MODES: tuple[FormatMode, ...] = ("tolerant", "loose")
+WIDER_MODES: tuple[FormatMode, ...] = (
+    "tolerant",
+    "loose",
+    "vl-rewardbench",
+    "multimodal-rewardbench",
+)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class PolicyProcessor:
             )
         shown = pair if order == "stored" else pair.swapped()
         tags = Tags(settings.think_tag, settings.answer_tag)
-        text = self.render(prompt_parts(shown, settings.template, tags))
+        text = self.render(prompt_parts(shown, settings.template, tags, settings.images_last))
         token_ids = self.tokenize(text)
         num_placeholders = token_ids.count(self.placeholder_id)
         if num_placeholders != len(pair.images):

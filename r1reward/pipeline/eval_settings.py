@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r1reward.errors import InputError
+from r1reward.evaluation.benchmarks.official import Protocol, protocol_of
 from r1reward.recipe.files import build_recipe, merge
 from r1reward.recipe.model_settings import read_model_settings
 from r1reward.recipe.recipe import EvalRecipe
@@ -32,8 +32,8 @@ def eval_recipe(
     """Builds the recipe of evaluating one model on one benchmark.
 
     ``given`` holds sections and settings of an ``EvalRecipe``; ``name`` and ``run_dir`` are made from
-    model and benchmark where they are missing. Below it come the benchmark's own protocol where
-    ``bench.official`` asks for it, the settings in ``model_folder`` (None for a server and for
+    model and benchmark where they are missing. Below it come the protocol that ``bench.official`` or
+    ``bench.suite`` asks for, the settings in ``model_folder`` (None for a server and for
     predictions), and defaults for a machine without a GPU. ``overrides`` are dotted and win.
 
     Raises ``InputError``.
@@ -49,22 +49,29 @@ def eval_recipe(
     if model_folder is not None:
         own = read_model_settings(Path(resolve_model_path(model_folder)))
         settings = merge(settings, own)
-    if bench["official"]:
-        settings = merge(settings, {"evaluate": official_settings(bench["name"])})
+    protocol = protocol_of(bench["name"], bench["official"], bench.get("suite"))
+    if protocol is not None:
+        settings = merge(settings, asking_settings(protocol))
     settings = merge(settings, {"name": name, "run_dir": f"runs/eval-{name}"})
     return build_recipe(EvalRecipe, merge(settings, given), overrides, "r1reward eval")
 
 
-def official_settings(bench: str) -> dict[str, Any]:
-    """Returns how the benchmark's authors ask a model, as settings of the section ``evaluate``."""
-    from r1reward.evaluation.benchmarks.official import PROTOCOLS
-
-    protocol = PROTOCOLS.get(bench)
-    if protocol is None:
-        raise InputError(f"{bench} has no published scoring rule: leave out --official")
-    return {
+def asking_settings(protocol: Protocol) -> dict[str, Any]:
+    """Returns how a protocol asks a model, as settings of a recipe."""
+    evaluate = {
         "samples": protocol.num_samples,
         "temperature": protocol.temperature,
         "top_p": protocol.top_p,
         "orders": protocol.orders,
+    }
+    if protocol.template is None:
+        return {"evaluate": evaluate}
+    return {
+        "evaluate": evaluate,
+        "prompt": {
+            "template": protocol.template,
+            "format_mode": protocol.template,
+            "images_last": protocol.images_last,
+        },
+        "model": {"max_new_tokens": protocol.max_new_tokens},
     }

@@ -9,16 +9,20 @@ from functools import partial
 from rich.console import Console
 
 from r1reward.actors.launch import judge_system, sampling_system
-from r1reward.data.prompt import Tags
 from r1reward.data.video import FrameRules
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import EndpointError
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers, read_answers
 from r1reward.evaluation.benchmarks.load import load_benchmark, refuse_unusable
-from r1reward.evaluation.benchmarks.official import PROTOCOLS
+from r1reward.evaluation.benchmarks.official import Protocol, protocol_of
 from r1reward.evaluation.benchmarks.rows import MediaOptions
-from r1reward.evaluation.conditions import Conditions, build_conditions, predicted_conditions
+from r1reward.evaluation.conditions import (
+    Asking,
+    Conditions,
+    build_conditions,
+    predicted_conditions,
+)
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation
@@ -55,17 +59,16 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         str(recipe.predictions or recipe.model.path),
         benchmark,
         str(recipe.bench.path or recipe.bench.name),
-        recipe.evaluate,
-        recipe.seed,
-        recipe.prompt.template,
+        Asking(recipe.evaluate, recipe.prompt, recipe.model.max_new_tokens, recipe.seed),
     )
     conditions = as_sent(conditions, recipe.endpoint)
     if recipe.predictions is not None:
         refuse_unusable(benchmark, "predictions name rows by their number")
         answers = read_predictions(recipe.predictions, benchmark.items)
         conditions = predicted_conditions(conditions, benchmark, answers)
-    if recipe.bench.official:
-        check_official(conditions)
+    protocol = protocol_of(recipe.bench.name, recipe.bench.official, recipe.bench.suite)
+    if protocol is not None:
+        check_single(protocol, conditions)
     folder = EvalFolder(recipe.run_dir)
     folder.prepare(recipe)
     write_shown_pairs(folder.rows, benchmark.items)
@@ -102,9 +105,8 @@ def count(recipe: EvalRecipe, conditions: Conditions, counted: CountedRows) -> E
         rows,
         counted.answers,
         replace(conditions, num_rows=len(rows.items)),
-        recipe.evaluate.bootstrap_samples,
         prompt=recipe.prompt,
-        official=recipe.bench.official,
+        protocol=protocol_of(recipe.bench.name, recipe.bench.official, recipe.bench.suite),
         image_off=counted.blind,
         scheduled=recipe.predictions is None,
     )
@@ -137,15 +139,12 @@ def with_room_for_images(recipe: EvalRecipe, benchmark: Benchmark) -> EvalRecipe
     return changed(recipe, model=changed(recipe.model, max_images=max(1, most)))
 
 
-def check_official(conditions: Conditions) -> None:
-    """Raises ``InputError`` where the official rule takes one answer a row and there are to be more."""
-    protocol = PROTOCOLS.get(conditions.benchmark)
-    if protocol is None or protocol.num_samples > 1:
-        return
-    if conditions.orders == "both" or conditions.num_samples > 1:
+def check_single(protocol: Protocol, conditions: Conditions) -> None:
+    """Raises ``InputError`` where the rule takes one answer a row and there are to be more."""
+    if protocol.num_samples == 1 and (conditions.orders == "both" or conditions.num_samples > 1):
         raise InputError(
-            f"{conditions.benchmark}'s official scoring takes one answer a row, in one order: leave out "
-            "--samples and --orders, or leave out --official"
+            f"{protocol.owner} scoring of {conditions.benchmark} takes one answer a row, in one order: "
+            "leave out --samples and --orders, or leave out --official or --suite"
         )
 
 
@@ -188,8 +187,7 @@ async def running_sampler(
             yield sampler
         return
     encode = partial(chat_prompt, settings=recipe.prompt)
-    tags = Tags(recipe.prompt.think_tag, recipe.prompt.answer_tag)
-    generator = ChatGenerator(recipe.endpoint, tags, has_answered)
+    generator = ChatGenerator(recipe.endpoint, recipe.prompt, has_answered)
     async with AsyncExitStack() as at_end:
         at_end.push_async_callback(generator.client.close)
         running_judge = None

@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-TemplateName = Literal["standard", "authors", "short"]
+TemplateName = Literal["standard", "authors", "short", "vl-rewardbench", "multimodal-rewardbench"]
 JudgeTemplateName = Literal["standard", "short"]
 JudgeReplyMode = Literal["strict", "authors"]
-FormatMode = Literal["strict", "tolerant", "loose", "authors"]
+FormatMode = Literal[
+    "strict", "tolerant", "loose", "authors", "vl-rewardbench", "multimodal-rewardbench"
+]
 
-OrderMode = Literal["both", "single", "stored", "authors", "random"]
+OrderMode = Literal["both", "single", "stored", "authors", "random", "parity"]
 BenchmarkName = Literal[
     "vl-rewardbench",
     "mm-rlhf-rewardbench",
@@ -16,6 +18,7 @@ BenchmarkName = Literal[
     "shapes",
     "shapes-hard",
 ]
+SuiteName = Literal["lmms-eval", "vlmevalkit"]
 Contradictions = Literal["drop", "keep"]
 MissingMedia = Literal["refuse", "drop"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from r1reward.recipe.moved import with_new_names
+from r1reward.recipe.moved import GONE, with_new_names
 from r1reward.recipe.recipe import RunRecipe
 
 # Where a run lies, what it is given to run on and what it shows: nothing of it changes what comes out. A
@@ -49,11 +49,15 @@ def recipe_changes(text: str, recipe: RunRecipe) -> list[str]:
 
 
 def setting_changes(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, str]:
-    """What has changed among settings by dotted name, as half sentences, but for ``MAY_CHANGE``."""
+    """What has changed among settings by dotted name, as half sentences, but for ``MAY_CHANGE`` and for
+    settings that are gone.
+    """
     return {
         name: f"{name} was {shown(old.get(name))}, now it is {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not may_change(name)
+        if old.get(name) != new.get(name)
+        and not may_change(name)
+        and tuple(name.split(".")) not in GONE
     }
 
 

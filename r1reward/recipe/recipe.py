@@ -48,7 +48,7 @@ class RunRecipe(Section):
     """Name of the run; trackers and reports show it."""
 
     seed: int = 0
-    """Seed of everything that is drawn: data order, sampling, bootstrap."""
+    """Seed of everything that is drawn: data order, sampling."""
 
     run_dir: Path
     """Folder of the run: a path, or an fsspec URL for a run in object storage."""

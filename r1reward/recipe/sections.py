@@ -155,7 +155,11 @@ class PromptSection(Section):
 
     template: choices.TemplateName = "standard"
     """Wording of the prompt: standard; authors: the structure that the paper's authors
-    published; short: for models of a few million parameters."""
+    published; short: for models of a few million parameters; vl-rewardbench and
+    multimodal-rewardbench: the structure of that benchmark's own prompt, without tags."""
+
+    images_last: bool = False
+    """Show the images behind the text; false: before it."""
 
     think_tag: str = Field(default="think", pattern=r"^[A-Za-z][\w-]*$")
     """Name of the tags around the analysis, without brackets."""
@@ -167,7 +171,9 @@ class PromptSection(Section):
     """How a trace is read: strict allows nothing between analysis and answer and only one
     answer; tolerant allows whitespace there and several answers that agree; loose also reads
     a digit in markup or in a few words (Response 1) and a last line without tags, for models that
-    were trained on other prompts; authors is strict, but rewards the form of an empty analysis."""
+    were trained on other prompts; authors is strict, but rewards the form of an empty analysis;
+    vl-rewardbench (Overall Judgment: Answer 1 is better.) and multimodal-rewardbench ([[A]]) read
+    what the benchmark's own prompt asks for, in evaluations."""
 
     def check(self) -> None:
         if self.think_tag == self.answer_tag:
@@ -231,7 +237,8 @@ class EvaluateSection(Section):
     orders: choices.OrderMode = "both"
     """In which orders the responses of a row are shown: both; single: one seeded order a row;
     stored: as the data has them; authors: the preferred response first; random: a seeded
-    order a sample."""
+    order a sample; parity: stored where the two responses have an even number of characters
+    together, else swapped."""
 
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature; None: 0 (greedy) for one sample, 1.0 for several."""
@@ -240,14 +247,12 @@ class EvaluateSection(Section):
     """Sample from the likeliest tokens that hold this much probability; 1: from all."""
 
     adaptive: float | None = Field(default=None, ge=0, lt=0.5)
-    """Stop sampling a row once the chance that its vote comes out otherwise is at most this;
-    0: once it cannot change; None: draw every sample."""
+    """Stop sampling a row once its vote is as good as known: whatever its share of votes, the verdict
+    differs from that of all K samples with a chance of at most this; 0: once it cannot change;
+    None: draw every sample."""
 
     image_off: bool = False
     """Ask every row once more with grey images, to see how much the images matter."""
-
-    bootstrap_samples: PositiveInt = 10000
-    """Resamples behind every interval."""
 
     @property
     def sampling_temperature(self) -> float:
@@ -313,7 +318,16 @@ class BenchSection(Section):
     """Video frames with more pixels are shrunk to this many."""
 
     official: bool = False
-    """Score by the benchmark's own rules as well."""
+    """Ask as the benchmark's own scripts do, where nothing else is set; score by their rules as well."""
+
+    suite: choices.SuiteName | None = None
+    """Ask and score as this suite of benchmarks does, in the same way; None: as none does."""
+
+    def check(self) -> None:
+        if self.official and self.suite is not None:
+            raise ValueError(
+                f"bench.official and bench.suite ({self.suite}) are two ways to ask: leave out one"
+            )
 
 
 class TrackingSection(Section):

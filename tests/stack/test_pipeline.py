@@ -45,7 +45,6 @@ SMALL = (
     "train.checkpoint_every=2",
     "evaluate.every=0",
     "final.samples=3",
-    "final.bootstrap_samples=200",
     "final.benches=[{name: shapes, num_rows: 8}]",
 )
 

@@ -25,11 +25,23 @@ class ScorePart:
 
 
 @dataclass(frozen=True)
+class VoteScore:
+    """The score of one number of votes a row, for a rule that takes several."""
+
+    num_votes: int
+    overall: float | None
+    macro: float | None
+    num_left_out: int
+
+
+@dataclass(frozen=True)
 class OfficialScore:
     """A score by the published rule, which ``rule`` states in one sentence.
 
+    ``name`` says whose rule it is, and whether the answers were asked for in the rule's own way as well.
     ``overall`` is pooled over all counted rows and ``macro`` the mean over categories where the rule
     has one; None where nothing counts. ``num_left_out`` rows are in no numerator or denominator.
+    ``curve`` holds the same for every number of votes of which the rule shows the score.
     """
 
     rule: str
@@ -38,6 +50,8 @@ class OfficialScore:
     macro: float | None = None
     num_left_out: int = 0
     notes: tuple[str, ...] = ()
+    curve: tuple[VoteScore, ...] = ()
+    name: str = "official scoring"
 
 
 def all_answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, list[Answer]]:

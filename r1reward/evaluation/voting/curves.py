@@ -20,10 +20,12 @@ from math import comb
 
 import numpy as np
 
-from r1reward.evaluation.intervals import Interval, bootstrap_by_group
+from r1reward.evaluation.intervals import Interval, difference_interval, share_interval
 from r1reward.evaluation.voting.votes import Ballots, RowVotes, vote_splits
 from r1reward.evaluation.voting.weighted import WeightedVotes, weighted_score
 from r1reward.types import Slot
+
+NO_GAIN = Interval(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,25 @@ def majority_score(row: RowVotes) -> float:
     return float(row.votes_right > row.votes_wrong)
 
 
-def any_correct(row: RowVotes, num_drawn: int) -> float:
-    """Returns the probability that one of K samples is right: 1 - C(n - c, K) / C(n, K), unbiased for n
-    >= K.
+def any_correct(row: RowVotes, num_votes: int) -> float:
+    """Returns the probability that one of the K samples of a vote is right, without bias.
 
-    The n samples are those of both orders together.
+    None of k samples of n with c right ones is right with probability C(n - c, k) / C(n, k); the K come
+    from both orders as those of ``vote_odds`` do.
     """
-    num_samples = row.num_samples
-    return 1 - comb(num_samples - row.votes_right, num_drawn) / comb(num_samples, num_drawn)
+    has_stored, has_swapped = row.stored.num_samples > 0, row.swapped.num_samples > 0
+    splits = vote_splits(num_votes, has_stored, has_swapped)
+    missed = [
+        none_right(row.stored, row.label, stored) * none_right(row.swapped, row.label, swapped)
+        for stored, swapped in splits
+    ]
+    return 1 - sum(missed) / len(missed)
+
+
+def none_right(ballots: Ballots, label: Slot, num_drawn: int) -> float:
+    """Returns the probability that no sample of one order's pool is right when drawing some of it."""
+    num_other = ballots.num_samples - ballots.votes_for(label)
+    return comb(num_other, num_drawn) / comb(ballots.num_samples, num_drawn)
 
 
 def default_vote_counts(num_samples: int) -> list[int]:
@@ -145,7 +158,6 @@ def default_vote_counts(num_samples: int) -> list[int]:
 def voting_curve(
     rows: Sequence[RowVotes],
     vote_counts: Sequence[int],
-    num_bootstrap: int,
     weights: Sequence[WeightedVotes] | None = None,
 ) -> list[VotingPoint]:
     """Returns voting@K and any-correct@K for every K asked for. Raises ``ValueError`` if a pool is too
@@ -157,17 +169,19 @@ def voting_curve(
     groups = [row.group for row in rows]
 
     def interval(values: Sequence[float]) -> Interval:
-        return bootstrap_by_group(values, groups, num_bootstrap, seed=0)
+        return share_interval(values, groups)
 
     single = [vote_odds(row, 1).score for row in rows]
     points = []
     for num_votes in vote_counts:
         odds = [vote_odds(row, num_votes) for row in rows]
+        gains = [item.score - one for item, one in zip(odds, single, strict=True)]
         points.append(
             VotingPoint(
                 num_votes=num_votes,
                 accuracy=interval([item.score for item in odds]),
-                gain=interval([item.score - one for item, one in zip(odds, single, strict=True)]),
+                # One vote is one sample: that difference is no estimate.
+                gain=difference_interval(gains, groups) if num_votes > 1 else NO_GAIN,
                 weighted=interval([weighted_score(w, num_votes) for w in weights])
                 if weights
                 else None,

@@ -24,7 +24,7 @@ def sample_schedule(
 
     ``both`` alternates, a coin of the row deciding which order is first; ``single`` stays with the
     order of that coin; ``random`` throws one for every sample; ``authors`` shows the preferred
-    response in slot 1.
+    response in slot 1; ``parity`` goes by the length of the responses.
     """
     seen: Counter[Order] = Counter()
     schedule = []
@@ -63,6 +63,8 @@ def order_sequence(item: Item, orders: OrderMode, seed: int) -> Iterator[Order]:
                 yield "stored"
             case "authors":
                 yield item.preferred_first
+            case "parity":
+                yield item.parity_order
 
 
 def coin_order(coins: Random) -> Order:

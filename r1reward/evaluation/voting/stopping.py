@@ -2,21 +2,28 @@
 
 The question is always what the majority of all K samples will be. The samples still to come are taken
 as readable and as draws from an urn (Polya) that holds one ball for each response and one more for
-every vote so far: the posterior predictive of a uniform prior, a beta-binomial. The rule never looks
-at the label.
+every vote so far: the posterior predictive of a uniform prior, a beta-binomial. Rows that crowd at
+50 % are no uniform prior, so the error that is allowed is not held against this chance itself: the
+largest chance is taken under which a row of *any* share errs no more often than allowed
+(``stopping_chance``). The rule never looks at the label.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from math import comb
 
+import numpy as np
+
 from r1reward.types import Slot
 
 Tally = tuple[int, int, int]  # samples for response 1, for response 2, unreadable
+# Of votes for the response that has more of them; the other half mirrors it.
+SHARES = np.linspace(0.5, 1.0, 51)
 
 
 @cache
@@ -35,8 +42,62 @@ def chance_of_change(leading: int, trailing: int, num_left: int) -> Fraction:
     return Fraction(ways, comb(leading + trailing + num_left + 1, num_left))
 
 
+@cache
+def stopping_chance(num_samples: int, error: float) -> Fraction:
+    """Returns the chance of a change up to which a vote of K counts as settled.
+
+    The largest one with which the verdict of no row, whatever its share of votes, differs from that of
+    all K samples with a probability above ``error``. 0 where there is none: a vote is then settled once
+    it cannot change.
+    """
+    chances = {
+        chance_of_change(leading, drawn - leading, num_samples - drawn)
+        for drawn in range(1, num_samples)
+        for leading in range(drawn // 2 + 1, drawn + 1)
+    }
+    allowed = sorted(chance for chance in chances if 0 < chance <= error)
+    # A larger chance stops more rows, so the worst error rises with it.
+    num_kept = bisect_right(allowed, error, key=lambda chance: worst_error(num_samples, chance))
+    return allowed[num_kept - 1] if num_kept else Fraction(0)
+
+
+def worst_error(num_samples: int, chance: Fraction) -> float:
+    """Returns how often stopping at this chance of a change gives another verdict than all K samples, for
+    rows of the share of votes where that is most often.
+
+    Exact for each of 51 shares: the distribution of votes is followed sample by sample, apart for rows
+    that go on and for those that stopped with either response in the lead. A tie is another verdict.
+    """
+    going = np.zeros((len(SHARES), num_samples + 1))
+    going[:, 0] = 1.0
+    stopped_1, stopped_2 = np.zeros_like(going), np.zeros_like(going)
+    for drawn in range(1, num_samples + 1):
+        going, stopped_1, stopped_2 = map(one_more_vote, (going, stopped_1, stopped_2))
+        for for_1 in range(drawn + 1):
+            leading, trailing = max(for_1, drawn - for_1), min(for_1, drawn - for_1)
+            if leading > trailing and (
+                chance_of_change(leading, trailing, num_samples - drawn) <= chance
+            ):
+                stopped = stopped_1 if for_1 == leading else stopped_2
+                stopped[:, for_1] += going[:, for_1]
+                going[:, for_1] = 0.0
+    votes = np.arange(num_samples + 1)
+    errors = stopped_1[:, 2 * votes <= num_samples].sum(axis=1)
+    errors += stopped_2[:, 2 * votes >= num_samples].sum(axis=1)
+    return float(errors.max())
+
+
+def one_more_vote(odds: np.ndarray) -> np.ndarray:
+    """Returns the odds [S, K + 1] of every number of votes for response 1 after one more sample."""
+    share = SHARES[:, None]
+    following = odds * (1 - share)
+    following[:, 1:] += odds[:, :-1] * share
+    return following
+
+
 def settled(tally: Tally, num_samples: int, error: float) -> bool:
-    """Returns whether the majority of K samples differs from today's with at most this probability.
+    """Returns whether the majority of K samples is as good as known: stopping now gives another verdict
+    for at most this share of rows of any kind.
 
     ``error`` = 0: where it cannot change any more, nor become a tie. A tie is settled by K only.
     """
@@ -44,7 +105,7 @@ def settled(tally: Tally, num_samples: int, error: float) -> bool:
     leading, trailing = max(tally[:2]), min(tally[:2])
     if not num_left or leading == trailing:
         return not num_left
-    return chance_of_change(leading, trailing, num_left) <= error
+    return chance_of_change(leading, trailing, num_left) <= stopping_chance(num_samples, error)
 
 
 def next_samples(votes: Sequence[Slot | None], num_samples: int, error: float) -> int:

@@ -49,6 +49,7 @@ def test_flags_become_settings() -> None:
         "missing": "drop",
         "num_rows": 9,
         "official": False,
+        "suite": None,
     }
     evaluate = recipe.evaluate
     assert (evaluate.samples, evaluate.orders, evaluate.temperature) == (5, "random", 0.5)
@@ -109,6 +110,39 @@ def test_official_brings_the_official_way_of_asking(
     found = (evaluate.samples, evaluate.temperature, evaluate.top_p, evaluate.orders)
     assert found == asked
     assert recipe.bench.official
+
+
+@pytest.mark.parametrize(
+    ("flags", "bench", "asked"),
+    [
+        ("--official", "vl-rewardbench", ("vl-rewardbench", True, 2048)),
+        ("--official", "multimodal-rewardbench", ("multimodal-rewardbench", True, 1024)),
+        ("--suite lmms-eval", "vl-rewardbench", ("vl-rewardbench", False, 1024)),
+        ("--suite lmms-eval", "multimodal-rewardbench", ("multimodal-rewardbench", False, 1024)),
+        ("--suite vlmevalkit", "vl-rewardbench", ("vl-rewardbench", False, 2048)),
+    ],
+)
+def test_a_protocol_asks_with_its_own_prompt(
+    flags: str, bench: str, asked: tuple[str, bool, int]
+) -> None:
+    recipe = resolve(*words(f"--model shapes {flags}"), bench=bench)
+    prompt = recipe.prompt
+    assert (prompt.template, prompt.images_last, recipe.model.max_new_tokens) == asked
+    assert prompt.format_mode == prompt.template
+    # The model's own way to be asked is a setting away.
+    own = resolve(*words(f"--model shapes {flags} prompt.template=short"), bench=bench)
+    assert own.prompt.template == "short"
+
+
+def test_a_suite_asks_in_an_order_by_parity() -> None:
+    recipe = resolve(*words("--model shapes --suite lmms-eval"), bench="vl-rewardbench")
+    evaluate = recipe.evaluate
+    assert (evaluate.samples, evaluate.temperature, evaluate.orders) == (1, 1.0, "parity")
+
+
+def test_mm_rlhf_rewardbench_has_no_prompt_for_pairs() -> None:
+    recipe = resolve(*words("--model shapes --official"), bench="mm-rlhf-rewardbench")
+    assert recipe.prompt == resolve("--model", "shapes", bench="mm-rlhf-rewardbench").prompt
 
 
 def test_flags_override_what_is_official() -> None:
@@ -173,6 +207,7 @@ def test_written_settings_are_read_back(tmp_path: Path) -> None:
         },
         "prompt": {
             "template": "standard",
+            "images_last": False,
             "think_tag": "think",
             "answer_tag": "answer",
             "format_mode": "strict",

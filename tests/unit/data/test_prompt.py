@@ -209,3 +209,5 @@ def test_a_prompt_is_the_images_of_the_pair_and_then_its_text() -> None:
     text = build_prompt(pair, "short", Tags())
     assert prompt_parts(pair, "short", Tags()) == (ImagePart(0), ImagePart(1), text)
     assert prompt_parts(PAIR, "short", Tags())[-1] == text
+    behind = prompt_parts(pair, "short", Tags(), images_last=True)
+    assert behind == (text, ImagePart(0), ImagePart(1))

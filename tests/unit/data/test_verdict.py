@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1reward.data.benchmark_forms import judged_answer
 from r1reward.data.markup import has_words
 from r1reward.data.prompt import Tags
 from r1reward.data.verdict import answer_spans, compose_trace, parse_verdict
 from r1reward.recipe.choices import FormatMode
 from r1reward.types import Slot, Verdict
 
-MODES: tuple[FormatMode, ...] = get_args(FormatMode)
+FORMS: tuple[FormatMode, ...] = ("vl-rewardbench", "multimodal-rewardbench")
+MODES: tuple[FormatMode, ...] = tuple(mode for mode in get_args(FormatMode) if mode not in FORMS)
 TAGS = Tags()
 
 # (trace, strict verdict, tolerant verdict or None where it is the same)
@@ -388,6 +390,86 @@ def test_a_composed_trace_is_read_back(
     verdict = parse_verdict(compose_trace(analysis, choice, tags), tags, mode)
     read = analysis.strip() if any(map(str.isalnum, analysis)) else None
     assert verdict == Verdict(read, choice, read is not None or mode == "authors")
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice"),
+    [
+        ("Overall Judgment: Answer 2 is better.", 2),
+        ("**Overall Judgment:**\n\nAnswer 1 is the better one", 1),
+        ("Therefore, Answer 2 is slightly better.", 2),
+        ("overall judgment - answer 1 is the slightly better", 1),
+        # The last sentence that follows the first opening.
+        ("Therefore Answer 1 is better. No: Answer 2 is better.", 2),
+        ("Answer 1 is better.\nOverall Judgment: Answer 2 is better.", 2),
+        ("Answer 1 is better.", None),
+        ("Overall Judgment: both are equal.", None),
+        ("Overall Judgment: Answer 3 is better.", None),
+        ("Overall\nJudgment: Answer 1 is better.", None),
+        ("", None),
+    ],
+)
+def test_the_sentence_of_vl_rewardbench_is_read(reply: str, choice: Slot | None) -> None:
+    verdict = parse_verdict(f"Both are fine.\n{reply}", TAGS, "vl-rewardbench")
+    assert (verdict.choice, verdict.well_formed) == (choice, choice is not None)
+    assert parse_verdict(reply, TAGS, "strict").choice is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice"),
+    [
+        *(("[[A]]", 1), ("So: [[B]].", 2), ("[[B]], not [[A]]", 1)),
+        *(("[A]", None), ("[[C]]", None), ("Assistant A is better.", None), ("", None)),
+    ],
+)
+def test_the_brackets_of_multimodal_rewardbench_are_read(reply: str, choice: Slot | None) -> None:
+    verdict = parse_verdict(f"Well.\n{reply}", TAGS, "multimodal-rewardbench")
+    assert verdict.choice == choice
+
+
+@pytest.mark.parametrize("mode", FORMS)
+def test_a_form_is_read_behind_what_a_model_thinks(mode: FormatMode) -> None:
+    """Of reasoning that a server tells apart, the benchmark's script sees nothing."""
+    thought = "Overall Judgment: Answer 1 is better. [[A]]"
+    reply = "Overall Judgment: Answer 2 is better." if mode == "vl-rewardbench" else "[[B]]"
+    verdict = parse_verdict(f"<think>{thought}</think>Fine.\n{reply}", TAGS, mode)
+    assert verdict.choice == 2
+    assert verdict.analysis is not None and "Fine." in verdict.analysis
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("Overall Judgment: Answer 2 is better.", "Answer 2 is better", "Response 2"),
+        *("Therefore, answer 2 is slightly better.", "**Overall judgement: Response 2**"),
+    ],
+)
+def test_loose_reads_the_sentence_as_well(reply: str) -> None:
+    assert parse_verdict(f"Both are fine.\n{reply}", TAGS, "loose").choice == 2
+
+
+@pytest.mark.parametrize(
+    "flood", ["Answer 1 is the ", "Therefore ", "Answer" + 50 * " ", "[[", "Answer 1" * 9 + "is "]
+)
+@pytest.mark.parametrize("mode", FORMS)
+def test_a_flood_of_half_sentences_is_read(flood: str, mode: FormatMode) -> None:
+    """In time in proportion to its length: ten times as long would be an hour otherwise."""
+    assert parse_verdict("Therefore " + flood * 100_000, TAGS, mode).choice is None
+
+
+@pytest.mark.parametrize("number", ["0", "3", "10", "9" * 5000, "\u0663"])
+def test_another_number_is_no_response(number: str) -> None:
+    text = f"Therefore Answer {number} is better"
+    assert judged_answer(text) == "other"
+    assert parse_verdict(text, TAGS, "vl-rewardbench").choice is None
+
+
+@pytest.mark.parametrize("mode", FORMS)
+@given(text=st.text() | TAG_SOUP)
+def test_no_text_raises_in_a_benchmarks_form(mode: FormatMode, text: str) -> None:
+    verdict = parse_verdict(text, TAGS, mode)
+    assert verdict.choice in (1, 2, None)
+    assert not verdict.well_formed or verdict.choice is not None
 
 
 def test_loose_reads_an_answer_of_sixty_characters_and_none_that_is_longer() -> None:

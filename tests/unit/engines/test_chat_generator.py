@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 from tenacity import wait_none
 
-from r1reward.data.prompt import Tags
 from r1reward.data.stores.store import read_pairs
 from r1reward.engines.chat_generator import ChatGenerator, chat_prompt
 from r1reward.engines.endpoint_errors import (
@@ -74,7 +73,7 @@ def generate(
     server: ChatServer, pairs: Sequence[PreferencePair], seed: int = 5, **settings: object
 ) -> list[Rollout]:
     async def run() -> list[Rollout]:
-        generator = ChatGenerator(endpoint(server, **settings), Tags())
+        generator = ChatGenerator(endpoint(server, **settings), PromptSection())
         return await collect(generator, requests_for(pairs, seed))
 
     return asyncio.run(run())
@@ -97,6 +96,19 @@ def test_images_travel_as_data_urls_before_the_text(server: ChatServer) -> None:
         assert part["image_url"]["url"] == url
     assert text == {"type": "text", "text": rollout.request.prompt.text}
     assert "question 1" in text["text"]
+
+
+def test_images_stand_behind_the_text_where_the_prompt_wants_it(server: ChatServer) -> None:
+    server.replies = [(200, completion(TRACE))]
+    pair = replace(make_pair(1), images=(picture("PNG"),))
+    prompt = PromptSection(images_last=True)
+
+    async def run() -> None:
+        await collect(ChatGenerator(endpoint(server), prompt), requests_for([pair], 5))
+
+    asyncio.run(run())
+    ((_, _, body),) = server.requests
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["text", "image_url"]
 
 
 def test_images_that_servers_refuse_travel_as_a_kind_that_they_take(server: ChatServer) -> None:
@@ -228,7 +240,7 @@ def test_what_is_wrong_for_every_prompt_ends_it_at_once(server: ChatServer, stat
 
 def test_an_endpoint_takes_no_weights(server: ChatServer) -> None:
     async def run() -> None:
-        generator = ChatGenerator(endpoint(server), Tags())
+        generator = ChatGenerator(endpoint(server), PromptSection())
         try:
             await generator.load_weights(WeightsHandle(0, (), ()))
         finally:
@@ -253,7 +265,7 @@ def evaluate(server: ChatServer, path: Path, num_rows: int) -> list[Answer]:
         return chat_prompt(pair, order, recipe.prompt)
 
     async def run() -> list[Answer]:
-        generator = ChatGenerator(endpoint(server, max_concurrent=1), Tags())
+        generator = ChatGenerator(endpoint(server, max_concurrent=1), PromptSection())
         sampler = evaluation_sampler(recipe, encode, generator, None)
         items = make_items((pair, "row", {}) for pair in text_pairs(num_rows))
         try:
@@ -309,7 +321,7 @@ def test_a_sample_without_an_answer_says_so_and_is_asked_again(
 
 async def statuses_of_six(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     pairs = read_pairs(CASES / "six.jsonl", None, None)
-    generator = ChatGenerator(endpoint(server, max_concurrent=2), Tags())
+    generator = ChatGenerator(endpoint(server, max_concurrent=2), PromptSection())
     monkeypatch.setattr(generator.client, "backoff", wait_none())
     orders: tuple[Order, Order] = ("stored", "swapped")
     prompts = [chat_prompt(pair, order, PromptSection()) for pair in pairs for order in orders]

@@ -1,6 +1,7 @@
 """Adaptive voting: exact verdicts, no sample too many, and savings that are predicted."""
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations, product
 
 import numpy as np
@@ -27,7 +28,9 @@ from r1reward.evaluation.voting.stopping import (
     samples_needed,
     settled,
     shares_at_stop,
+    stopping_chance,
     tally,
+    worst_error,
 )
 from r1reward.recipe.choices import OrderMode
 from r1reward.types import Slot
@@ -84,9 +87,10 @@ def test_how_many_to_ask_by_hand() -> None:
     assert next_samples([1, 2], 2, 0) == 0
     assert next_samples([1, 2], 4, 0) == 2
     assert next_samples([None] * 3, 3, 0) == 0
-    # Three in a row leave 12: seven ... twelve losing ways of 1820 are 70 = 3.8 %.
-    assert next_samples([], 15, 0.05) == 3
-    assert next_samples([], 15, 0.03) == 4
+    # Three in a row leave 12: seven ... twelve losing ways of 1820 are 70 = 3.8 %. Of rows at 50 % that
+    # stop there more than 5 % end otherwise, so it takes four.
+    assert next_samples([], 15, 0.05) == 4
+    assert next_samples([], 15, 0.08) == 3
 
 
 def test_the_error_is_that_of_the_predictive_distribution() -> None:
@@ -109,6 +113,46 @@ def test_the_chance_of_a_change_is_the_tail_of_a_beta_binomial() -> None:
         tail = betabinom.sf(least - 1, num_left, trailing + 1, leading + 1)
         assert float(chance_of_change(leading, trailing, num_left)) == pytest.approx(tail, abs=1e-9)
     assert not settled((31, 1, 0), 64, 0)
+
+
+@pytest.mark.parametrize("num_samples", [3, 8, 15, 16, 25])
+@pytest.mark.parametrize("error", [0.01, 0.05, 0.2, 0.45])
+def test_no_row_of_any_share_errs_more_often_than_allowed(num_samples: int, error: float) -> None:
+    chance = stopping_chance(num_samples, error)
+    assert worst_error(num_samples, chance) <= error
+    assert chance <= error
+
+
+def test_rows_at_50_percent_are_where_the_uniform_prior_is_wrong() -> None:
+    """Regression: 5 % allowed under a uniform prior were 7 % of rows at 50 %."""
+    assert worst_error(15, Fraction(1, 20)) == pytest.approx(0.0741, abs=1e-4)
+    assert worst_error(15, stopping_chance(15, 0.05)) == pytest.approx(0.0352, abs=1e-4)
+
+
+@pytest.mark.parametrize(("num_samples", "error"), [(7, 0.1), (6, 0.2)])
+def test_the_bound_holds_for_every_sequence_of_votes_counted_out(
+    num_samples: int, error: float
+) -> None:
+    """Also where the two orders differ, which alternate, and where some answers are unreadable."""
+    options: tuple[Slot | None, ...] = (1, 2, None)
+    sequences = list(product(options, repeat=num_samples))
+    changed = [
+        verdict(votes[: samples_needed(votes, error)]) != verdict(votes) for votes in sequences
+    ]
+    codes = np.array([[options.index(vote) for vote in votes] for votes in sequences])
+    found = []
+    for one, two, unreadable in product(np.linspace(0, 1, 11), np.linspace(0, 1, 11), (0, 0.2)):
+        odds = np.ones(len(sequences))
+        for place, share in enumerate([one, two] * num_samples):
+            if place < num_samples:
+                read = 1 - unreadable
+                kinds = np.array([read * share, read * (1 - share), unreadable])
+                odds *= kinds[codes[:, place]]
+        found.append(float(odds[changed].sum()))
+    assert max(found) <= error
+    at_half = worst_error(num_samples, stopping_chance(num_samples, error))
+    assert max(found) == pytest.approx(at_half, abs=0.02)
+    assert max(found) > 0.01
 
 
 @pytest.mark.parametrize("error", [-0.1, 0.5, 1.0])

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -249,12 +250,12 @@ def six_rows(tmp_path: Path) -> Benchmark:
 
 def test_the_official_score_by_hand(six_rows: Benchmark) -> None:
     planted = [
-        ballots(9, 1, 0),  # general, label 1: right
-        ballots(7, 3, 0),  # general, label 2: wrong
-        ballots(5, 5, 0),  # hallucination, label 1: split
-        ballots(0, 6, 4),  # hallucination, label 2: right
-        ballots(2, 0, 8),  # reasoning, label 1: unreadable
-        ballots(10, 0, 0),  # reasoning, label 2: wrong
+        ballots(8, 1, 0),  # general, label 1: right
+        ballots(6, 3, 0),  # general, label 2: wrong
+        ballots(4, 4, 1),  # hallucination, label 1: split
+        ballots(0, 5, 4),  # hallucination, label 2: right
+        ballots(2, 0, 7),  # reasoning, label 1: unreadable
+        ballots(9, 0, 0),  # reasoning, label 2: wrong
     ]
     answers = [
         answer
@@ -270,7 +271,7 @@ def test_the_official_score_by_hand(six_rows: Benchmark) -> None:
     assert score.overall == 2 / 4
     assert score.macro == pytest.approx((0.5 + 1 + 0) / 3)
     assert score.num_left_out == 2
-    assert score.notes == ("votes a row: 10", "left out: 1 unreadable, 1 split")
+    assert score.notes == ("left out: 1 unreadable, 1 split",)
     # RLHF-V-1 moves to general and is split there: only the categories change.
     other = score_vl_rewardbench(six_rows, answers, "authors")
     assert other.parts == score.parts
@@ -297,8 +298,31 @@ def test_a_model_that_always_answers_1_gets_what_the_orders_give_it(six_rows: Be
         for item in six_rows.items
         for sample, order in enumerate(ORDERS)
     ]
-    nothing = score_vl_rewardbench(six_rows, balanced)
-    assert (nothing.overall, nothing.macro, nothing.num_left_out) == (None, None, 6)
+    # Two votes a row: the script never counts an even number of them.
+    one_each = score_vl_rewardbench(six_rows, balanced)
+    assert [point.num_votes for point in one_each.curve] == [1]
+    assert one_each.num_left_out == 0
+
+
+def test_nine_votes_of_a_pool_of_ten_are_the_headline(six_rows: Benchmark) -> None:
+    """Regression: all ten votes were scored, and a row of 5 : 5 counted nowhere."""
+    answers = [answer for item in six_rows.items for answer in votes(item, ballots(5, 5, 0))]
+    score = score_vl_rewardbench(six_rows, answers)
+    assert [point.num_votes for point in score.curve] == [1, 3, 5, 7, 9]
+    last = score.curve[-1]
+    assert (last.overall, last.macro, last.num_left_out) == (score.overall, score.macro, 0)
+    assert score.overall is not None
+    assert "first 9 votes in a shuffled pool" in score.rule
+    # Which of the ten is left out is the seed's: the same for the same pool, whatever its order.
+    assert score_vl_rewardbench(six_rows, answers[::-1]) == score
+
+
+def test_any_number_but_the_rejected_one_agrees(six_rows: Benchmark) -> None:
+    text = "The first.\n\n**Overall Judgment: Answer 3 is better.**"
+    answers = [replace(votes(item, [None])[0], text=text) for item in six_rows.items]
+    assert score_vl_rewardbench(six_rows, answers).overall == 1.0
+    silent = [replace(answer, text="Answer 3 is better.") for answer in answers]
+    assert score_vl_rewardbench(six_rows, silent).num_left_out == 6
 
 
 def test_answers_that_do_not_go_with_the_rows_are_refused(six_rows: Benchmark) -> None:

@@ -45,9 +45,7 @@ def held_out(
     **evaluate: object,
 ) -> tuple[HeldoutEvaluator, FakeGenerator, FakeLearner, MemoryTracker]:
     changes = {f"evaluate__{name}": value for name, value in evaluate.items()}
-    recipe: Recipe = make_recipe(
-        train__num_steps=num_steps, evaluate__bootstrap_samples=20, **changes
-    )
+    recipe: Recipe = make_recipe(train__num_steps=num_steps, **changes)
     generator, learner, tracker = FakeGenerator(answer), FakeLearner(), MemoryTracker()
     judge = FakeJudge()
     evaluator = HeldoutEvaluator(

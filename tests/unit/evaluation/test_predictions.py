@@ -11,7 +11,7 @@ import pytest
 
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import Answer, append_answers
-from r1reward.evaluation.conditions import build_conditions, predicted_conditions
+from r1reward.evaluation.conditions import Asking, build_conditions, predicted_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.evaluation import Evaluation
 from r1reward.evaluation.items import Benchmark
@@ -54,11 +54,10 @@ def scored(answers: Sequence[Answer], **evaluate: object) -> Evaluation:
             "predictions": "p.jsonl",
         }
     )
-    planned = build_conditions(
-        "p.jsonl", benchmark, "pairs", recipe.evaluate, recipe.seed, recipe.prompt.template
-    )
+    asking = Asking(recipe.evaluate, recipe.prompt, recipe.model.max_new_tokens, recipe.seed)
+    planned = build_conditions("p.jsonl", benchmark, "pairs", asking)
     found = predicted_conditions(planned, benchmark, answers)
-    return count_answers(benchmark, answers, found, 10, scheduled=False)
+    return count_answers(benchmark, answers, found, scheduled=False)
 
 
 def test_rows_are_by_number_or_key_and_samples_count_up(tmp_path: Path) -> None:
@@ -193,8 +192,9 @@ def test_always_1_scores_everything_in_the_authors_order_and_a_warning_says_so(
     found = scored(read(tmp_path, *lines))
     assert found.conditions.orders == "authors"
     assert found.accuracy.value == 1.0
-    (warning,) = found.warnings
-    assert "a model that always answers 1 scores 100 % here" in warning
+    always_first, sloppy = found.warnings
+    assert "a model that always answers 1 scores 100 % here" in always_first
+    assert "a lower bound of theirs" in sloppy
 
 
 def test_labels_with_planted_noise_score_what_was_planted(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def evaluated(
                 )
                 for index in range((num_samples + 1) // 2)
             ]
-    return count_answers(BENCH, answers, conditions, num_bootstrap=100)
+    return count_answers(BENCH, answers, conditions)
 
 
 def table(**models: Evaluation) -> dict[str, list[str]]:
@@ -65,7 +65,8 @@ def test_every_line_of_the_table() -> None:
     gains = found["gain over the column before, points"]
     assert [cell.split(" [")[0] for cell in gains] == ["", "+25.0", "+50.0"]
     assert [cell.split(" [")[0] for cell in found["voting@5"]] == ["25.0 %", "50.0 %", "100.0 %"]
-    assert found["voting@5 minus one sample, points"] == ["+0.0 [+0.0, +0.0]"] * 3
+    gained = found["voting@5 minus one sample, points"]
+    assert [cell.split(" [")[0] for cell in gained] == ["+0.0"] * 3
     assert found["right in both orders"] == ["25.0 %", "50.0 %", "100.0 %"]
     assert found["slot-1 rate"] == ["50.0 %"] * 3
     assert found["answer follows analysis"] == ["0.0 %", "100.0 %", "100.0 %"]

@@ -38,7 +38,7 @@ def write_result(
         seed=0,
         template="standard",
     )
-    evaluation = count_answers(Benchmark("pairs", items, {}), answers, conditions, 20)
+    evaluation = count_answers(Benchmark("pairs", items, {}), answers, conditions)
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(evaluation.to_json()))
     return folder

@@ -14,7 +14,7 @@ from r1reward.data.prompt import Tags
 from r1reward.data.verdict import parse_verdict
 from r1reward.evaluation.answers import Answer, append_answers
 from r1reward.evaluation.benchmarks.stored_pairs import pairs_benchmark
-from r1reward.evaluation.conditions import build_conditions
+from r1reward.evaluation.conditions import Asking, build_conditions
 from r1reward.evaluation.counting import count_answers
 from r1reward.evaluation.eval_folder import EvalFolder
 from r1reward.evaluation.evaluation import Evaluation, read_evaluation
@@ -100,10 +100,9 @@ def evaluated(num_unreadable: int, form: str = "**1**") -> tuple[Evaluation, lis
     keys = [item.key for item in benchmark.items]
     texts = [trace(form)] * num_unreadable + [trace("1")] * (10 - num_unreadable)
     answers = [replace(answer, item=key) for key, answer in zip(keys, answered(texts), strict=True)]
-    conditions = build_conditions(
-        "m[/]odel", benchmark, "pairs", EvaluateSection(orders="stored"), 0, "standard"
-    )
-    return count_answers(benchmark, answers, conditions, 20, prompt=PROMPT), answers
+    asking = Asking(EvaluateSection(orders="stored"), PROMPT, 1024, 0)
+    conditions = build_conditions("m[/]odel", benchmark, "pairs", asking)
+    return count_answers(benchmark, answers, conditions, prompt=PROMPT), answers
 
 
 def unreadable_warnings(evaluation: Evaluation) -> list[str]:

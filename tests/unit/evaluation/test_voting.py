@@ -15,7 +15,13 @@ from r1reward.evaluation.voting.curves import (
     vote_odds,
     voting_curve,
 )
-from r1reward.evaluation.voting.votes import Ballots, RowVotes, count_votes, pool_orders
+from r1reward.evaluation.voting.votes import (
+    Ballots,
+    RowVotes,
+    count_votes,
+    pool_orders,
+    vote_splits,
+)
 from r1reward.types import Slot
 from tests.rows import NONE, make_answers, make_item, make_row
 
@@ -86,7 +92,7 @@ SLOTS: tuple[Slot, Slot] = (1, 2)
 def test_a_model_that_always_names_one_slot_gets_half_at_every_k(num_votes: int) -> None:
     for label in SLOTS:
         rows = count_votes([make_item("a", label)], make_answers("a", [1] * 4, [1] * 4))
-        (point,) = voting_curve(rows, [num_votes], 10)
+        (point,) = voting_curve(rows, [num_votes])
         assert point.accuracy.value == pytest.approx(0.5)
 
 
@@ -176,7 +182,7 @@ def test_voting_is_fair_to_both_responses(
 
 
 def test_any_correct_by_hand() -> None:
-    # 1 right of 4: two draws find it with probability 1/2; all four always do.
+    # 1 right of 2 in the stored order: one sample of each order finds it with probability 1/2.
     one_right = make_row((1, 1, 0), (0, 1, 1))
     assert any_correct(one_right, 1) == 0.25
     assert any_correct(one_right, 2) == pytest.approx(0.5)
@@ -184,21 +190,34 @@ def test_any_correct_by_hand() -> None:
     assert any_correct(make_row((0, 2, 0), (0, 1, 1)), 4) == 0.0
 
 
+def test_any_correct_comes_from_the_draws_of_the_vote() -> None:
+    """Regression: a model that always names slot 1 was right in one of 2 samples of both orders with
+    probability 2/3, as if both could be of one order; its votes are one of each.
+    """
+    always_1 = make_row((2, 0, 0), (0, 2, 0))
+    assert any_correct(always_1, 2) == 1.0
+    assert vote_odds(always_1, 2).tied == 1.0
+
+
 @given(BALLOTS, BALLOTS, st.integers(1, 6))
 def test_any_correct_is_that_of_every_subset(
     stored: Ballots, swapped: Ballots, num_drawn: int
 ) -> None:
-    everything = [*outcomes(stored), *outcomes(swapped)]
-    if num_drawn > len(everything):
+    splits = vote_splits(num_drawn, bool(stored.num_samples), bool(swapped.num_samples))
+    if any(one > stored.num_samples or two > swapped.num_samples for one, two in splits):
         return
-    draws = list(combinations(everything, num_drawn))
-    wanted = sum(1 in draw for draw in draws) / len(draws)
-    assert any_correct(row_of(1, stored, swapped), num_drawn) == pytest.approx(wanted)
+    wanted = []
+    for one, two in splits:
+        halves = combinations(outcomes(stored), one), combinations(outcomes(swapped), two)
+        draws = list(product(*halves))
+        wanted.append(sum(1 in first + second for first, second in draws) / len(draws))
+    row = row_of(1, stored, swapped)
+    assert any_correct(row, num_drawn) == pytest.approx(sum(wanted) / len(wanted))
 
 
 def test_the_curve_rises_for_a_model_that_is_right_more_often_than_not() -> None:
     pools = [make_row((10, 5, 0), (10, 5, 0))] * 4
-    curve = voting_curve(pools, [1, 5, 15, 29], num_bootstrap=50)
+    curve = voting_curve(pools, [1, 5, 15, 29])
     accuracies = [point.accuracy.value for point in curve]
     assert accuracies == sorted(accuracies)
     assert accuracies[0] == pytest.approx(2 / 3)
@@ -218,7 +237,7 @@ def test_the_curve_agrees_with_drawing_votes_from_a_known_coin() -> None:
     for key in range(3000):
         stored, swapped = (int(x) for x in generator.binomial(6, 0.7, size=2))
         pools.append(make_row((stored, 6 - stored, 0), (swapped, 6 - swapped, 0), key=str(key)))
-    one, three = voting_curve(pools, [1, 3], num_bootstrap=200)
+    one, three = voting_curve(pools, [1, 3])
     assert one.accuracy.value == pytest.approx(0.7, abs=0.01)
     assert three.accuracy.value == pytest.approx(0.7**3 + 3 * 0.7**2 * 0.3, abs=0.012)
     assert three.accuracy.low < three.accuracy.value < three.accuracy.high
@@ -228,25 +247,39 @@ def test_the_curve_agrees_with_drawing_votes_from_a_known_coin() -> None:
 def test_the_gain_over_one_sample_is_paired_by_row() -> None:
     """One row gains by voting, the other is always wrong: the interval knows both."""
     pools = [make_row((2, 1, 0), (2, 1, 0), key="a"), make_row((0, 3, 0), (0, 3, 0), key="b")]
-    one, three = voting_curve(pools, [1, 3], num_bootstrap=200)
+    one, three = voting_curve(pools, [1, 3])
     assert (one.gain.value, one.gain.low, one.gain.high) == (0, 0, 0)
     gain = vote_odds(pools[0], 3).score - 2 / 3
     assert gain > 0
     assert three.gain.value == pytest.approx(gain / 2)
-    assert three.gain.low == 0
-    assert three.gain.high == pytest.approx(gain)
+    assert three.gain.low < 0 < three.gain.high
+
+
+def test_the_interval_of_a_gain_is_over_groups_of_rows() -> None:
+    widths = []
+    for grouped in (True, False):
+        rows = []
+        for number in range(40):
+            ballots = (2, 1, 0) if number < 20 else (0, 3, 0)
+            group = f"g{number // 10}" if grouped else ""
+            rows.append(make_row(ballots, ballots, key=f"{number}", group=group))
+        (point,) = voting_curve(rows, [3])
+        widths.append(point.gain.high - point.gain.low)
+    assert widths[0] > 2 * widths[1]
 
 
 def test_ties_and_silence_are_counted() -> None:
     pools = [make_row((1, 0, 0), (0, 1, 0)), make_row((0, 0, 1), (0, 0, 1))]
-    (point,) = voting_curve(pools, [2], num_bootstrap=10)
+    (point,) = voting_curve(pools, [2])
     assert (point.tied_share, point.no_vote_share, point.accuracy.value) == (0.5, 0.5, 0.25)
 
 
 def test_intervals_are_over_groups_of_rows() -> None:
     rows = [make_row((1, 0, 0), (1, 0, 0), key=f"{i}", group=f"{i // 10}") for i in range(20)]
     rows += [make_row((0, 1, 0), (0, 1, 0), key=f"{i}", group=f"{i // 10}") for i in range(20, 40)]
-    (point,) = voting_curve(rows, [2], num_bootstrap=500)
-    # Four groups, two of them right: a resample has none or all right with probability 1/16 each.
-    assert (point.accuracy.value, point.accuracy.low, point.accuracy.high) == (0.5, 0.0, 1.0)
+    (point,) = voting_curve(rows, [2])
+    # Four groups, two of them right; forty rows of their own would give 0.35 to 0.65.
+    assert point.accuracy.value == 0.5
+    assert point.accuracy.low < 0.01
+    assert point.accuracy.high > 0.99
     assert point.weighted is None

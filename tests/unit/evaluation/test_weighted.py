@@ -117,9 +117,9 @@ def test_the_curve_shows_both_votes() -> None:
     ]
     rows = count_votes([ITEM], answers)
     weights = weighted_votes([ITEM], answers)
-    one, two = voting_curve(rows, [1, 2], 20, weights=weights)
+    one, two = voting_curve(rows, [1, 2], weights=weights)
     assert one.weighted is not None and two.weighted is not None
     assert (one.accuracy.value, one.weighted.value) == (0.5, 0.5)
     assert (two.accuracy.value, two.weighted.value) == (0.5, 1.0)
     with pytest.raises(AssertionError):
-        voting_curve(rows, [1], 20, weights=[replace(w, key="b") for w in weights or ()])
+        voting_curve(rows, [1], weights=[replace(w, key="b") for w in weights or ()])

@@ -87,6 +87,17 @@ def test_a_processor_that_is_stricter_than_its_family_says_names_the_row(
         processor.encode(pair, "stored", PROMPT)
 
 
+def test_images_stand_behind_the_text_where_the_prompt_wants_it(
+    processor: PolicyProcessor,
+) -> None:
+    behind = PromptSection(template="short", images_last=True)
+    before, after = (processor.encode(PAIR, "stored", prompt) for prompt in (PROMPT, behind))
+    assert before.text.index("image_pad") < before.text.index(PAIR.question)
+    assert after.text.index("image_pad") > after.text.index("Which is better?")
+    assert sorted(before.token_ids) == sorted(after.token_ids)
+    assert before.num_tokens == after.num_tokens
+
+
 @pytest.mark.parametrize("name", ["question", "response_1", "response_2"])
 @pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ude00\ud83d"])
 def test_half_a_character_names_its_text(processor: PolicyProcessor, name: str, half: str) -> None:

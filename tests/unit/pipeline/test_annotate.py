@@ -6,6 +6,7 @@ import io
 import logging
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_images_travel_as_data_urls(server: ChatServer, tmp_path: Path) -> None:
     assert kind == "data:image/png;base64"
     assert base64.b64decode(encoded) == image
     assert text["type"] == "text"
+
+
+def test_images_stand_behind_the_text_where_the_prompt_wants_it(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    server.replies = [says(1)]
+    section = settings(server.url, max_attempts=1)
+    teacher = replace(client(section), prompt=PromptSection(images_last=True))
+    pairs = make_pairs(1, (encode_png(Image.new("RGB", (4, 4))),))
+    asyncio.run(annotate(section, teacher, pairs, tmp_path / "a.jsonl", seed=7))
+    content = server.requests[0][2]["messages"][0]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url"]
 
 
 def test_garbage_is_a_wrong_attempt_and_is_kept(server: ChatServer, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from r1reward.errors import RecipeError
-from r1reward.recipe.diff import recipe_changes
+from r1reward.recipe.diff import recipe_changes, setting_changes
 from r1reward.recipe.files import dump_recipe, load_recipe
 from r1reward.recipe.model_settings import FILE_NAME, read_model_settings
 
@@ -51,6 +51,31 @@ def test_an_old_name_overrides_a_base_with_the_new_one(tmp_path: Path) -> None:
     child = tmp_path / "child.yaml"
     child.write_text(yaml.safe_dump({"base": str(LOCAL), "model": {"max_pixels": 501760}}))
     assert load_recipe(child).model.max_image_tokens == 640
+
+
+def test_a_setting_that_is_gone_is_left_out_and_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = tmp_path / "child.yaml"
+    settings = {"base": str(LOCAL), "evaluate": {"bootstrap_samples": 400, "samples": 4}}
+    child.write_text(yaml.safe_dump(settings))
+    recipe = load_recipe(child)
+    assert recipe.evaluate.samples == 4
+    assert [record.message for record in caplog.records] == [
+        f"{child}: evaluate.bootstrap_samples is gone: intervals are computed, not drawn any more"
+    ]
+    # As an override it leaves the rest of its section alone.
+    assert load_recipe(child, ["evaluate.bootstrap_samples=10"]) == recipe
+
+
+def test_a_folder_of_a_run_that_knew_it_is_the_same_runs(tmp_path: Path) -> None:
+    recipe = load_recipe(LOCAL)
+    kept = yaml.safe_load(dump_recipe(recipe))
+    kept["evaluate"]["bootstrap_samples"] = 10_000
+    assert recipe_changes(yaml.safe_dump(kept), recipe) == []
+    # A stage's record holds settings by dotted names, as they were then.
+    for section in ("evaluate", "final"):
+        assert setting_changes({f"{section}.bootstrap_samples": 10_000}, {}) == {}
 
 
 def test_both_names_at_once_and_no_number_are_refused(tmp_path: Path) -> None:

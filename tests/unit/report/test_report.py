@@ -431,6 +431,22 @@ def resolved(spec: object) -> Any:
     return {k: resolved(v) for k, v in spec.items()} if isinstance(spec, dict) else spec
 
 
+def test_the_score_by_a_rule_says_whose_and_shows_every_number_of_votes(tmp_path: Path) -> None:
+    items = make_rows(8)
+    folder = write_evaluation(tmp_path / "e", items, make_answers(items, 2, Skill(), 0), 2)
+    page = Elements(build_report(folder, None).read_text())
+    assert "By rule: official asking and scoring" in page.text
+    for number in ("71.2 %", "90.0 %", "87.6 %"):
+        assert number in page.text
+    # A result of 0.2 does not know the one or the other.
+    result = json.loads((folder / "result.json").read_text())
+    del result["official"]["name"], result["official"]["curve"]
+    (folder / "result.json").write_text(json.dumps(result))
+    page = Elements(build_report(folder, None).read_text())
+    assert "By rule: official scoring" in page.text
+    assert "71.2 %" not in page.text
+
+
 def test_a_result_of_an_earlier_version_lacks_fields(tmp_path: Path) -> None:
     items = make_rows(8)
     folder = write_evaluation(tmp_path / "e", items, make_answers(items, 2, Skill(), 0), 2)
