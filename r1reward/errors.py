@@ -1,7 +1,5 @@
 """The errors that end a run, by whose business they are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

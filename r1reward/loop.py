@@ -11,8 +11,6 @@ Lag 0 is synchronous: the batch of step s waits for the weights of step s. Where
 DeepSpeed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

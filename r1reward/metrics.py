@@ -6,8 +6,6 @@ in another, without a test noticing. So producers and readers use the members of
 how it reduces, and ``merge`` obeys. docs/metrics.md is made from ``Name``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum

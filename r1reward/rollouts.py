@@ -4,8 +4,6 @@ A rollout is parsed the moment it arrives and its judge call starts at once, so 
 other rollouts are still being generated.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter, defaultdict

@@ -4,8 +4,6 @@ The counterpart of ``loop.py`` where there is nothing to sample. Data order is a
 step, so a resumed run needs no other state than the learner's.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence

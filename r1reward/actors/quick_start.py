@@ -1,7 +1,5 @@
 """How an actor loads the model libraries: thousands of modules, none of which is garbage."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The whole rollout batch is here at once, so the statistics are global by constru
 computes them from its own share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@
 that of REINFORCE++-baseline (arXiv 2501.03262); ``leave_one_out`` is RLOO's (arXiv 2402.14740).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 

@@ -9,8 +9,6 @@ Shape legend: B sequences, T positions of the response part. Everything here is 
 loss: no gradient flows through a weight.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -12,8 +12,6 @@ So in the reward, where nothing is differentiated, k1 is the natural one, and in
 said of gradients holds in expectation over tokens that pi itself has sampled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

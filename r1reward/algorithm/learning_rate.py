@@ -1,7 +1,5 @@
 """Learning rate: linear warm-up, then cosine down to a floor."""
 
-from __future__ import annotations
-
 import math
 
 from r1reward.recipe.learner_sections import LearnerSection

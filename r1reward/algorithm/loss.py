@@ -5,8 +5,6 @@ legend: B sequences, T positions of the response part. Everything is float32 her
 model's dtype: in bfloat16, -0.1 - (-10) is 9.875.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The reward of a trace (paper, section 4.2): Result * (1 + w_c * Consistency) + w_f * Format."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

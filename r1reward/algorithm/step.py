@@ -3,8 +3,6 @@
 Shape legend: R response tokens of a rollout, each rollout with its own R.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Shape legend: B sequences, T positions of the response part.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

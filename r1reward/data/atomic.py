@@ -4,8 +4,6 @@ Readers, a kill, and the mirror of a run folder (``runs/mirror.py``) see the old
 Names that begin with a dot and end with ``.partial`` are nobody's files: what a kill left of one may go.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -4,8 +4,6 @@ The number of attempts until the teacher agrees with the label is the pair's dif
 start): 1, 2, 3 with ``max_attempts`` 3, and 4 for a pair that failed them all.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Verdicts in the words that a benchmark's own prompt asks for, read as its script reads them."""
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

@@ -5,8 +5,6 @@ url, as in the messages of OpenAI's API; lists of these, and nothing. Nothing is
 an image's content.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

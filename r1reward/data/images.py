@@ -10,8 +10,6 @@
 pixels, else a PNG of ours. docs/data.md says so to users.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import struct

@@ -1,7 +1,5 @@
 """What a selection had to choose from and what it chose: ``counts.json`` beside the chosen pairs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

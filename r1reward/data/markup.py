@@ -1,7 +1,5 @@
 """What is left of a model's text without emphasis, quotes and tags."""
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

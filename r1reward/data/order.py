@@ -1,7 +1,5 @@
 """Which pairs a step sees, in which order: pure functions of the seed, so a resume needs no state."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from functools import lru_cache

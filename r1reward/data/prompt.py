@@ -5,8 +5,6 @@ skeleton ``{skeleton}``. Literal control tokens inside those fields are defused 
 the tokenizer: a response that contains ``<|image_pad|>`` must not become an image.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pairs to requests: encode, drop what is too long, deal out each step's batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

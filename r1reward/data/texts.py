@@ -1,7 +1,5 @@
 """Values that are no usable text: what they are, in words, and what no tokenizer takes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

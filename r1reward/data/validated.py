@@ -1,7 +1,5 @@
 """What pydantic finds wrong with a value that a user gave, as one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

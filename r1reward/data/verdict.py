@@ -14,8 +14,6 @@ sentence that its prompt asks for, in what stands behind the think block where t
 with such a sentence behind some words is well formed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """Videos as folders of frames: which frames are shown, and at what size."""
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -5,8 +5,6 @@ reading of replies (``chat_reply.py``), which error means what (``endpoint_error
 on the time of a whole request, on the size of a reply, on requests at a time and on failures in a row.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re

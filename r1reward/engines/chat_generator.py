@@ -1,7 +1,5 @@
 """A policy behind an OpenAI-compatible endpoint, as a ``Generator``: for evaluation only."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence

@@ -4,8 +4,6 @@ Every method that touches the model is a collective: all ranks call it, with the
 micro-batches.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence

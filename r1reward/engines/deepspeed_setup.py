@@ -4,8 +4,6 @@ DeepSpeed chooses its accelerator once, when it is first imported. So it is impo
 after ``join_process_group`` has chosen it.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 ``Breaker`` counts errors until asking on is in vain.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterable, Mapping

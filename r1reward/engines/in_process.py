@@ -5,8 +5,6 @@ overlaps: for studies of many small runs, for a debugger, for reading along. The
 ``engines/torch_sampler.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

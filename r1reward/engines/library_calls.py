@@ -4,8 +4,6 @@ Versions are pinned, but an image of a cluster or a machine of its own kind may 
 lack would otherwise be noticed in the first step, or, as a setting that DeepSpeed does not know, never.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which proxy a request goes through, by the environment; none for addresses of this machine."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import MutableMapping

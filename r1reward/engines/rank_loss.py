@@ -3,8 +3,6 @@
 Shape legend: B samples of a micro-batch, R response tokens of one of them, T those of the longest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whole weights of a rank's model, and its exported files in pieces."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

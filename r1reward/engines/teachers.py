@@ -1,7 +1,5 @@
 """Who writes the traces: a chat endpoint, or engines of this cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol

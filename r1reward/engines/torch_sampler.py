@@ -5,8 +5,6 @@ must not. What it draws for a request depends on the request's seed and on the w
 legend: B requests, L prompt positions, R response tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ on when its callers woke up. A weight update waits until no request is in flight
 weights, and no cached key or value outlives the weights that made it.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import os

@@ -4,8 +4,6 @@
 a model, tensor-parallel workers included.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

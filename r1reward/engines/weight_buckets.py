@@ -1,7 +1,5 @@
 """Tensors to buckets of bytes and back. Byte buckets cross the object store without being pickled."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """HTTP whose replies are there whole or not at all: bounded in size, through the proxy that is due."""
 
-from __future__ import annotations
-
 import httpx2
 
 from r1reward.engines.endpoint_errors import EndpointError

@@ -3,8 +3,6 @@
 The file is appended to as samples finish, so a killed evaluation goes on where it stopped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """What a score may owe to the slot, to length or to how answers were read, rather than to quality."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

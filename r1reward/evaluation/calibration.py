@@ -4,8 +4,6 @@ Bins hold about equally many samples, and equal values share a bin: a model's co
 below 1, where bins of equal width would be a single one, and vote shares take few values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Is one model better than another? Tests and intervals of differences on the same rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The conditions of an evaluation, and how they follow from its settings or its answers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

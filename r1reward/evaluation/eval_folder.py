@@ -1,7 +1,5 @@
 """Where an evaluation keeps things."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

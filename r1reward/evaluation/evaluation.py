@@ -4,8 +4,6 @@ An unreadable answer is wrong and no vote. Intervals are 95 % ones over groups o
 group is its own), which keeps the two orders of a pair and the pairs of one question together.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Held-out evaluation before, during and after training, by the code that evaluates any model."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

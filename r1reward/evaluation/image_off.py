@@ -3,8 +3,6 @@
 A model that looks at its images drops to near chance on these; one that does not keeps its score.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace

@@ -14,8 +14,6 @@ simpler ones (docs/intervals.md has the simulation):
 Below them is the one form in which terminal, summary and page show shares and intervals as text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

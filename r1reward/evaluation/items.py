@@ -1,7 +1,5 @@
 """What is evaluated: preference pairs as rows of a benchmark, with the categories they count under."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Rows that a server left without an answer: told everywhere, counted nowhere as right or wrong."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

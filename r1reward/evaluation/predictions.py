@@ -1,7 +1,5 @@
 """Answers made elsewhere: any JSONL that says which row, which order and which slot."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields

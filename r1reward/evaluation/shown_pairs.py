@@ -4,8 +4,6 @@ One file serves every evaluation of a run. The pictures are for looking at only,
 does not carry a second copy of the data.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields

@@ -1,7 +1,5 @@
 """Models side by side on one benchmark, for the terminal, the summary and the report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Evaluations as tables in the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

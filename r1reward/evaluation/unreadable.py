@@ -1,7 +1,5 @@
 """What stood where an answer was due: how unreadable answers were written, and what would read them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

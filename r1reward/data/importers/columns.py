@@ -9,8 +9,6 @@ column with a question mark (``image=img?``) may be lacking in a row. The column
 responses may hold messages (``conversations``), in a CSV file as text; then there may be no ``question``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

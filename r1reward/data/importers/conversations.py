@@ -5,8 +5,6 @@ parts, texts and images among them. The question may stand apart, at the beginni
 of both, or in several turns.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

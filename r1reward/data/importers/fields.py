@@ -3,8 +3,6 @@
 The message is the end of a sentence: ``read_source`` puts file and row before it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from contextlib import suppress

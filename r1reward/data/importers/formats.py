@@ -1,7 +1,5 @@
 """Every format that can be imported: the published data sets and the general kinds of files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

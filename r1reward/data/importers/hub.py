@@ -1,7 +1,5 @@
 """Data sets on the Hugging Face hub: ``hub:OWNER/NAME`` becomes a local folder."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a source's pairs to a store: media read and checked, order balanced, every drop counted."""
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

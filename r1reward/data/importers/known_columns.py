@@ -5,8 +5,6 @@ or instruction with input below it), ms-swift (messages with rejected_response o
 OpenAI (input, preferred_output, non_preferred_output), and our own names.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the values of a label column mean: the first response, the second, or a tie."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence

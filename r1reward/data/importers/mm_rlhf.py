@@ -6,8 +6,6 @@ chosen, rejected, image or video. Media are paths into the archives that are pub
 Which end of final_ranking is the best is not said anywhere: the scores of a file's first rows tell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """MM-RLHF-RewardBench: JSONL of id, prompt, chosen, rejected, image (a path) or video (a folder)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from r1reward.data.importers.fields import kept, media_paths, text, texts

@@ -3,8 +3,6 @@
 Mirrors on the hub have the same columns as Parquet, with the image inside.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from r1reward.data.importers.fields import image, text, texts

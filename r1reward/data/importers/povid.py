@@ -4,8 +4,6 @@ Rows: id, image (a path), conversations and rejected_conversations, each a list 
 (human, gpt) and value.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from r1reward.data.importers.conversations import compare

@@ -6,8 +6,6 @@ about 245 kB, so base64 is assumed; a data URI and a path are read too). The aut
 JSONL without ``image``: the path is in the chat. The chat's text has fields under headings of hashes.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Scores of several responses to one question become pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise

@@ -1,7 +1,5 @@
 """A preference as a source publishes it, before its media are read and before it is checked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

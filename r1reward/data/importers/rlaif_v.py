@@ -4,8 +4,6 @@ Columns: ds_name, image (bytes and path), question, chosen, rejected, origin_dat
 idx, image_path.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from r1reward.data.importers.fields import group_of, image, kept, text_or_empty, texts

@@ -1,7 +1,5 @@
 """From a file or a folder to numbered rows; what a row means is each importer's own affair."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 

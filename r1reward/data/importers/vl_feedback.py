@@ -6,8 +6,6 @@ makes the path of the id. A rating is text; its mean over the aspects is the sco
 run_dpo.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

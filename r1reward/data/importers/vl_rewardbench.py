@@ -4,8 +4,6 @@ Hub (MMInstruction/VL-RewardBench): id, query, response (two), image, human_rank
 R1-Reward: id, prompt, chosen, rejected, image (a path).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -8,8 +8,6 @@ release_100_as_bench_battle may hold votes of a machine: one is read, and the us
 WildVision/wildvision-arena-data is taken to be alike.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from r1reward.data.image_values import image_items

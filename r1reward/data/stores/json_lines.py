@@ -1,7 +1,5 @@
 """Files of one JSON object a line that are appended to as work is done, and survive a kill."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A set of content hashes that stays small: SQLite keeps a key in a few bytes, Python in a hundred."""
 
-from __future__ import annotations
-
 import sqlite3
 
 

@@ -1,7 +1,5 @@
 """A store as a sequence of pairs that stay on disk: training reads those of its step."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Writing a store: shards that are whole or not there, and a report that says the store is finished."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress

@@ -2,8 +2,6 @@
 a model cannot tell apart.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterable
 

@@ -4,8 +4,6 @@ A row refers to its pair by content hash; images stay in the data source. With t
 batch can be trained on again without any engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows of stores and files on their way into another store."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

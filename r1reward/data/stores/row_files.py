@@ -4,8 +4,6 @@
 order mark. Blank lines are no rows.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

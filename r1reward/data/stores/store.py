@@ -9,8 +9,6 @@ key with the other label; not in stores before 0.3). A row that cannot be used i
 file and row; nothing is skipped silently.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Every row of a store or a file read as training would read it; what is wrong is listed, not raised."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Loads a benchmark by its name: to evaluate on, or to compare training data with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path

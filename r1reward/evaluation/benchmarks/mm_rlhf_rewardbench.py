@@ -3,8 +3,6 @@
 Rule: Kwai-YuanQi/MM-RLHF, cal_performance_mmreweard_bench.py; R1-Reward's get_acc.py is the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from r1reward.data.importers.mm_rlhf_rewardbench import NAME, read_mm_rlhf_rewardbench

@@ -3,8 +3,6 @@
 Rule: facebookresearch/multimodal_rewardbench, scripts/2_get_accuracy.py.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 

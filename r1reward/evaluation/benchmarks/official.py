@@ -1,7 +1,5 @@
 """How each benchmark, and each suite of benchmarks, asks a model and scores its answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Which category counts published percentages can come from, and what they add up to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """From rows as a benchmark publishes them to items with their images read and checked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

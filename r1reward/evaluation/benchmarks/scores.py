@@ -1,7 +1,5 @@
 """What a benchmark's own rule makes of a set of answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pairs of our own as a benchmark: any store or file of pairs, and the miniature's held-out splits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice

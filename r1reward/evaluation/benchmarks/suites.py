@@ -5,8 +5,6 @@ aggregate_results); open-compass/VLMEvalKit, vlmeval/dataset/vl_rewardbench.py. 
 read what their own pattern does not; here such an answer counts as one that neither can read.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 Rule: vl-rewardbench/VL_RewardBench, inference_hf.py and cal.py.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

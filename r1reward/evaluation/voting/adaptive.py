@@ -4,8 +4,6 @@ A row asks for samples in the sequence of its schedule until its vote over all K
 (``stopping``). With an error of 0 every verdict is that of all K samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -11,8 +11,6 @@ The rules: more votes wins; a tie counts half, what a fair coin would earn; an u
 no vote; a row without any vote is wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

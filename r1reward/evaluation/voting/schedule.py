@@ -4,8 +4,6 @@ A row's samples form one fixed sequence. A larger K only adds to its end, and ad
 somewhere in it, so samples that exist are never the wrong ones.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice

@@ -8,8 +8,6 @@ largest chance is taken under which a row of *any* share errs no more often than
 (``stopping_chance``). The rule never looks at the label.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence

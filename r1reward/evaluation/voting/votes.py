@@ -4,8 +4,6 @@ A vote is for a response, not for the slot it was shown in. Every score of a row
 these counts, so more samples a row only make it more exact.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

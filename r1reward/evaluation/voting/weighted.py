@@ -7,8 +7,6 @@ every K, and any pool that K uses up), else that many seeded ones, the first sam
 shuffles for every K and row. Every subset of one order meets every subset of the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
