@@ -1,6 +1,8 @@
 # One command each; `make help` lists them.
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Without compiled files every process of a run or a test compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -11,7 +11,7 @@ from r1reward.recipe.recipe import Recipe
 from tests.chat_server import ChatServer, running_chat_server
 
 # Thousands of modules and tests are no garbage, and looking through them again and again takes time.
-gc.set_threshold(100_000, 50, 100)
+gc.disable()
 
 # No deadline: a shared machine is slow at times, and no test here is about speed.
 settings.register_profile("r1reward", deadline=None, max_examples=50, derandomize=True)
@@ -27,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).parts[0] not in ("unit", "loop"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    gc.enable()
 
 
 @pytest.fixture

@@ -291,6 +291,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_rows", [0, 3, 8, 11, 25, 26])
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_an_import_that_was_killed_ends_as_if_it_had_not_been(
@@ -322,6 +323,7 @@ def test_an_import_that_was_killed_ends_as_if_it_had_not_been(
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_an_import_goes_on_after_its_process_was_killed(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
@@ -404,6 +406,7 @@ raws = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(raws | st.builds(DataError, texts), max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_row_crashes_an_import(

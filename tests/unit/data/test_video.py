@@ -77,6 +77,7 @@ def test_no_frame_is_above_the_bound(size: tuple[int, int]) -> None:
     assert min(image.size) >= 1
 
 
+@pytest.mark.slow
 def test_default_sized_frames_fit_a_prompt_many_times_over(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     Image.effect_noise((1920, 1080), 80).convert("RGB").save(tmp_path / "noise" / "0.png")

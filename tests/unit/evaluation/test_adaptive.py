@@ -215,6 +215,7 @@ def drawn_rows(num_samples: int, habit: float, unreadable: float) -> list[list[S
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [8, 15])
 @pytest.mark.parametrize(("habit", "unreadable"), [(0, 0), (0, 0.1), (1, 0), (1, 0.03)])
 def test_what_is_used_is_predicted_within_a_point(
@@ -227,6 +228,7 @@ def test_what_is_used_is_predicted_within_a_point(
     assert 0.5 < found.used_share < 0.9
 
 
+@pytest.mark.slow
 def test_an_error_saves_more_and_changes_few_verdicts() -> None:
     rows = drawn_rows(15, 0, 0)
     exact, rough = summary_of_rows(rows, len(rows[0]), 0), summary_of_rows(rows, len(rows[0]), 0.05)

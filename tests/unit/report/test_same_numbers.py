@@ -18,6 +18,8 @@ from tests.fakes import make_recipe
 from tests.report_folders import make_rows, write_pipeline, write_run
 from tests.unit.report.test_report import Elements
 
+pytestmark = pytest.mark.slow  # whole pages are built
+
 NUM_STEPS = 20
 NUMBERS = r"([+-][\d.]+)(?: points)? \[([+-][\d.]+), ([+-][\d.]+)\]"
 

@@ -36,6 +36,8 @@ from r1reward.shapes.scene import (
 )
 from r1reward.types import PreferencePair
 
+pytestmark = pytest.mark.slow  # thousands of cases are made and drawn
+
 NUM_PAIRS = 400
 SPLITS: tuple[HardSplit, ...] = ("hard_train", "hard_heldout")
 ALL_FILLERS = (*FILLERS, *(filler for fillers in OTHER_FILLERS.values() for filler in fillers))
