@@ -36,6 +36,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Otherwise libraries take what is frozen for leaks, and list it at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Recipe:
     """A valid recipe of 4 sequences a step, in a run folder that does not exist yet."""

@@ -1,5 +1,6 @@
 """How an actor loads the model libraries: thousands of modules, none of which is garbage."""
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,4 +19,5 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         gc.collect()
         gc.freeze()
+        atexit.register(gc.unfreeze)  # else libraries list it as leaked when the actor ends
         gc.enable()

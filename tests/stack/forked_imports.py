@@ -1,5 +1,6 @@
 """What a forked process has imported; only the server it is forked from loads this (``forked.py``)."""
 
+import atexit
 import gc
 import os
 
@@ -19,4 +20,5 @@ import tests.samples  # noqa: E402, F401
 
 Image.init()
 gc.freeze()
+atexit.register(gc.unfreeze)  # else libraries take what is frozen for leaks, and list it
 gc.enable()
