@@ -129,15 +129,7 @@ class Submission:
 def submitted(
     cluster: RayCluster, address: str, run_dir: Path, *more: str, **environment: str
 ) -> Iterator[Submission]:
-    command = [
-        sys.executable,
-        "-m",
-        "r1reward.cli.main",
-        "submit",
-        str(LOCAL),
-        "--address",
-        address,
-    ]
+    command = [sys.executable, "-m", "r1reward", "submit", str(LOCAL), "--address", address]
     process = subprocess.Popen(
         [*command, *SETTINGS, f"run_dir={run_dir}", *more],
         cwd=ROOT,
