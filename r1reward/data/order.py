@@ -2,7 +2,9 @@
 
 import hashlib
 import random
+from collections.abc import Collection
 from functools import lru_cache
+from math import gcd
 
 from r1reward.types import Order
 
@@ -22,18 +24,24 @@ def epoch_without_repeats(num_pairs: int, pairs_per_step: int, seed: int, epoch:
     Each of them changes places with the next pair that the step does not have. A step may have at most
     ``num_pairs`` pairs.
     """
-    indices = list(epoch_permutation(num_pairs, seed, epoch))
-    num_before = epoch * num_pairs % pairs_per_step  # that step's pairs of the epoch before
-    if num_before == 0:
-        return indices
-    shown = set(epoch_without_repeats(num_pairs, pairs_per_step, seed, epoch - 1)[-num_before:])
-    num_here = pairs_per_step - num_before
-    free = (offset for offset in range(num_here, num_pairs) if indices[offset] not in shown)
+    # The newest epoch that begins with a step: nothing before it matters.
+    start = epoch - epoch % (pairs_per_step // gcd(num_pairs, pairs_per_step))
+    indices = list(epoch_permutation(num_pairs, seed, start))
+    for later in range(start + 1, epoch + 1):
+        num_before = later * num_pairs % pairs_per_step  # its first step's pairs of the epoch before
+        shown = set(indices[-num_before:])
+        indices = list(epoch_permutation(num_pairs, seed, later))
+        make_way(indices, shown, pairs_per_step - num_before)
+    return indices
+
+
+def make_way(indices: list[int], shown: Collection[int], num_here: int) -> None:
+    """Exchanges those of the first ``num_here`` indices that are ``shown`` already for later ones."""
+    free = (offset for offset in range(num_here, len(indices)) if indices[offset] not in shown)
     for offset in range(num_here):
         if indices[offset] in shown:
             other = next(free)
             indices[offset], indices[other] = indices[other], indices[offset]
-    return indices
 
 
 def step_pairs(

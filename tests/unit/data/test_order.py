@@ -137,3 +137,10 @@ def test_the_order_of_a_seed_is_the_same_in_every_version() -> None:
         [(0, "stored"), (5, "swapped"), (2, "swapped"), (1, "swapped")],
     ]
     assert derive_seed(0, 1, "a-stored", 0) == 120235083778920
+
+
+def test_without_repeats_a_run_resumes_after_any_number_of_epochs() -> None:
+    """Regression: it ended in Python's limit of recursion, a call for every epoch before."""
+    epoch_without_repeats.cache_clear()
+    step = step_pairs(1025, 1024, 0, 900, no_repeats=True)
+    assert len({index for index, _ in step}) == 1024
