@@ -11,9 +11,10 @@ from r1reward.evaluation.benchmarks.rows import PublishedBenchmark
 from r1reward.evaluation.benchmarks.scores import (
     OfficialScore,
     ScorePart,
+    count_official,
     count_parts,
     pooled,
-    single_answers,
+    single_votes,
 )
 from r1reward.evaluation.items import Benchmark
 
@@ -30,9 +31,9 @@ MM_RLHF_REWARDBENCH = PublishedBenchmark(
 
 def score_mm_rlhf_rewardbench(benchmark: Benchmark, answers: Sequence[Answer]) -> OfficialScore:
     """Acc and Acc+ by category and overall; ``overall`` is Acc. One answer a row, or ``ValueError``."""
-    votes = single_answers(benchmark, answers)
+    votes = single_votes(benchmark, answers)
     right = {item.key: votes[item.key] == item.pair.preferred for item in benchmark.items}
-    acc = count_parts("Acc ", {i.key: i.categories[MAPPING] for i in benchmark.items}, right)
+    acc = count_official(benchmark, right, "Acc ")
     all_right: dict[str, bool] = {}
     category_of_id: dict[str, str] = {}
     for item in benchmark.items:

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from r1reward.data.importers.multimodal_rewardbench import NAME, read_multimodal_rewardbench
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.rows import PublishedBenchmark
-from r1reward.evaluation.benchmarks.scores import OfficialScore, count_parts, pooled, single_answers
+from r1reward.evaluation.benchmarks.scores import (
+    OfficialScore,
+    count_official,
+    pooled,
+    single_votes,
+)
 from r1reward.evaluation.items import Benchmark
 
 MAPPINGS = {
@@ -31,7 +36,7 @@ def score_multimodal_rewardbench(benchmark: Benchmark, answers: Sequence[Answer]
     An unreadable one is a draw of Python's generator, seeded once: below 0.5 is the first output.
     The n-th unreadable row gets the n-th draw, so leaving rows out changes the draws.
     """
-    votes = single_answers(benchmark, answers)
+    votes = single_votes(benchmark, answers)
     generator = random.Random(DRAW_SEED)
     right: dict[str, bool] = {}
     for item in benchmark.items:
@@ -39,7 +44,7 @@ def score_multimodal_rewardbench(benchmark: Benchmark, answers: Sequence[Answer]
         if vote is None:
             vote = 1 if generator.random() < 0.5 else 2
         right[item.key] = vote == item.pair.preferred
-    parts = count_parts("", {i.key: i.categories["official"] for i in benchmark.items}, right)
+    parts = count_official(benchmark, right)
     num_unreadable = sum(vote is None for vote in votes.values())
     return OfficialScore(
         rule=f"share of rows right, an unreadable answer drawn with seed {DRAW_SEED}; "

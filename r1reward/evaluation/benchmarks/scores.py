@@ -76,23 +76,36 @@ def all_answers_by_item(benchmark: Benchmark, answers: Sequence[Answer]) -> dict
     return by_item
 
 
-def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:
-    """Returns the stored response each row's only answer votes for. Raises ``ValueError`` for several."""
-    votes: dict[str, Slot | None] = {}
+def single_answers(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Answer]:
+    """Returns each row's only answer, by key. Raises ``ValueError`` for several."""
+    single: dict[str, Answer] = {}
     for key, row in all_answers_by_item(benchmark, answers).items():
         if len(row) != 1:
             raise ValueError(
                 f"the rule of {benchmark.name} takes one answer a row and row {key} has "
                 f"{len(row)}: sample each row once, in one order"
             )
-        votes[key] = row[0].response
-    return votes
+        single[key] = row[0]
+    return single
+
+
+def single_votes(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Slot | None]:
+    """Returns the stored response each row's only answer votes for. Raises ``ValueError`` for several."""
+    return {key: answer.response for key, answer in single_answers(benchmark, answers).items()}
 
 
 def pooled(parts: Sequence[ScorePart]) -> float | None:
     """Returns the share right of all parts together."""
     num_counted = sum(part.num_counted for part in parts)
     return sum(part.num_right for part in parts) / num_counted if num_counted else None
+
+
+def count_official(
+    benchmark: Benchmark, right: Mapping[str, bool], prefix: str = ""
+) -> tuple[ScorePart, ...]:
+    """Returns the right and counted rows of each category of the official mapping."""
+    categories = {item.key: item.categories["official"] for item in benchmark.items}
+    return count_parts(prefix, categories, right)
 
 
 def count_parts(

@@ -12,11 +12,10 @@ from r1reward.data.benchmark_forms import judged_answer
 from r1reward.evaluation.answers import Answer
 from r1reward.evaluation.benchmarks.scores import (
     OfficialScore,
-    ScorePart,
-    all_answers_by_item,
-    count_parts,
+    count_official,
     pooled,
     single_answers,
+    single_votes,
 )
 from r1reward.evaluation.items import Benchmark
 from r1reward.types import Slot
@@ -30,13 +29,12 @@ def score_lmms_eval_vl(benchmark: Benchmark, answers: Sequence[Answer]) -> Offic
 
     Raises ``ValueError`` for several answers a row.
     """
-    single_answers(benchmark, answers)
+    given = single_answers(benchmark, answers)
     generator = random.Random(DRAW_SEED)
-    given = all_answers_by_item(benchmark, answers)
     right: dict[str, bool] = {}
     num_drawn = 0
     for item in benchmark.items:
-        (answer,) = given[item.key]
+        answer = given[item.key]
         shown = answer.choice
         if shown is None and judged_answer(answer.text) is None:
             shown, num_drawn = generator.choice(SLOTS), num_drawn + 1
@@ -51,7 +49,7 @@ def score_vlmevalkit_vl(benchmark: Benchmark, answers: Sequence[Answer]) -> Offi
 
     Raises ``ValueError`` for several answers a row.
     """
-    votes = single_answers(benchmark, answers)
+    votes = single_votes(benchmark, answers)
     right = {item.key: votes[item.key] == item.pair.preferred for item in benchmark.items}
     num_unreadable = sum(vote is None for vote in votes.values())
     return score_by_category(
@@ -63,7 +61,7 @@ def score_by_category(
     benchmark: Benchmark, right: Mapping[str, bool], unreadable: str, note: str
 ) -> OfficialScore:
     """Returns the shares right by category, pooled, and as a mean of the categories."""
-    parts = count_parts("", {i.key: i.categories["official"] for i in benchmark.items}, right)
+    parts = count_official(benchmark, right)
     shares = [part.num_right / part.num_counted for part in parts]
     return OfficialScore(
         rule=f"one answer a row, an unreadable one is {unreadable}; the suite quotes the macro score",
@@ -79,11 +77,9 @@ def score_lmms_eval_multimodal(benchmark: Benchmark, answers: Sequence[Answer]) 
 
     The suite seeds its generator anew for every row, so the draw for an unreadable answer always says A.
     """
-    votes = single_answers(benchmark, answers)
+    votes = single_votes(benchmark, answers)
     right = {i.key: (votes[i.key] or 1) == i.pair.preferred for i in benchmark.items}
-    parts: tuple[ScorePart, ...] = count_parts(
-        "", {i.key: i.categories["official"] for i in benchmark.items}, right
-    )
+    parts = count_official(benchmark, right)
     num_unreadable = sum(vote is None for vote in votes.values())
     return OfficialScore(
         rule="share of rows right, an unreadable answer is for assistant A; categories: official",
