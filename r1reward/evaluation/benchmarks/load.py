@@ -66,7 +66,7 @@ def comparable_rows(
     ``InputError`` for a benchmark that is not known or a row that cannot be read.
     """
     if text_only and name != "pairs":
-        rows = unbroken(open_source(name, file, None))
+        rows = map(unbroken, open_source(name, file, None))
         pairs = (replace(row, preferred=row.preferred or 1).pair(()) for row in rows)
     else:
         loaded = load_benchmark(name, file, MediaOptions(root=images))

@@ -60,7 +60,7 @@ class PublishedBenchmark:
         unusable = UnusableRows()
         for row in islice(self.read(path), num_rows):
             with unusable.setting_aside():
-                (pair,) = unbroken([row])
+                pair = unbroken(row)
                 images = tuple(bytes_unless_file(item, root) for item in pair.images)
                 pairs.append(replace(pair, images=images))
         unusable.refuse_all(path, pairs)
@@ -147,12 +147,11 @@ def check_texts(row: RawPair) -> None:
         refuse_half_characters(getattr(row, name), f"{row.origin}: {name}")
 
 
-def unbroken(rows: Iterable[RawPair | DataError]) -> Iterator[RawPair]:
-    """Yields the rows. Raises ``DataError`` for a broken one."""
-    for row in rows:
-        if isinstance(row, DataError):
-            raise row
-        yield row
+def unbroken(row: RawPair | DataError) -> RawPair:
+    """Returns the row. Raises ``DataError`` if it is a broken one."""
+    if isinstance(row, DataError):
+        raise row
+    return row
 
 
 def first_absent(images: Iterable[object], video: object, roots: MediaRoots) -> str | None:
