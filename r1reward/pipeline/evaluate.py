@@ -77,7 +77,8 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         append_answers(folder.answers, answers)
     else:
         answers, blind = await answers_of_model(recipe, benchmark, folder)
-    evaluation = count(recipe, conditions, leave_out_missing(benchmark, answers, blind))
+    counted = leave_out_missing(benchmark, answers, blind)
+    evaluation = count(recipe, conditions, protocol, counted)
     folder.write_result(evaluation)
     print_evaluation(console, evaluation)
     report = build_report(folder.root, None)
@@ -89,7 +90,9 @@ async def evaluate_model(recipe: EvalRecipe, console: Console) -> None:
         )
 
 
-def count(recipe: EvalRecipe, conditions: Conditions, counted: CountedRows) -> Evaluation:
+def count(
+    recipe: EvalRecipe, conditions: Conditions, protocol: Protocol | None, counted: CountedRows
+) -> Evaluation:
     """The evaluation of the rows that have their answers, and what is missing beside them.
 
     Raises ``EndpointError`` if no row has.
@@ -106,7 +109,7 @@ def count(recipe: EvalRecipe, conditions: Conditions, counted: CountedRows) -> E
         counted.answers,
         replace(conditions, num_rows=len(rows.items)),
         prompt=recipe.prompt,
-        protocol=protocol_of(recipe.bench.name, recipe.bench.official, recipe.bench.suite),
+        protocol=protocol,
         image_off=counted.blind,
         scheduled=recipe.predictions is None,
     )
