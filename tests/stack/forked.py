@@ -20,8 +20,6 @@ from r1reward.recipe.components import LearnerSettings
 from r1reward.types import WeightsHandle
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from r1reward.engines.deepspeed_engine import DeepSpeedRank
 
 T = TypeVar("T")
@@ -71,13 +69,12 @@ class ForkedSync:
 
     call: CallRanks
     num_ranks: int
-    buckets: Sequence[np.ndarray] = ()
     handle: WeightsHandle = field(init=False)
 
     async def begin(self, version: int) -> None:
         bundle, *_ = await self.call("weight_buckets", [()] * self.num_ranks)
-        headers, self.buckets = zip(*bundle, strict=True)
-        self.handle = WeightsHandle(version, headers, self.buckets)
+        headers, buckets = zip(*bundle, strict=True)
+        self.handle = WeightsHandle(version, headers, buckets)
 
     async def finish(self) -> WeightsHandle:
         return self.handle

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -154,8 +155,8 @@ def initial_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 async def published(learner: Learner) -> dict[str, torch.Tensor]:
     handle = await published_by(learner, 0)
-    sync = learner.weight_sync
-    buckets = sync.buckets if isinstance(sync, ForkedSync) else await fetch(handle)
+    forked = isinstance(learner.weight_sync, ForkedSync)
+    buckets = cast(Sequence[np.ndarray], handle.refs) if forked else await fetch(handle)
     tensors: dict[str, torch.Tensor] = {}
     for header, data in zip(handle.buckets, buckets, strict=True):
         tensors |= dict(unpack(header, data))
