@@ -53,9 +53,14 @@ class ImportReport:
             shown.append(encodable(sentence[:MAX_EXAMPLE_CHARS]))
 
     @property
+    def lost(self) -> Counter[str]:
+        """What was left out, by reason, though no other row says the same."""
+        return Counter({why: rows for why, rows in self.dropped.items() if why != "duplicate"})
+
+    @property
     def lost_share(self) -> float:
-        """Share of the rows that were left out though no other row says the same."""
-        return (self.dropped.total() - self.dropped["duplicate"]) / max(self.num_read, 1)
+        """Share of the rows that were lost."""
+        return self.lost.total() / max(self.num_read, 1)
 
     def miss(self, file: str | None) -> None:
         """Lists a file that is not there."""

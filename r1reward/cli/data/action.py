@@ -164,12 +164,13 @@ def refuse_lost(report: ImportReport, max_dropped: float, what: str) -> int | No
         return None
     from r1reward.report.pairs_page import visible
 
-    num_lost = report.dropped.total() - report.dropped["duplicate"]
-    most, _ = max(report.dropped.items(), key=lambda item: item[1])
+    lost, num_duplicates = report.lost, report.dropped["duplicate"]
+    ((most, _),) = lost.most_common(1)
+    apart = f" ({num_duplicates:,} duplicates apart)" if num_duplicates else ""
     limit = f"more than --max-dropped {max_dropped:g}" if report.num_written else "so none is left"
     print(
-        f"{what}: {num_lost:,} of {report.num_read:,} rows were dropped, {limit}; most are like "
-        f"{visible(report.examples[most][0], 300)}",
+        f"{what}: {lost.total():,} of {report.num_read:,} rows were dropped{apart}, {limit}; most are "
+        f"like {visible(report.examples[most][0], 300)}",
         file=sys.stderr,
     )
     return 1

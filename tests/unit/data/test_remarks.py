@@ -249,3 +249,18 @@ def test_a_mix_says_what_it_did_not_draw(tmp_path: Path) -> None:
     )
     assert (report.num_read, report.num_written, report.dropped) == (10, 3, {"not drawn": 7})
     assert report.examples["not drawn"] == [f"{path}: 7 of 10 rows"]
+
+
+def test_duplicates_are_no_loss_and_not_what_most_losses_are_like(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: the example was a duplicate, and the count did not agree with the table's."""
+    good = {"question": "q", "response_1": "a", "response_2": "b", "preferred": 1}
+    rows = [*[good] * 4, good | {"question": ""}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    command = ["data", "import", "jsonl", str(tmp_path / "rows.jsonl")]
+    out = ["--out", str(tmp_path / "store"), "--max-dropped", "0.1"]
+    assert main([*command, *out]) == 1
+    error = capsys.readouterr().err
+    assert "1 of 5 rows were dropped (3 duplicates apart), more than --max-dropped 0.1" in error
+    assert "most are like" in error and "row 5: question is" in error
