@@ -56,7 +56,10 @@ class NonFiniteLossError(RuntimeError):
 
 
 class DeepSpeedRank:
-    """The policy, its optimizer and, where the settings ask for it, the reference model."""
+    """The policy, its optimizer and, where the settings ask for it, the reference model.
+
+    Whoever starts it has decided on ``learner.packing`` (``models/packing_rules.py``).
+    """
 
     def __init__(self, settings: LearnerSettings, address: RankAddress) -> None:
         self.settings = settings
@@ -96,7 +99,7 @@ class DeepSpeedRank:
             self.settings.model,
             learner.logprob_chunk_tokens,
             learner.gradient_checkpointing,
-            learner.packing,
+            learner.packing is True,
         )
 
     def logprobs(

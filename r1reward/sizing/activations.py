@@ -37,8 +37,18 @@ class MicroBatchShape:
     padded: bool
 
 
+def packs(limits: ModelSection, learner: LearnerSection, model: ModelShape) -> bool:
+    """Whether a learner of these settings packs the samples of this model."""
+    if learner.packing == "auto":
+        return limits.attention == "sdpa" and model.packing_refusal is None
+    return learner.packing
+
+
 def widest_micro_batch(
-    limits: ModelSection, learner: LearnerSection, vision: VisionShape, images_per_pair: int | None
+    limits: ModelSection,
+    learner: LearnerSection,
+    model: ModelShape,
+    images_per_pair: int | None,
 ) -> MicroBatchShape:
     """The micro-batch that takes most memory: full, and with as many image tokens as can be.
 
@@ -46,6 +56,9 @@ def widest_micro_batch(
     """
     budget = learner.micro_batch_tokens
     images = limits.max_images if images_per_pair is None else images_per_pair
+    if model.vision.num_layers == 0:
+        images = 0
+    packed = packs(limits, learner, model)
     image_tokens = min(images * limits.max_image_tokens, limits.max_prompt_tokens)
     shortest = image_tokens + limits.max_new_tokens
     longest = limits.max_sequence_tokens
@@ -55,9 +68,9 @@ def widest_micro_batch(
         length=min(longest, budget),
         slots=budget,
         response_tokens=budget * limits.max_new_tokens // longest,
-        patches=budget * image_tokens // shortest * vision.merge,
-        packed=learner.packing,
-        padded=rows > 1 and not learner.packing,
+        patches=budget * image_tokens // shortest * model.vision.merge,
+        packed=packed,
+        padded=rows > 1 and not packed,
     )
 
 
@@ -87,7 +100,7 @@ def learns(settings: LearnerSection) -> Learns:
     # ZeRO-3 replaces torch's linear by one that keeps its input whether or not the weight learns.
     always = settings.zero_stage == 3
     if settings.lora is not None:
-        kept = everything if always else frozenset[str](settings.lora.targets)
+        kept = everything if always else frozenset(settings.lora.targets or everything)
         return Learns(kept, False, False, False)
     parts = settings.parts
     return Learns(
@@ -144,7 +157,9 @@ def activations(
     """Of one micro-batch with these settings of the learner."""
     learn, e = learns(settings), ITEM_BYTES[dtype]
     text, vision = model.text, model.vision
-    adapters = 0 if settings.lora is None else settings.lora.rank * len(settings.lora.targets)
+    adapters = 0
+    if settings.lora is not None:
+        adapters = settings.lora.rank * len(settings.lora.targets or learn.projections)
     layer = decoder_layer_bytes(text, batch, e, learn, adapters)
     block = vision_layer_bytes(vision, batch.patches, e)
     # Token ids, mask, types and positions; rotary tables of the text, shared by all layers.
