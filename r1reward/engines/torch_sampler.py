@@ -25,6 +25,7 @@ from r1reward.metrics import Metrics, Name, maximum
 from r1reward.models.generic import token_type_arguments
 from r1reward.models.policy import DTYPES, MicroBatchBuilder, load_hf_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.weight_names import whole_weights
 from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 
@@ -64,15 +65,15 @@ class TorchSampler:
             assert isinstance(data, np.ndarray), "in one process a bundle's refs are its bytes"
             verify(header, data)
             state |= dict(unpack(header, data))
-        parameters = dict(self.hf.named_parameters())
-        if state.keys() != parameters.keys():
-            odd = sorted(state.keys() ^ parameters.keys())[0]
+        weights = whole_weights(self.hf)
+        if state.keys() != weights.keys():
+            odd = sorted(state.keys() ^ weights.keys())[0]
             raise ValueError(
                 f"the weight bundle does not fit the model: {odd} is in one of them only"
             )
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(state[name])
+            for name, weight in weights.items():
+                weight.copy_(state[name])
         self.version = handle.version
         return {
             Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started),

@@ -7,7 +7,7 @@ shapes of the plain model, with the adapters merged in.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -80,14 +80,16 @@ def lora_targets(model: HfModel, settings: LoraSection) -> tuple[str, ...]:
     return settings.targets or tuple(there)
 
 
-def with_adapters(name: str, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+def with_adapters(name: str, parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """A parameter of the plain model, with the two adapter matrices that change it if there are."""
     layer, _, kind = name.rpartition(".")
     adapters = [f"{layer}.lora_a", f"{layer}.lora_b"] if kind == "weight" else []
     return [parameters[key] for key in (name, *adapters) if key in parameters]
 
 
-def merged(weight_and_adapters: list[nn.Parameter], settings: LoraSection | None) -> torch.Tensor:
+def merged(
+    weight_and_adapters: Sequence[torch.Tensor], settings: LoraSection | None
+) -> torch.Tensor:
     """W + alpha / rank * B A in float32, rounded once to the weight's dtype."""
     weight, *adapters = (parameter.detach() for parameter in weight_and_adapters)
     if not adapters:

@@ -136,7 +136,7 @@ def shape_of(config: Config, source: str) -> ModelShape:
 def text_shape(text: Config) -> TextShape:
     """The language model, from its section of the configuration."""
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
-    intermediate: int = getattr(text, "intermediate_size", 0)
+    intermediate = int(getattr(text, "intermediate_size", 0))
     experts = getattr(text, "num_experts_per_tok", None)
     if experts and getattr(text, "moe_intermediate_size", None):
         # A token goes through several small experts.
@@ -159,7 +159,7 @@ def vision_shape(config: Config, family: Family) -> VisionShape:
         return NO_VISION
     vision = config.vision_config
     # Qwen2-VL calls the tower's width ``embed_dim``, and ``hidden_size`` what it hands on.
-    hidden: int = getattr(vision, "embed_dim", None) or vision.hidden_size
+    hidden = int(getattr(vision, "embed_dim", None) or vision.hidden_size)
     intermediate = getattr(vision, "intermediate_size", None) or hidden * vision.mlp_ratio
     depth = getattr(vision, "depth", None) or vision.num_hidden_layers
     heads = getattr(vision, "num_heads", None) or vision.num_attention_heads

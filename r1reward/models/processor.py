@@ -9,7 +9,7 @@ from transformers import AutoProcessor
 
 from r1reward.data.images import decode_image, image_size
 from r1reward.data.media import refuse_sides
-from r1reward.data.prompt import ImagePart, PromptPart, Tags, prompt_parts
+from r1reward.data.prompt import ImagePart, PromptPart, Tags, opened_tag, prompt_parts
 from r1reward.data.texts import refuse_half_characters
 from r1reward.errors import InputError, as_input_error
 from r1reward.models.family import Config, ImageTensors, family_of, load_config
@@ -23,6 +23,8 @@ from r1reward.models.generic import (
 from r1reward.models.model_folder import check_model_folder, loading, resolve_model_path
 from r1reward.recipe.sections import ModelSection, PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, TraceSample
+
+SMALL = (28, 28)
 
 
 class PolicyProcessor:
@@ -47,6 +49,8 @@ class PolicyProcessor:
         self.placeholder_id: int | None = None
         # For the image encoder to look at where no sample has an image.
         self.blank_image: ImageTensors = {}
+        # Whether an image's first and last tokens are ordinary text, which may merge with the prompt's.
+        self.merges_into_text = False
         self.media_token_ids = media_token_ids(config)
         if self.family.vision is not None:
             self.look_at_images(config, model)
@@ -79,8 +83,12 @@ class PolicyProcessor:
             self.expansion = vision.expansion(self.processor)
         else:
             self.expansion = expansion_of(self.processor, image_token_id)
+        known = self.tokenizer.added_tokens_decoder
+        special = {token_id for token_id, token in known.items() if token.special}
+        example = self.expansion(*SMALL)
+        self.merges_into_text = not {example[0], example[-1]} <= special | {image_token_id}
         self.blank_image = image_tensors(
-            self.processor, Image.new("RGB", (28, 28)), self.image_arguments
+            self.processor, Image.new("RGB", SMALL), self.image_arguments
         )
 
     def render(self, parts: Sequence[PromptPart]) -> str:
@@ -126,7 +134,7 @@ class PolicyProcessor:
             order=order,
             text=text,
             token_ids=token_ids,
-            num_tokens=len(token_ids) - num_placeholders + self.count_image_tokens(pair),
+            num_tokens=self.count_tokens(text, token_ids, pair),
         )
 
     def refuse_images(self, pair: PreferencePair) -> None:
@@ -146,8 +154,8 @@ class PolicyProcessor:
                 f"({self.max_images}): raise it, or remove the row"
             )
 
-    def count_image_tokens(self, pair: PreferencePair) -> int:
-        """Tokens that the pair's images stand for. Raises ``InputError`` for one that is too large."""
+    def count_tokens(self, text: str, token_ids: Sequence[int], pair: PreferencePair) -> int:
+        """Tokens of a prompt, images expanded. Raises ``InputError`` for an image that is too large."""
         counts = []
         # Of an image that the family's limits allow and its processor does not, this is the last word.
         with as_input_error(f"{pair.origin}: an image", ValueError):
@@ -159,10 +167,14 @@ class PolicyProcessor:
                     f"{pair.origin}: image {number} becomes {features} tokens, more than "
                     f"model.max_image_tokens ({self.max_image_tokens}): raise it, or shrink the image"
                 )
-        return sum(counts)
+        if self.merges_into_text and pair.images:
+            return len(self.expanded_as_text(text, pair.images))
+        return len(token_ids) - len(counts) + sum(counts)
 
     def expand(self, prompt: Prompt) -> tuple[int, ...]:
         """The prompt's token ids with every image's placeholder expanded, as the engine does it."""
+        if self.merges_into_text and prompt.pair.images:
+            return self.expanded_as_text(prompt.text, prompt.pair.images)
         images = iter(prompt.pair.images)
         expanded: list[int] = []
         for token_id in prompt.token_ids:
@@ -170,6 +182,14 @@ class PolicyProcessor:
             expanded += self.expanded(next(images)) if is_image else (token_id,)
         assert len(expanded) == prompt.num_tokens, "encode counted the image tokens otherwise"
         return tuple(expanded)
+
+    def expanded_as_text(self, text: str, images: Sequence[bytes]) -> tuple[int, ...]:
+        """The same where line breaks around an image become one token with those of the text."""
+        placeholder = self.token_text(self.placeholder_id)
+        between = text.split(placeholder)
+        expansions = [self.tokenizer.decode(self.expanded(image)) for image in images]
+        pairs = zip(between[1:], expansions, strict=True)
+        return self.tokenize(between[0] + "".join(image + rest for rest, image in pairs))
 
     def encode_trace(self, prompt: Prompt, text: str) -> TraceSample:
         """A written trace as the policy would have sampled it: its tokens, then the end of the turn.
@@ -179,6 +199,10 @@ class PolicyProcessor:
         """
         origin = f"{prompt.pair.origin or prompt.prompt_id}: the trace"
         refuse_half_characters(text, origin)
+        opened = opened_tag(prompt.text)
+        if opened:
+            # The prompt has written the trace's first tag.
+            text = text.lstrip().removeprefix(opened)
         token_ids = self.tokenize(text)
         if not token_ids:
             raise InputError(f"{origin} is empty: remove the row")

@@ -350,7 +350,7 @@ def internvl_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> Any
     )
 
 
-GEMMA_NEWLINES = ("\n\n", "\n\n\n", "\n\n\n\n")
+GEMMA_NEWLINES = ("\n", "\n\n", "\n\n\n", "\n\n\n\n")
 
 
 def gemma3(ids: Callable[[str], int]) -> dict[str, Any]:
