@@ -67,6 +67,7 @@ class ModelShape:
     """
 
     source: str
+    config: Config
     packing_refusal: str | None
     text: TextShape
     vision: VisionShape
@@ -123,6 +124,7 @@ def shape_of(config: Config, source: str) -> ModelShape:
     parts = parts_of(hf)
     return ModelShape(
         source=source,
+        config=config,
         packing_refusal=packing_refusal(hf),
         text=text_shape(config.get_text_config()),
         vision=vision_shape(config, family),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
 
 from r1reward.models.family import is_measured, load_config
 from r1reward.models.parts import parts_of
@@ -23,6 +24,7 @@ def check_model(path: str, device: Literal["cpu", "cuda"], dtype: Dtype, console
 
     Raises ``InputError`` for a model that cannot be loaded.
     """
+    disable_progress_bar()
     model = section_to_check(path, dtype)
     config = load_config(path)
     learner = LearnerCheck(model)

@@ -1,6 +1,7 @@
 """What a forward pass of the learner keeps for the backward pass, in bytes.
 
-Counted operation by operation from what autograd saves in transformers' models: a linear layer
+Layers of other architectures keep other things: ``activation_probe.py`` says how much more or less than
+these. Counted operation by operation from what autograd saves in transformers' models: a linear layer
 keeps its input if its weight learns, a product both factors, RMSNorm its input in float32, and
 attention q, k, v and its result (with flash or memory-efficient kernels, never the L x L weights).
 Letters: e bytes of a value, D hidden size.
@@ -8,10 +9,11 @@ Letters: e bytes of a value, D hidden size.
 
 from dataclasses import dataclass
 
-from r1reward.models.family import VisionShape
+from r1reward.models.family import Config, VisionShape
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape, TextShape
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection
+from r1reward.sizing.activation_probe import layer_bytes_per_token
 
 ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj"}
 MLP_INPUTS = {"gate_proj", "up_proj"}
@@ -137,6 +139,14 @@ def decoder_layer_bytes(
     return a_token * batch.slots + mask
 
 
+def layer_factor(config: Config, text: TextShape) -> float:
+    """What a layer of this architecture keeps, against one that has the operations counted above."""
+    batch = MicroBatchShape(1, 1, 1, 1, 0, packed=False, padded=False)
+    everything = frozenset({*ATTENTION_INPUTS, *MLP_INPUTS, "o_proj", "down_proj"})
+    learn = Learns(everything, language=True, vision=True, merger=True)
+    return layer_bytes_per_token(config) / decoder_layer_bytes(text, batch, 2, learn, 0)
+
+
 def vision_layer_bytes(vision: VisionShape, patches: int, e: int) -> int:
     """One block of the vision tower: q, k and the joint qkv; results by window, and joined."""
     norm = norm_bytes(vision.hidden, e, weight_learns=True, output_kept=True)
@@ -160,7 +170,9 @@ def activations(
     adapters = 0
     if settings.lora is not None:
         adapters = settings.lora.rank * len(settings.lora.targets or learn.projections)
-    layer = decoder_layer_bytes(text, batch, e, learn, adapters)
+    layer = round(
+        decoder_layer_bytes(text, batch, e, learn, adapters) * layer_factor(model.config, text)
+    )
     block = vision_layer_bytes(vision, batch.patches, e)
     # Token ids, mask, types and positions; rotary tables of the text, shared by all layers.
     kept = batch.slots * (6 * 8 + 2 * e * text.head)

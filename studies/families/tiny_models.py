@@ -456,6 +456,33 @@ def idefics3_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> Any
     )
 
 
+def llava(ids: Callable[[str], int]) -> dict[str, Any]:
+    """No file of r1reward knows this family: the generic path alone."""
+    vision = TOWER | {"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14}
+    return {
+        "model_type": "llava",
+        "text_config": {"model_type": "llama"} | text_settings(ids, rope_parameters=ROPE_1D),
+        "vision_config": vision | {"num_hidden_layers": 3},
+        "image_token_id": ids("<image>"),
+        "image_seq_length": 16,
+        "vision_feature_layer": -2,
+        "tie_word_embeddings": False,
+    }
+
+
+def llava_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> Any:
+    side = {"height": 56, "width": 56}
+    return transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size={"shortest_edge": 56}, crop_size=side),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=template,
+    )
+
+
 def qwen3(ids: Callable[[str], int]) -> dict[str, Any]:
     return {"model_type": "qwen3", "tie_word_embeddings": True} | text_settings(ids)
 
@@ -532,6 +559,9 @@ TINY_MODELS = {
             ("end_of_utterance_token", "<end_of_utterance>"),
             ("global_image_token", "<global-img>"),
         ),
+    ),
+    "llava": TinyModel(
+        llava, llava_processor, "<image>", ("<image>",), (("image_token", "<image>"),)
     ),
     "qwen3": TinyModel(qwen3, tokenizer_alone),
     "llama": TinyModel(llama, tokenizer_alone),
