@@ -44,6 +44,8 @@ TEXT = {
     "rms_norm_eps": 1e-6,
 }
 ROPE_3D = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]}
+# transformers knows by the family that the three axes take turns, vLLM by this setting.
+ROPE_TURNS = ROPE_3D | {"mrope_interleaved": True}
 ROPE_1D = {"rope_type": "default", "rope_theta": 10000.0}
 TOWER = {
     "hidden_size": 64,
@@ -235,7 +237,7 @@ QWEN3_VISION = {
 def qwen3_vl(ids: Callable[[str], int]) -> dict[str, Any]:
     return {
         "model_type": "qwen3_vl",
-        "text_config": text_settings(ids, rope_parameters=ROPE_3D),
+        "text_config": text_settings(ids, rope_parameters=ROPE_TURNS),
         "vision_config": QWEN3_VISION | {"deepstack_visual_indexes": [0, 1]},
         "tie_word_embeddings": True,
         **qwen_ids(ids),
@@ -245,7 +247,7 @@ def qwen3_vl(ids: Callable[[str], int]) -> dict[str, Any]:
 def qwen3_vl_moe(ids: Callable[[str], int]) -> dict[str, Any]:
     return qwen3_vl(ids) | {
         "model_type": "qwen3_vl_moe",
-        "text_config": text_settings(ids, rope_parameters=ROPE_3D, **EXPERTS),
+        "text_config": text_settings(ids, rope_parameters=ROPE_TURNS, **EXPERTS),
         "tie_word_embeddings": False,
     }
 
@@ -255,6 +257,7 @@ def qwen3_5(ids: Callable[[str], int]) -> dict[str, Any]:
         "rope_type": "default",
         "rope_theta": 10000.0,
         "mrope_section": [2, 1, 1],
+        "mrope_interleaved": True,
         "partial_rotary_factor": 0.25,
     }
     text = text_settings(
