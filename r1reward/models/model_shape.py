@@ -166,7 +166,7 @@ def vision_shape(config: Config, family: Family) -> VisionShape:
     depth = getattr(vision, "depth", None) or vision.num_hidden_layers
     heads = getattr(vision, "num_heads", None) or vision.num_attention_heads
     side: int = vision.patch_size[0] if isinstance(vision.patch_size, list) else vision.patch_size
-    channels: int = getattr(vision, "in_channels", None) or getattr(vision, "num_channels", 3)
+    channels = int(getattr(vision, "in_channels", 0) or getattr(vision, "num_channels", 3))
     frames = getattr(vision, "temporal_patch_size", 1)
     return VisionShape(
         hidden=hidden,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from r1reward.errors import InputError
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import Dtype, PromptSection
 from r1reward.types import PreferencePair, Prompt
@@ -61,7 +60,7 @@ def measured(name: str, measure: Callable[[], Cell]) -> Cell:
     """The cell; an error while it is measured is a fault, told by its first line."""
     try:
         return measure()
-    except (InputError, ValueError, RuntimeError) as error:
+    except Exception as error:
         return failed(name, error)
 
 

@@ -180,4 +180,5 @@ def transformers_logprobs(
     with torch.no_grad():
         logits_RV = hf(**made).logits[0, -count - 1 : -1].float()
     logprobs_R1 = logits_RV.log_softmax(dim=-1).gather(1, response_1R[0][:, None])
-    return logprobs_R1[:, 0].numpy()
+    logprobs_R: np.ndarray = logprobs_R1[:, 0].numpy()
+    return logprobs_R

@@ -9,11 +9,11 @@ Letters: e bytes of a value, D hidden size.
 
 from dataclasses import dataclass
 
+from r1reward.models.activation_probe import layer_bytes_per_token
 from r1reward.models.family import Config, VisionShape
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape, TextShape
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection
-from r1reward.sizing.activation_probe import layer_bytes_per_token
 
 ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj"}
 MLP_INPUTS = {"gate_proj", "up_proj"}

@@ -402,7 +402,7 @@ def gemma4(ids: Callable[[str], int]) -> dict[str, Any]:
             "pooling_kernel_size": 3,
             "head_dim": 32,
             "num_key_value_heads": 2,
-            "position_embedding_size": 128,
+            "position_embedding_size": 1024,
         },
         "audio_config": None,
         "image_token_id": ids("<|image|>"),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from r1reward.errors import DataError, InputError
+from r1reward.errors import InputError
 from r1reward.models.family import Vision, family_of, load_config
 from r1reward.models.generic import expansion_of, joined, media_token_ids
 from r1reward.models.packing_rules import with_packing_decided
@@ -127,7 +127,7 @@ def test_images_are_joined_and_padded_as_processors_pad_them() -> None:
 def test_a_model_of_text_takes_no_images() -> None:
     processor = PolicyProcessor(tiny_section("llama"))
     pair = replace(PAIR, images=(b"x",), origin="a.jsonl row 7")
-    with pytest.raises(DataError) as error:
+    with pytest.raises(InputError) as error:
         processor.encode(pair, "stored", PROMPT)
     assert str(error.value) == (
         "a.jsonl row 7: 1 images, but the model of model.path reads text only: choose a model that sees "

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from r1reward.models.family import family_of, load_config
-from r1reward.models.model_shape import published_models, shape_of, text_shape
-from r1reward.sizing.activation_probe import (
+from r1reward.models.activation_probe import (
     NUM_TOKENS,
     layer_bytes_per_token,
     saved_bytes,
     with_layers,
 )
+from r1reward.models.family import family_of, load_config
+from r1reward.models.model_shape import published_models, shape_of, text_shape
 from r1reward.sizing.activations import layer_factor
 from tests.tiny_families import parameters, tiny_folder
 

@@ -2,7 +2,7 @@
 
 The model is built on the meta device, so nothing is computed and no memory taken, and autograd is asked
 what it saves. Attention keeps q, k, v, its result and a float32 number a query and head, as the kernels
-for GPUs do. How much more or less than the table of ``activations.py`` that is depends on the
+for GPUs do. How much more or less than the table of ``sizing/activations.py`` that is depends on the
 architecture alone, so one probe serves all settings of the learner.
 """
 
