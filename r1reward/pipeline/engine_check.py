@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -36,6 +37,8 @@ from r1reward.types import Prompt, Rollout, RolloutRequest, TrainingSample
 
 # Adam moves every weight by this much: enough that old and new weights cannot be taken for each other.
 LEARNING_RATE = 1e-3
+# An engine that fails at its start is started again and again.
+LIMIT_S = 1200
 
 
 class EngineCheck:
@@ -56,14 +59,15 @@ class EngineCheck:
             judge = JudgeSettings(RuleJudge(type="rule"), None)
             found: list[Cell] = []
             try:
-                async with training_system(
-                    self.placement, self.engine_settings(self.model), judge, learner
-                ) as system:
-                    found += await self.agreement(system.generator, system.learner)
-                    await system.learner.export(scratch / "model")
-                    old = await self.sampled(system.generator, self.prompts)
-                    logprobs = await system.learner.logprobs(samples_of(old), "policy")
-                found.append(await self.export(scratch / "model", old, logprobs))
+                async with asyncio.timeout(LIMIT_S):
+                    async with training_system(
+                        self.placement, self.engine_settings(self.model), judge, learner
+                    ) as system:
+                        found += await self.agreement(system.generator, system.learner)
+                        await system.learner.export(scratch / "model")
+                        old = await self.sampled(system.generator, self.prompts)
+                        logprobs = await system.learner.logprobs(samples_of(old), "policy")
+                    found.append(await self.export(scratch / "model", old, logprobs))
             except Exception as error:
                 found.append(failed("engine", error))
         return found

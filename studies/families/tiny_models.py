@@ -403,6 +403,7 @@ def gemma4(ids: Callable[[str], int]) -> dict[str, Any]:
             "head_dim": 32,
             "num_key_value_heads": 2,
             "position_embedding_size": 1024,
+            "default_output_length": 280,
         },
         "audio_config": None,
         "image_token_id": ids("<|image|>"),
