@@ -7,7 +7,7 @@ TARGET ?= gpu
 IMAGE ?= r1reward
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu mutants check docs study-learning study-pipeline study-coverage study miniature bench image clean
+.PHONY: help setup constraints run-local train-local submit test test-fast test-long test-gpu mutants check docs study-learning study-pipeline study-coverage study families miniature bench image clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -63,6 +63,9 @@ study-coverage: ## what the intervals cover, by simulation, in minutes; fills do
 
 study:          ## StableReinforce, its parts and other algorithms under stress; fills docs/stability.md
 	$(BIN)/python -m studies.stability.run recipes/studies/stability.yaml --out docs/stability.md
+
+families:       ## a tiny model of every family on the real engines, what agrees and what not; fills docs/models.md
+	$(BIN)/python -m studies.families.run --out docs/models.md
 
 miniature:      ## rebuild the built-in miniature from nothing and check its gates
 	$(BIN)/python -m tools.miniature.pretrain --out r1reward/shapes/model

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,7 @@ async def training_system(
     learner: LearnerSettings,
 ) -> AsyncIterator[TrainingSystem]:
     """Engines, judge and learner; where they share GPUs, they take turns there."""
+    learner = with_packing(learner)
     async with starter(placement, rollout, judge, learner) as start:
         system = TrainingSystem(
             await start.generator(rollout), await start.judge(judge), await start.learner(learner)
@@ -91,10 +92,18 @@ async def learner_system(
     placement: PlacementSection, learner: LearnerSettings
 ) -> AsyncIterator[Learner]:
     """A learner alone."""
+    learner = with_packing(learner)
     async with starter(placement, learner=learner) as start:
         running = await start.learner(learner)
         await start.ready()
         yield running
+
+
+def with_packing(settings: LearnerSettings) -> LearnerSettings:
+    """The same with ``learner.packing`` decided. Raises as ``with_packing_decided`` does."""
+    from r1reward.models.packing_rules import with_packing_decided
+
+    return replace(settings, learner=with_packing_decided(settings.model, settings.learner))
 
 
 @asynccontextmanager

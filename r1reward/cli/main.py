@@ -11,14 +11,14 @@ from errno import EDQUOT, ENOSPC
 from typing import Any
 
 from r1reward import __version__
-from r1reward.cli import compare, doctor, evaluate, plan, recipe, report, stages, submit
+from r1reward.cli import compare, doctor, evaluate, model, plan, recipe, report, stages, submit
 from r1reward.cli.data import actions as data
 from r1reward.cli.verb import Verb, add_verbs
 from r1reward.engines.proxies import keep_own_hosts_direct
 from r1reward.errors import InputError, ServiceError, StoppedError
 
 # In the order of --help. A new verb is a file beside this one and a name here.
-FILES = (submit, evaluate, data, compare, report, plan, doctor, recipe)
+FILES = (submit, evaluate, data, compare, report, plan, model, doctor, recipe)
 VERBS = (*stages.VERBS, *(file.VERB for file in FILES))
 
 

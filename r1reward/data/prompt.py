@@ -138,6 +138,7 @@ class ImagePart:
 PromptPart = str | ImagePart
 
 # Control tokens of most chat models look like <|name|>; others use <image>, <start_of_turn>, [INST].
+OPENED_TAG = re.compile(r"(<\w+>)\s*\Z")
 CONTROL_TOKEN = re.compile(
     r"<(?=[|\uff5c]|/?(?:image|video|audio|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b)"
     r"|\[(?=/?INST\])"
@@ -155,6 +156,15 @@ class Tags:
     @property
     def skeleton(self) -> str:
         return f"<{self.think}>analysis</{self.think}><{self.answer}>1 or 2</{self.answer}>"
+
+
+def opened_tag(prompt_text: str) -> str:
+    """The tag that a rendered prompt ends with, such as ``<think>``; "" where it opens none.
+
+    Templates of models that think write it themselves, so that what the model writes lacks it.
+    """
+    opened = OPENED_TAG.search(prompt_text)
+    return opened[1] if opened else ""
 
 
 def sanitize(text: str) -> str:

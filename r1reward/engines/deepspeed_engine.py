@@ -41,6 +41,7 @@ from r1reward.models.policy import (
     neutral_generation_config,
 )
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.weight_names import whole_weights
 from r1reward.recipe.components import LearnerSettings
 from r1reward.runs.storage import fetched, forget, scratch_folder, written_to
 from r1reward.types import Location, TraceSample, TrainingSample, WeightBucket
@@ -56,7 +57,10 @@ class NonFiniteLossError(RuntimeError):
 
 
 class DeepSpeedRank:
-    """The policy, its optimizer and, where the settings ask for it, the reference model."""
+    """The policy, its optimizer and, where the settings ask for it, the reference model.
+
+    Whoever starts it has decided on ``learner.packing`` (``models/packing_rules.py``).
+    """
 
     def __init__(self, settings: LearnerSettings, address: RankAddress) -> None:
         self.settings = settings
@@ -77,7 +81,7 @@ class DeepSpeedRank:
         if settings.algorithm.needs_reference:
             self.reference = self.load_model().to(self.device).eval()
         model = self.load_model().train()
-        self.parameter_names = [name for name, _ in model.hf.named_parameters()]
+        self.weight_names = list(whole_weights(model.hf))
         freeze_parts(model.hf, learner)
         if learner.lora is not None:
             add_lora(model.hf, learner.lora, settings.seed)
@@ -96,7 +100,7 @@ class DeepSpeedRank:
             self.settings.model,
             learner.logprob_chunk_tokens,
             learner.gradient_checkpointing,
-            learner.packing,
+            learner.packing is True,
         )
 
     def logprobs(
@@ -240,16 +244,17 @@ class DeepSpeedRank:
                 "lower learner.lr, or look at the last batch"
             )
 
-    def weight_buckets(self) -> Iterator[tuple[WeightBucket, np.ndarray]]:
+    def weight_buckets(
+        self, as_checkpoint: bool = False
+    ) -> Iterator[tuple[WeightBucket, np.ndarray]]:
         """Every weight of the model as it was loaded, also the frozen ones; on rank 0 alone."""
-        return weight_buckets(
-            self.engine.module.hf, self.parameter_names, self.settings, self.address.rank
-        )
+        hf, rank = self.engine.module.hf, self.address.rank
+        return weight_buckets(hf, self.weight_names, self.settings, rank, as_checkpoint)
 
     def publish(self) -> Iterator[WeightBucket | np.ndarray]:
         """Header, bytes, header, bytes and so on: for a store that keeps each as an object of its own."""
         # One by one: Ray sends into the innermost iterator, which must be a generator.
-        for header, data in self.weight_buckets():
+        for header, data in self.weight_buckets(as_checkpoint=True):
             yield header
             yield data
 

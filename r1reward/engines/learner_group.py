@@ -44,9 +44,9 @@ class LearnerGroup:
         """Which rank runs which samples. Raises as ``BatchPlan.cut`` does."""
         settings = self.settings
         lengths = [sample.num_tokens for sample in samples]
-        return BatchPlan.cut(
-            lengths, settings.num_ranks, settings.micro_batch_tokens, settings.packing
-        )
+        # Where it is not decided yet, a budget for padded rows holds for packed ones as well.
+        packing = settings.packing is True
+        return BatchPlan.cut(lengths, settings.num_ranks, settings.micro_batch_tokens, packing)
 
     async def logprobs(
         self, samples: Sequence[TraceSample], model: Literal["policy", "reference"]

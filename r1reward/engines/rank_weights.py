@@ -10,6 +10,7 @@ import torch
 from r1reward.engines.weight_buckets import group_by_bytes, pack
 from r1reward.models.lora import merged, with_adapters
 from r1reward.models.policy import DTYPES
+from r1reward.models.weight_names import as_saved, whole_weights
 from r1reward.recipe.components import LearnerSettings
 from r1reward.types import WeightBucket
 
@@ -17,29 +18,38 @@ PIECE_BYTES = 64 * 2**20
 
 
 def weight_buckets(
-    model: torch.nn.Module, names: Sequence[str], settings: LearnerSettings, rank: int
+    model: torch.nn.Module,
+    names: Sequence[str],
+    settings: LearnerSettings,
+    rank: int,
+    as_checkpoint: bool = False,
 ) -> Iterator[tuple[WeightBucket, np.ndarray]]:
     """The named weights in the rollout dtype, bucket by bucket, on rank 0; the other ranks take part.
 
-    Adapters are merged into the weights that they change.
+    Adapters are merged into the weights that they change. ``as_checkpoint`` gives names and layouts as
+    published files of the model have them, which is what vLLM reads; otherwise they are the model's own.
     """
     dtype = DTYPES[settings.model.dtype]
     learner = settings.learner
-    parameters = dict(model.named_parameters())
+    parameters = whole_weights(model)
     sizes = [(name, full_numel(parameters[name]) * dtype.itemsize) for name in names]
     for group in group_by_bytes(sizes, learner.bucket_mb * 2**20):
         weights = [with_adapters(name, parameters) for name in group]
         with gathered([p for weight in weights for p in weight], learner.zero_stage):
             if rank > 0:
                 continue
-            whole = [merged(weight, learner.lora).to(dtype) for weight in weights]
-            bucket = pack(list(zip(group, whole, strict=True)))
+            whole = [in_dtype(merged(weight, learner.lora), dtype) for weight in weights]
+            named = dict(zip(group, whole, strict=True))
+            bucket = pack(list((as_saved(model, named) if as_checkpoint else named).items()))
         yield bucket
 
 
-def gathered(
-    parameters: list[torch.nn.Parameter], zero_stage: int
-) -> AbstractContextManager[object]:
+def in_dtype(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Rounded to the dtype, unless it counts."""
+    return weight.to(dtype) if weight.is_floating_point() else weight
+
+
+def gathered(parameters: list[torch.Tensor], zero_stage: int) -> AbstractContextManager[object]:
     """Whole tensors on every rank for a moment (ZeRO-3), or nothing to do."""
     if zero_stage < 3:
         return nullcontext()
@@ -49,7 +59,7 @@ def gathered(
     return context
 
 
-def full_numel(parameter: torch.nn.Parameter) -> int:
+def full_numel(parameter: torch.Tensor) -> int:
     """Elements of the whole tensor; a ZeRO-3 parameter is an empty shard between uses."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 

@@ -22,8 +22,10 @@ from transformers import (
 from r1reward.engines.weight_buckets import unpack, verify
 from r1reward.interfaces import Sampling
 from r1reward.metrics import Metrics, Name, maximum
+from r1reward.models.generic import token_type_arguments
 from r1reward.models.policy import DTYPES, MicroBatchBuilder, load_hf_model
 from r1reward.models.processor import PolicyProcessor
+from r1reward.models.weight_names import whole_weights
 from r1reward.recipe.components import EngineSettings
 from r1reward.types import Rollout, RolloutRequest, TraceSample, WeightsHandle
 
@@ -53,6 +55,7 @@ class TorchSampler:
         self.builder = MicroBatchBuilder(self.processor, DTYPES[model.dtype], image_cache_mb)
         self.version = 0
         self.hf = load_hf_model(model).to(settings.placement.device).eval()
+        self.token_types = token_type_arguments(self.hf)
 
     async def load_weights(self, handle: WeightsHandle) -> Metrics:
         """Copy in a complete bundle. Raises ``ValueError`` if it is damaged or not complete."""
@@ -62,15 +65,15 @@ class TorchSampler:
             assert isinstance(data, np.ndarray), "in one process a bundle's refs are its bytes"
             verify(header, data)
             state |= dict(unpack(header, data))
-        parameters = dict(self.hf.named_parameters())
-        if state.keys() != parameters.keys():
-            odd = sorted(state.keys() ^ parameters.keys())[0]
+        weights = whole_weights(self.hf)
+        if state.keys() != weights.keys():
+            odd = sorted(state.keys() ^ weights.keys())[0]
             raise ValueError(
                 f"the weight bundle does not fit the model: {odd} is in one of them only"
             )
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(state[name])
+            for name, weight in weights.items():
+                weight.copy_(state[name])
         self.version = handle.version
         return {
             Name.TIME_WEIGHT_SWAP_S: maximum(time.monotonic() - started),
@@ -94,11 +97,11 @@ class TorchSampler:
         inputs = self.builder.build(prompts).to(self.hf.device)
         # transformers appends to the right end of every row, so prompts are padded on the left.
         lengths = [len(prompt.prompt_token_ids) for prompt in prompts]
-        token_types = self.processor.family.vision.token_types
+        is_image_BL = flush_right(inputs.is_image_BL.long(), lengths)
         output = self.hf.generate(
             input_ids=flush_right(inputs.input_ids_BL, lengths),
             attention_mask=flush_right(inputs.attention_mask_BL, lengths),
-            **{token_types: flush_right(inputs.is_image_BL.long(), lengths)},
+            **dict.fromkeys(self.token_types, is_image_BL),
             **(inputs.images if inputs.has_images else {}),
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,

@@ -3,7 +3,7 @@
 torchvision's published wheels link against CUDA. Beside a CPU torch their operator library
 cannot be loaded, and ``import torchvision`` then fails while it attaches fake kernels to
 ``torchvision::nms`` and ``torchvision::qnms``, because the operators were never declared.
-The Qwen-VL processors need only torchvision's transforms, which use neither operator, so
+Image processors need only torchvision's transforms, which use neither operator, so
 declaring the two schemas is enough.
 
 vLLM inspects model classes in subprocesses, so every Python process of the environment needs

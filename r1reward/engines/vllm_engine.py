@@ -233,7 +233,6 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
     """What vLLM's ``LLM`` is started with."""
     model, engine = settings.model, settings.engine
     config = load_config(model.path)
-    vision = family_of(config).vision
     arguments: dict[str, Any] = {
         "model": resolve_model_path(model.path),
         "dtype": model.dtype,
@@ -243,11 +242,6 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_num_seqs": engine.max_num_seqs,
         "enforce_eager": engine.enforce_eager,
         "mm_processor_cache_gb": engine.mm_processor_cache_gb,
-        # How large images may be, and how many media a prompt may have.
-        "mm_processor_kwargs": vision.limits(
-            config, model.min_image_tokens, model.max_image_tokens
-        ),
-        "limit_mm_per_prompt": {"image": model.max_images} | dict.fromkeys(vision.other_media, 0),
         "max_num_batched_tokens": engine.max_num_batched_tokens,
         "block_size": engine.block_size,
         "logprobs_mode": "raw_logprobs",
@@ -257,6 +251,14 @@ def llm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "enable_sleep_mode": settings.placement.takes_turns,
         "seed": 0,
     }
+    vision = family_of(config).vision
+    if vision is not None:
+        # How large images may be, and how many media a prompt may have.
+        arguments["mm_processor_kwargs"] = vision.limits(
+            config, model.min_image_tokens, model.max_image_tokens
+        )
+        other_media = dict.fromkeys(vision.other_media, 0)
+        arguments["limit_mm_per_prompt"] = {"image": model.max_images} | other_media
     if engine.tensor_parallel_size > 1:
         # Inside a placement group vLLM would ask Ray for an actor a worker; the GPUs are here already.
         arguments["distributed_executor_backend"] = "mp"

@@ -1,34 +1,45 @@
 """The seam to model families: everything that differs between them stands behind one ``Family``.
 
-A family is one module with a constant ``FAMILY`` and a line in ``MODULES`` below; for example
-``models/qwen2_5_vl.py``. Nothing else in the package knows a family by name. Functions of a family get
-the objects of transformers as they are: the configuration, the processor, the model. Shape legend:
-B sequences, L positions, S tokens of a packed row, C coordinates of a position.
+``models/generic.py`` has what most families share, and a family that it covers needs no file. Where
+one differs, its module has a constant ``FAMILIES`` and lines in ``MODULES`` below. Nothing else in the
+package knows a family by name. Functions of a family get the objects of transformers as they are: the
+configuration, the processor, the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+)
 
 from r1reward.data.media import SideLimits
 from r1reward.errors import InputError
 from r1reward.models.model_folder import resolve_model_path
-from r1reward.recipe.learner_sections import Projection
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+logger = logging.getLogger(__name__)
 
-    from r1reward.models.policy import MicroBatch
-
-# The module of every ``model_type`` that a config.json may name.
-MODULES = {"qwen2_5_vl": "r1reward.models.qwen2_5_vl"}
+# The module of every ``model_type`` whose family has one.
+MODULES = {
+    **dict.fromkeys(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
+        "r1reward.models.qwen",
+    ),
+    **dict.fromkeys(("glm4v", "glm4v_moe"), "r1reward.models.glm"),
+    **dict.fromkeys(("gemma3", "gemma4"), "r1reward.models.gemma"),
+    "internvl": "r1reward.models.internvl",
+    **dict.fromkeys(("idefics3", "smolvlm"), "r1reward.models.idefics"),
+}
+# Further kinds that `make families` measures, and that the generic path covers.
+MEASURED = ("qwen3", "llama")
 
 # Each family has classes of its own for these; what they share has no common type in transformers.
 Config = Any
@@ -39,6 +50,8 @@ HfModel = Any
 Part = Literal["vision", "merger", "language"]
 # What the image encoder is called with, by the name of the argument.
 ImageTensors = dict[str, torch.Tensor]
+# The token ids that an image of this width and height stands for in the model's input.
+Expansion = Callable[[int, int], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,91 +66,88 @@ class VisionShape:
     merge: int
 
 
-def joined(images: Sequence[ImageTensors]) -> ImageTensors:
-    """The tensors of several images one after the other, along their first axis."""
-    return {name: torch.cat([image[name] for image in images]) for name in images[0]}
+ANY_SIDES = SideLimits(max_aspect=float("inf"))
 
 
-def encoded_images(hf: HfModel, images: ImageTensors, is_blank: bool) -> BaseModelOutputWithPooling:
-    """What the language model takes as ``mm_encoder_outputs["image"]``: one tensor an image.
+def no_limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, Any]:
+    """For a processor whose bounds nobody has written down: an image that is too large is refused."""
+    return {}
 
-    A blank image's features are cut to none. They stay part of the graph, so that the tower's weights
-    get gradients of zero and not none at all.
-    """
-    features = hf.model.get_image_features(**images, return_dict=True).pooler_output
-    return BaseModelOutputWithPooling(
-        pooler_output=tuple(image[:0] if is_blank else image for image in features)
-    )
+
+def patches_by_side(config: Config) -> int:
+    return int(getattr(config.vision_config, "spatial_merge_size", 1)) ** 2
 
 
 @dataclass(frozen=True)
 class Vision:
-    """How a family's models see images."""
+    """How a family's models see images, where it differs from others."""
 
     # Settings of the image processor that bound the tokens of one image, from the configuration and the
     # least and the most tokens. vLLM gets the same as ``mm_processor_kwargs``.
-    limits: Callable[[Config, int, int], dict[str, Any]]
-    # The token ids that one image of this width and height stands for in the model's input. As many of
-    # them are the configuration's ``image_token_id`` as the image has features.
-    expanded: Callable[[Processor, int, int], tuple[int, ...]]
-    # One image as the encoder takes it; ``join`` puts several images together.
-    tensors: Callable[[Processor, Image], ImageTensors]
-    # The images that the processor takes; ``expanded`` and ``tensors`` are asked for no others.
-    sides: SideLimits
-    # The tower's dimensions, for ``r1reward plan``.
-    shape: Callable[[Config], VisionShape]
-    join: Callable[[Sequence[ImageTensors]], ImageTensors] = joined
-    # Features of all images of a micro-batch (``is_blank``: of one that no sample has, to be dropped).
-    encode: Callable[[HfModel, ImageTensors, bool], BaseModelOutputWithPooling] = encoded_images
-    # The token in a rendered prompt that stands for one image before it is expanded.
-    placeholder_id: Callable[[Config], int] = lambda config: int(config.image_token_id)
-    # The configuration's attributes with ids of media tokens, which are never sampled.
-    media_tokens: tuple[str, ...] = ("image_token_id", "video_token_id", "vision_start_token_id")
-    # The argument of ``generate`` that says which tokens are image features.
-    token_types: str = "mm_token_type_ids"
+    limits: Callable[[Config, int, int], dict[str, Any]] = no_limits
+    # The images that the processor takes.
+    sides: SideLimits = ANY_SIDES
+    # How images are expanded, for a processor whose rule cannot be learned from a look at it.
+    expansion: Callable[[Processor], Expansion] | None = None
+    # Patches that become one token.
+    merge: Callable[[Config], int] = patches_by_side
     # Media beside images that vLLM is told not to make room for.
-    other_media: tuple[str, ...] = ("video",)
+    other_media: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Family:
-    """Everything that differs between model families."""
+    """Everything that differs between model families. ``vision`` is None for models of text."""
 
-    vision: Vision
-    # Loads the weights. The model has its head as ``lm_head`` and the rest as ``model``.
-    auto_class: Any
-    # ``position_ids`` of a micro-batch: of its padded rows [C, B, L], and of all its tokens in one row
-    # [1 + C, 1, S], where the first coordinate restarts at 0 with every sample.
-    positions: Callable[[HfModel, MicroBatch], torch.Tensor]
-    packed_positions: Callable[[HfModel, MicroBatch], torch.Tensor]
-    # Beginnings of parameters' names and the part they belong to; the first that fits counts. All
-    # other parameters are ``language``.
-    parts: tuple[tuple[str, Part], ...]
-    # Where adapters go: the language model inside the whole model, and the layers it has.
-    language_module: str = "model.language_model"
-    lora_targets: tuple[str, ...] = get_args(Projection)
-    # The language model's section in the configuration, whose attention is replaced for packing.
-    text_config: str = "text_config"
+    vision: Vision | None = Vision()
     # Settings of published models by their hub name, for machines that cannot reach the hub.
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def part_of(self, name: str) -> Part:
-        """The part that a parameter belongs to, by its name in the Hugging Face model."""
-        return next((part for start, part in self.parts if name.startswith(start)), "language")
+    @property
+    def auto_class(self) -> Any:
+        """Loads the weights. The model has its head as ``lm_head`` and the rest as ``model``."""
+        return AutoModelForCausalLM if self.vision is None else AutoModelForImageTextToText
+
+    @property
+    def sees_images(self) -> bool:
+        return self.vision is not None
 
 
 def family_of(config: Config) -> Family:
-    """The family of a model by its configuration. Raises ``InputError`` for one that is unknown."""
+    """The family of a model by its configuration.
+
+    Raises ``InputError`` for a kind of model that transformers has no class for, or none that writes.
+    """
     module = MODULES.get(config.model_type)
-    if module is None:
-        raise InputError(
-            f"model.path: {config.name_or_path} holds a {config.model_type} model; "
-            f"{', '.join(MODULES)} is supported"
-        )
-    family: Family = import_module(module).FAMILY
-    return family
+    if module is not None:
+        families: dict[str, Family] = import_module(module).FAMILIES
+        return families[config.model_type]
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return Family()
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return Family(vision=None)
+    raise InputError(
+        f"model.path: {config.name_or_path} holds a {config.model_type} model, which writes no text: "
+        "choose a model of text, or of images and text"
+    )
+
+
+def is_measured(config: Config) -> bool:
+    """Whether `make families` has measured this kind of model on the real engines."""
+    return config.model_type in (*MODULES, *MEASURED)
 
 
 def load_config(path: str) -> Config:
-    """The configuration of a model folder, of a hub name, or of the other forms of ``model.path``."""
-    return AutoConfig.from_pretrained(resolve_model_path(path))
+    """The configuration of a model folder, of a hub name, or of the other forms of ``model.path``.
+
+    Raises ``InputError`` for a model that comes with code of its own.
+    """
+    try:
+        return AutoConfig.from_pretrained(resolve_model_path(path), trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise InputError(
+            f"model.path: {path} needs program code from its own folder, which r1reward does not run: "
+            "choose a model that transformers has a class for"
+        ) from error

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from r1reward.errors import InputError
-from r1reward.models.family import HfModel
+from r1reward.models.family import HfModel, family_of
 
 if TYPE_CHECKING:
     from r1reward.models.policy import MicroBatch
@@ -28,7 +28,7 @@ def require_image_argument(hf: HfModel) -> None:
     Raises ``InputError`` if its forward would lose them among its other keyword arguments. A model
     without images is not looked at.
     """
-    sees_images = getattr(hf.config, "image_token_id", None) is not None
+    sees_images = family_of(hf.config).sees_images
     known = inspect.signature(hf.model.forward).parameters
     if sees_images and "mm_encoder_outputs" not in known:
         raise InputError(IMAGES_LOST)

@@ -7,15 +7,18 @@ shapes of the plain model, with the adapters merged in.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from r1reward.errors import InputError
-from r1reward.models.family import HfModel, family_of
+from r1reward.models.family import HfModel
 from r1reward.recipe.learner_sections import LoraSection
+
+# What chooses the experts of a token is left as it is.
+ROUTERS = (".gate", ".router", ".shared_expert_gate")
 
 
 class LoraLinear(nn.Linear):
@@ -48,33 +51,45 @@ class LoraLinear(nn.Linear):
 def add_lora(model: HfModel, settings: LoraSection, seed: int) -> None:
     """Freezes the model (still on the CPU) and adapts the language model's target layers, in place.
 
-    Raises ``InputError`` if the model's family has no layers of a target's name.
+    Raises ``InputError`` if the language model has no layers of a target's name.
     """
-    family = family_of(model.config)
-    for target in settings.targets:
-        if target not in family.lora_targets:
-            raise InputError(
-                f"learner.lora.targets: a {model.config.model_type} model has no {target}: choose of "
-                f"{', '.join(family.lora_targets)}"
-            )
     generator = torch.Generator().manual_seed(seed)
+    language = model.get_decoder()
+    targets = lora_targets(model, settings)
     model.requires_grad_(False)
-    language = model.get_submodule(family.language_module)
     for path, module in list(language.named_modules()):
         parent, _, name = path.rpartition(".")
-        if name in settings.targets:
+        if name in targets:
             adapted = LoraLinear.replacing(module, settings, generator)
             setattr(language.get_submodule(parent), name, adapted)
 
 
-def with_adapters(name: str, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+def lora_targets(model: HfModel, settings: LoraSection) -> tuple[str, ...]:
+    """The names of the linear layers that get adapters; of all in the language model by default."""
+    there = dict.fromkeys(
+        path.rpartition(".")[2]
+        for path, module in model.get_decoder().named_modules()
+        if isinstance(module, nn.Linear) and "layers." in path and not path.endswith(ROUTERS)
+    )
+    for target in settings.targets or ():
+        if target not in there:
+            raise InputError(
+                f"learner.lora.targets: a {model.config.model_type} model has no {target}: choose of "
+                f"{', '.join(there)}"
+            )
+    return settings.targets or tuple(there)
+
+
+def with_adapters(name: str, parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """A parameter of the plain model, with the two adapter matrices that change it if there are."""
     layer, _, kind = name.rpartition(".")
     adapters = [f"{layer}.lora_a", f"{layer}.lora_b"] if kind == "weight" else []
     return [parameters[key] for key in (name, *adapters) if key in parameters]
 
 
-def merged(weight_and_adapters: list[nn.Parameter], settings: LoraSection | None) -> torch.Tensor:
+def merged(
+    weight_and_adapters: Sequence[torch.Tensor], settings: LoraSection | None
+) -> torch.Tensor:
     """W + alpha / rank * B A in float32, rounded once to the weight's dtype."""
     weight, *adapters = (parameter.detach() for parameter in weight_and_adapters)
     if not adapters:

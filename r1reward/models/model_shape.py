@@ -11,20 +11,30 @@ import torch
 from transformers import AutoConfig
 
 from r1reward.errors import InputError
-from r1reward.models.family import MODULES, Config, Part, VisionShape, family_of
+from r1reward.models.family import MODULES, Config, Family, Part, VisionShape, family_of
 from r1reward.models.model_folder import loading, require_config, resolve_model_path
+from r1reward.models.packing_rules import packing_refusal
+from r1reward.models.parts import parts_of
 from r1reward.recipe.sections import Dtype
 
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 
 
+# Of a model of text.
+NO_VISION = VisionShape(hidden=0, intermediate=0, num_layers=0, num_heads=1, patch=0, merge=1)
+
+
 @dataclass(frozen=True)
 class TextShape:
-    """The language model. Sizes are numbers of values; ``head`` is the width of one attention head."""
+    """The language model. Sizes are numbers of values; ``head`` is the width of one attention head.
+
+    ``num_cache_layers`` are those that keep keys and values: linear attention has a state instead.
+    """
 
     hidden: int
     intermediate: int
     num_layers: int
+    num_cache_layers: int
     num_heads: int
     num_kv_heads: int
     head: int
@@ -51,9 +61,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """``source`` says where the numbers come from."""
+    """``source`` says where the numbers come from.
+
+    ``packing_refusal`` says why samples must not share a row, as the end of a sentence.
+    """
 
     source: str
+    config: Config
+    packing_refusal: str | None
     text: TextShape
     vision: VisionShape
     weights: tuple[Weight, ...]
@@ -96,7 +111,7 @@ def read_model_shape(path: str) -> ModelShape:
 
 def published_models() -> dict[str, dict[str, Any]]:
     """Settings of the published models of every family, by their hub name."""
-    families = [import_module(module).FAMILY for module in dict.fromkeys(MODULES.values())]
+    families = [import_module(module).FAMILIES[kind] for kind, module in MODULES.items()]
     return {name: dict(known) for family in families for name, known in family.published.items()}
 
 
@@ -106,21 +121,58 @@ def shape_of(config: Config, source: str) -> ModelShape:
     with torch.device("meta"):
         hf = family.auto_class.from_config(config)
     hf.tie_weights()
-    text = config.get_text_config()
+    parts = parts_of(hf)
     return ModelShape(
         source=source,
-        text=TextShape(
-            hidden=text.hidden_size,
-            intermediate=text.intermediate_size,
-            num_layers=text.num_hidden_layers,
-            num_heads=text.num_attention_heads,
-            num_kv_heads=text.num_key_value_heads,
-            head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-            vocab=text.vocab_size,
-        ),
-        vision=family.vision.shape(config),
+        config=config,
+        packing_refusal=packing_refusal(hf),
+        text=text_shape(config.get_text_config()),
+        vision=vision_shape(config, family),
         weights=tuple(
-            Weight(name, tuple(parameter.shape), family.part_of(name))
+            Weight(name, tuple(parameter.shape), parts[name])
             for name, parameter in hf.named_parameters()
         ),
+    )
+
+
+def text_shape(text: Config) -> TextShape:
+    """The language model, from its section of the configuration."""
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    intermediate = int(getattr(text, "intermediate_size", 0))
+    experts = getattr(text, "num_experts_per_tok", None)
+    if experts and getattr(text, "moe_intermediate_size", None):
+        # A token goes through several small experts.
+        intermediate = experts * text.moe_intermediate_size
+    return TextShape(
+        hidden=text.hidden_size,
+        intermediate=intermediate,
+        num_layers=text.num_hidden_layers,
+        num_cache_layers=sum("attention" in kind and "linear" not in kind for kind in kinds),
+        num_heads=text.num_attention_heads,
+        num_kv_heads=text.num_key_value_heads,
+        head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        vocab=text.vocab_size,
+    )
+
+
+def vision_shape(config: Config, family: Family) -> VisionShape:
+    """The vision tower, by the names that configurations have for its sizes."""
+    if family.vision is None:
+        return NO_VISION
+    vision = config.vision_config
+    # Qwen2-VL calls the tower's width ``embed_dim``, and ``hidden_size`` what it hands on.
+    hidden = int(getattr(vision, "embed_dim", None) or vision.hidden_size)
+    intermediate = getattr(vision, "intermediate_size", None) or hidden * vision.mlp_ratio
+    depth = getattr(vision, "depth", None) or vision.num_hidden_layers
+    heads = getattr(vision, "num_heads", None) or vision.num_attention_heads
+    side: int = vision.patch_size[0] if isinstance(vision.patch_size, list) else vision.patch_size
+    channels = int(getattr(vision, "in_channels", 0) or getattr(vision, "num_channels", 3))
+    frames = getattr(vision, "temporal_patch_size", 1)
+    return VisionShape(
+        hidden=hidden,
+        intermediate=int(intermediate),
+        num_layers=depth,
+        num_heads=heads,
+        patch=channels * frames * side**2,
+        merge=family.vision.merge(config),
     )

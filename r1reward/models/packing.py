@@ -43,9 +43,10 @@ def packed_attention(
     attention_mask: None,
     scaling: float,
     packed_cuts: Cuts,
+    sliding_window: int | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sample, [1, S, H, D].
+    """Causal attention within each sample, [1, S, H, D], at most ``sliding_window`` tokens back.
 
     ``packed_cuts`` comes through the keyword arguments of transformers' forward, and through those of
     its checkpoints. Read from the positions, every layer would wait for the GPU, in recomputation too.
@@ -55,11 +56,30 @@ def packed_attention(
         query_SHD, key_SHD, value_SHD = (
             x[0].transpose(0, 1).contiguous() for x in (query_1HSD, key_1HSD, value_1HSD)
         )
-        return row_attention(query_SHD, key_SHD, value_SHD, packed_cuts, scaling)[None], None
+        mixed_SHD = row_attention(
+            query_SHD, key_SHD, value_SHD, packed_cuts, scaling, sliding_window
+        )
+        return mixed_SHD[None], None
     lengths = list(packed_cuts.lengths)
     samples = zip(*(x.split(lengths, dim=2) for x in (query_1HSD, key_1HSD, value_1HSD)))
-    parts = [sdpa_attention_forward(module, *qkv, None, scaling=scaling)[0] for qkv in samples]
+    parts = [
+        sdpa_attention_forward(
+            module, *qkv, window_mask(length, sliding_window, query_1HSD.device), scaling=scaling
+        )[0]
+        for length, qkv in zip(lengths, samples, strict=True)
+    ]
     return torch.cat(parts, dim=1), None
+
+
+def window_mask(
+    length: int, sliding_window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """Which keys a query of a sample sees, [1, 1, L, L]; None where it sees all before it."""
+    if sliding_window is None or length <= sliding_window:
+        return None
+    steps = torch.arange(length, device=device)
+    back = steps[:, None] - steps[None, :]
+    return ((back >= 0) & (back < sliding_window))[None, None]
 
 
 def row_attention(
@@ -68,6 +88,7 @@ def row_attention(
     value_SHD: torch.Tensor,
     cuts: Cuts,
     scaling: float,
+    sliding_window: int | None = None,
 ) -> torch.Tensor:
     """The same by torch's kernel for GPUs, which takes half precision only."""
     # Not every torch has it, or all of these arguments: engines/library_calls.py looks.
@@ -83,7 +104,8 @@ def row_attention(
         longest,
         longest,
         scale=scaling,
-        window_size=(-1, 0),  # causal
+        # Tokens seen before and after the query itself; -1: all.
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=query_SHD.shape[1] != key_SHD.shape[1],
     )
     return mixed_SHD

@@ -8,6 +8,7 @@ padded, the tokens when packed), N response tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,16 +20,28 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig
 
-from r1reward.models.family import HfModel, ImageTensors, family_of, load_config
+from r1reward.models.family import HfModel, ImageTensors, family_of, is_measured, load_config
+from r1reward.models.generic import (
+    encoded_images,
+    joined,
+    packed_positions,
+    positions,
+    token_type_arguments,
+)
 from r1reward.models.image_cache import remembering
 from r1reward.models.image_check import require_image_argument
 from r1reward.models.model_folder import resolve_model_path
-from r1reward.models.packing import PACKED_ATTENTION, Cuts
+from r1reward.models.packing import Cuts
+from r1reward.models.packing_rules import pack
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import ModelSection
 from r1reward.types import TraceSample
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# No token has this id.
+NO_TOKEN = -1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,8 @@ class MicroBatch:
     """Samples padded on the right.
 
     ``is_image_BL`` marks the tokens that are image features. ``images`` holds what the image encoder is
-    called with; when no sample has an image, that of a blank one, and ``has_images`` is False.
+    called with; when no sample has an image, that of a blank one, and ``has_images`` is False. It is
+    empty for a model of text.
     ``response_at_BT`` is the position whose hidden state predicts each response token;
     ``targets_BT`` those tokens; ``mask_BT`` which of them are real. ``lengths`` are the samples' tokens.
     """
@@ -99,7 +113,10 @@ class MicroBatchBuilder:
             mask_BT[i, :count] = True
             self.check_image_tokens(sample)
             images += self.prepared(sample.images)
-        is_image_BL = (input_ids_BL == self.processor.image_token_id) & attention_mask_BL.bool()
+        image_token_id = self.processor.image_token_id
+        if image_token_id is None:
+            image_token_id = NO_TOKEN
+        is_image_BL = (input_ids_BL == image_token_id) & attention_mask_BL.bool()
         # Only the prompt holds images: a pad token sampled into a response is text.
         prompt_lengths = torch.tensor([[len(s.prompt_token_ids)] for s in samples])
         is_image_BL &= torch.arange(length)[None, :] < prompt_lengths
@@ -107,7 +124,7 @@ class MicroBatchBuilder:
             input_ids_BL=input_ids_BL,
             attention_mask_BL=attention_mask_BL,
             is_image_BL=is_image_BL,
-            images=self.processor.family.vision.join(images or [self.processor.blank_image]),
+            images=joined(images or [self.processor.blank_image]),
             has_images=bool(images),
             response_at_BT=response_at_BT,
             targets_BT=targets_BT,
@@ -129,7 +146,8 @@ class MicroBatchBuilder:
 
     def check_image_tokens(self, sample: TraceSample) -> None:
         features = sum(self.processor.num_image_tokens(image) for image in sample.images)
-        pads = sample.prompt_token_ids.count(self.processor.image_token_id)
+        image_token_id = self.processor.image_token_id
+        pads = 0 if image_token_id is None else sample.prompt_token_ids.count(image_token_id)
         if pads != features:
             raise ValueError(
                 f"the prompt has {pads} image tokens but its {len(sample.images)} image(s) give "
@@ -142,10 +160,13 @@ class LogprobHead(nn.Linear):
 
     The loop over chunks is inside this one forward: under ZeRO-3 every module call is a collective,
     and ranks hold different numbers of tokens. Logits exist for one chunk at a time, in float32, and
-    are recomputed in the backward pass.
+    are recomputed in the backward pass. ``softcap`` bounds logits by a hyperbolic tangent, ``scale`` is a
+    factor on them, where the model has either.
     """
 
     chunk_tokens: int = 2048
+    softcap: float | None = None
+    scale: float = 1.0
 
     def forward(
         self, hidden_ND: torch.Tensor, targets_N: torch.Tensor
@@ -163,18 +184,35 @@ class LogprobHead(nn.Linear):
         self, hidden_ND: torch.Tensor, targets_N: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits_NV = F.linear(hidden_ND, self.weight, self.bias).float()
+        if self.scale != 1.0:
+            logits_NV = logits_NV * self.scale
+        if self.softcap is not None:
+            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap
         all_logprobs_NV = logits_NV.log_softmax(dim=-1)
         entropy_N = -(all_logprobs_NV.exp() * all_logprobs_NV).sum(dim=-1)
         return all_logprobs_NV.gather(1, targets_N[:, None]).squeeze(1), entropy_N.detach()
 
     @classmethod
-    def replacing(cls, head: nn.Linear, chunk_tokens: int) -> LogprobHead:
+    def replacing(
+        cls, head: nn.Linear, chunk_tokens: int, softcap: float | None = None, scale: float = 1.0
+    ) -> LogprobHead:
         """Take over an existing head's parameters (tied embeddings stay tied)."""
         new = cls(1, 1, bias=False, device="meta")
         new.in_features, new.out_features = head.in_features, head.out_features
         new.weight, new.bias = head.weight, head.bias
         new.chunk_tokens = chunk_tokens
+        new.softcap, new.scale = softcap, scale
         return new
+
+
+def logprob_head(model: HfModel, chunk_tokens: int) -> LogprobHead:
+    """In place of a model's own head, with what its configuration does to logits."""
+    text = model.config.get_text_config()
+    # Cohere multiplies logits by one setting, Granite divides them by another.
+    scale = getattr(text, "logit_scale", None) or 1.0
+    scale /= getattr(text, "logits_scaling", None) or 1.0
+    softcap = getattr(text, "final_logit_softcapping", None)
+    return LogprobHead.replacing(model.lm_head, chunk_tokens, softcap, scale)
 
 
 class PolicyModel(nn.Module):
@@ -187,8 +225,9 @@ class PolicyModel(nn.Module):
     def __init__(self, model: HfModel, chunk_tokens: int, packing: bool = False) -> None:
         super().__init__()
         require_image_argument(model)
-        self.family = family_of(model.config)
-        model.lm_head = LogprobHead.replacing(model.lm_head, chunk_tokens)
+        self.sees_images = family_of(model.config).sees_images
+        self.token_types = token_type_arguments(model)
+        model.lm_head = logprob_head(model, chunk_tokens)
         self.hf = model
         self.packing = packing
 
@@ -196,9 +235,12 @@ class PolicyModel(nn.Module):
         """Log-probs and entropies in float32, both [B, T] and 0 where ``batch.mask_BT`` is False."""
         # The vision tower goes first, whether there are images or not: under ZeRO-3 all ranks must
         # call the same modules in the same order.
-        features = self.family.vision.encode(self.hf, batch.images, not batch.has_images)
+        encoded: dict[str, Any] = {}
+        if self.sees_images:
+            features = encoded_images(self.hf, batch.images, not batch.has_images)
+            encoded = {"mm_encoder_outputs": {"image": features}}
         inputs, slots_BL = self.packed(batch) if self.packing else self.padded(batch)
-        output = self.hf.model(**inputs, mm_encoder_outputs={"image": features}, use_cache=False)
+        output = self.hf.model(**inputs, **encoded, use_cache=False)
         hidden_SD = output.last_hidden_state.flatten(0, 1)
         slots_BT = slots_BL.gather(1, batch.response_at_BT)
         hidden_ND = hidden_SD[slots_BT[batch.mask_BT]]
@@ -213,32 +255,48 @@ class PolicyModel(nn.Module):
         inputs = {
             "input_ids": batch.input_ids_BL,
             "attention_mask": batch.attention_mask_BL,
-            "position_ids": self.family.positions(self.hf, batch),
+            "position_ids": positions(self.hf, batch),
+            **dict.fromkeys(self.token_types, batch.is_image_BL.long()),
         }
         return inputs, slots_BL.view_as(batch.input_ids_BL)
 
     def packed(self, batch: MicroBatch) -> tuple[dict[str, Any], torch.Tensor]:
         """The same for one row of all tokens."""
+        is_token_BL = batch.attention_mask_BL.bool()
         inputs = {
-            "input_ids": batch.input_ids_BL[batch.attention_mask_BL.bool()][None],
+            "input_ids": batch.input_ids_BL[is_token_BL][None],
             "attention_mask": None,
-            "position_ids": self.family.packed_positions(self.hf, batch),
+            "position_ids": packed_positions(self.hf, batch),
             "packed_cuts": Cuts.of(batch.lengths, batch.input_ids_BL.device),
+            **dict.fromkeys(self.token_types, batch.is_image_BL[is_token_BL][None].long()),
         }
         slots_BL = batch.attention_mask_BL.flatten().cumsum(dim=0) - 1
         return inputs, slots_BL.view_as(batch.input_ids_BL)
 
 
 def load_hf_model(model: ModelSection, packing: bool = False) -> HfModel:
-    """The Hugging Face model with its weights, from a folder or the hub."""
+    """The Hugging Face model with its weights, from a folder or the hub.
+
+    Raises ``InputError`` if it is to be packed and cannot be.
+    """
     config = load_config(model.path)
-    family = family_of(config)
+    if not is_measured(config):
+        logger.warning(
+            "r1reward has not been measured with %s models: `r1reward model check %s` says whether "
+            "engine and learner agree on this one",
+            config.model_type,
+            model.path,
+        )
     attention: dict[str, str] = dict.fromkeys(("", *config.sub_configs), model.attention)
-    if packing:
-        attention[family.text_config] = PACKED_ATTENTION
-    return family.auto_class.from_pretrained(
-        resolve_model_path(model.path), dtype=DTYPES[model.dtype], attn_implementation=attention
+    hf = family_of(config).auto_class.from_pretrained(
+        resolve_model_path(model.path),
+        dtype=DTYPES[model.dtype],
+        attn_implementation=attention,
+        trust_remote_code=False,
     )
+    if packing:
+        pack(hf)
+    return hf
 
 
 def load_policy_model(

@@ -9,13 +9,22 @@ from transformers import AutoProcessor
 
 from r1reward.data.images import decode_image, image_size
 from r1reward.data.media import refuse_sides
-from r1reward.data.prompt import ImagePart, PromptPart, Tags, prompt_parts
+from r1reward.data.prompt import ImagePart, PromptPart, Tags, opened_tag, prompt_parts
 from r1reward.data.texts import refuse_half_characters
 from r1reward.errors import InputError, as_input_error
-from r1reward.models.family import ImageTensors, family_of, load_config
+from r1reward.models.family import Config, ImageTensors, family_of, load_config
+from r1reward.models.generic import (
+    expansion_of,
+    image_arguments,
+    image_tensors,
+    media_token_ids,
+    placeholder_id,
+)
 from r1reward.models.model_folder import check_model_folder, loading, resolve_model_path
 from r1reward.recipe.sections import ModelSection, PromptSection
 from r1reward.types import Order, PreferencePair, Prompt, TraceSample
+
+SMALL = (28, 28)
 
 
 class PolicyProcessor:
@@ -31,20 +40,21 @@ class PolicyProcessor:
             processor: Any = AutoProcessor.from_pretrained(path)
             config = load_config(model.path)
         self.family = family_of(config)
-        vision = self.family.vision
-        limits = vision.limits(config, model.min_image_tokens, model.max_image_tokens)
-        for name, value in limits.items():
-            setattr(processor.image_processor, name, value)
         self.processor = processor
-        self.tokenizer = processor.tokenizer
-        self.image_token_id: int = config.image_token_id
-        self.placeholder_id = vision.placeholder_id(config)
+        # Of a model of text transformers loads the tokenizer alone.
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.template_arguments = dict(model.template_arguments)
+        self.max_image_tokens = model.max_image_tokens
+        self.image_token_id: int | None = None
+        self.placeholder_id: int | None = None
+        # For the image encoder to look at where no sample has an image.
+        self.blank_image: ImageTensors = {}
+        # Whether an image's first and last tokens are ordinary text, which may merge with the prompt's.
+        self.merges_into_text = False
+        self.media_token_ids = media_token_ids(config)
+        if self.family.vision is not None:
+            self.look_at_images(config, model)
         self.pad_token_id: int = self.tokenizer.pad_token_id or 0
-        self.media_token_ids = tuple(
-            token_id
-            for name in vision.media_tokens
-            if (token_id := getattr(config, name, None)) is not None
-        )
         self.end_of_turn_id: int = self.tokenizer.eos_token_id
         # Also the media tokens a tokenizer does not mark as special.
         self.control_token_ids = frozenset(self.media_token_ids) | {
@@ -55,17 +65,46 @@ class PolicyProcessor:
         self.max_new_tokens = model.max_new_tokens
         self.token_text = cache(self.tokenizer.decode)
         self.max_images = model.max_images
-        # For the image encoder to look at where no sample has an image.
-        self.blank_image = vision.tensors(processor, Image.new("RGB", (28, 28)))
+
+    def look_at_images(self, config: Config, model: ModelSection) -> None:
+        """What is known of images beforehand: bounds, arguments of the encoder, the rule of expansion."""
+        vision = self.family.vision
+        assert vision is not None, "called for models that see images"
+        limits = vision.limits(config, model.min_image_tokens, model.max_image_tokens)
+        # Thin images may still exceed the bound a little: a side has at least one patch.
+        self.bounds_images = bool(limits)
+        for name, value in limits.items():
+            setattr(self.processor.image_processor, name, value)
+        image_token_id = int(config.image_token_id)
+        self.image_token_id = image_token_id
+        self.placeholder_id = placeholder_id(self.processor)
+        self.image_arguments = image_arguments(config)
+        if vision.expansion is not None:
+            self.expansion = vision.expansion(self.processor)
+        else:
+            self.expansion = expansion_of(self.processor, image_token_id)
+        known = self.tokenizer.added_tokens_decoder
+        special = {token_id for token_id, token in known.items() if token.special}
+        example = self.expansion(*SMALL)
+        self.merges_into_text = not {example[0], example[-1]} <= special | {image_token_id}
+        self.blank_image = image_tensors(
+            self.processor, Image.new("RGB", SMALL), self.image_arguments
+        )
 
     def render(self, parts: Sequence[PromptPart]) -> str:
         """One user turn of text and images in this order, ready for the answer (the model's template)."""
-        content = [
+        content: str | list[dict[str, str]] = [
             {"type": "image"} if isinstance(part, ImagePart) else {"type": "text", "text": part}
             for part in parts
         ]
+        if not self.family.sees_images:
+            # Templates of models of text take a string.
+            content = "".join(part for part in parts if isinstance(part, str))
         rendered: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.template_arguments,
         )
         return rendered
 
@@ -78,14 +117,7 @@ class PolicyProcessor:
         """
         for name in ("question", "response_1", "response_2"):
             refuse_half_characters(getattr(pair, name), f"{pair.origin}: {name}")
-        for number, image in enumerate(pair.images, start=1):
-            what = f"{pair.origin}: image {number}"
-            refuse_sides(image, self.family.vision.sides, what)
-        if len(pair.images) > self.max_images:
-            raise InputError(
-                f"{pair.origin}: {len(pair.images)} images, more than model.max_images "
-                f"({self.max_images}): raise it, or remove the row"
-            )
+        self.refuse_images(pair)
         shown = pair if order == "stored" else pair.swapped()
         tags = Tags(settings.think_tag, settings.answer_tag)
         text = self.render(prompt_parts(shown, settings.template, tags, settings.images_last))
@@ -96,20 +128,53 @@ class PolicyProcessor:
                 f"{pair.origin}: the text carries {num_placeholders - len(pair.images)} image tokens "
                 "of its own"
             )
-        # Of an image that the family's limits allow and its processor does not, this is the last word.
-        with as_input_error(f"{pair.origin}: an image", ValueError):
-            num_of_images = sum(len(self.expanded(image)) for image in pair.images)
         return Prompt(
             prompt_id=f"{pair.pair_id}-{order}",
             pair=shown,
             order=order,
             text=text,
             token_ids=token_ids,
-            num_tokens=len(token_ids) - num_placeholders + num_of_images,
+            num_tokens=self.count_tokens(text, token_ids, pair),
         )
+
+    def refuse_images(self, pair: PreferencePair) -> None:
+        """Raises ``InputError`` for images that the model does not take."""
+        vision = self.family.vision
+        if vision is None and pair.images:
+            raise InputError(
+                f"{pair.origin}: {len(pair.images)} images, but the model of model.path reads text only: "
+                "choose a model that sees images, or remove the row"
+            )
+        for number, image in enumerate(pair.images, start=1):
+            assert vision is not None
+            refuse_sides(image, vision.sides, f"{pair.origin}: image {number}")
+        if len(pair.images) > self.max_images:
+            raise InputError(
+                f"{pair.origin}: {len(pair.images)} images, more than model.max_images "
+                f"({self.max_images}): raise it, or remove the row"
+            )
+
+    def count_tokens(self, text: str, token_ids: Sequence[int], pair: PreferencePair) -> int:
+        """Tokens of a prompt, images expanded. Raises ``InputError`` for an image that is too large."""
+        counts = []
+        # Of an image that the family's limits allow and its processor does not, this is the last word.
+        with as_input_error(f"{pair.origin}: an image", ValueError):
+            counts = [len(self.expanded(image)) for image in pair.images]
+        for number, image in enumerate(pair.images, start=1):
+            features = self.num_image_tokens(image)
+            if not self.bounds_images and features > self.max_image_tokens:
+                raise InputError(
+                    f"{pair.origin}: image {number} becomes {features} tokens, more than "
+                    f"model.max_image_tokens ({self.max_image_tokens}): raise it, or shrink the image"
+                )
+        if self.merges_into_text and pair.images:
+            return len(self.expanded_as_text(text, pair.images))
+        return len(token_ids) - len(counts) + sum(counts)
 
     def expand(self, prompt: Prompt) -> tuple[int, ...]:
         """The prompt's token ids with every image's placeholder expanded, as the engine does it."""
+        if self.merges_into_text and prompt.pair.images:
+            return self.expanded_as_text(prompt.text, prompt.pair.images)
         images = iter(prompt.pair.images)
         expanded: list[int] = []
         for token_id in prompt.token_ids:
@@ -117,6 +182,14 @@ class PolicyProcessor:
             expanded += self.expanded(next(images)) if is_image else (token_id,)
         assert len(expanded) == prompt.num_tokens, "encode counted the image tokens otherwise"
         return tuple(expanded)
+
+    def expanded_as_text(self, text: str, images: Sequence[bytes]) -> tuple[int, ...]:
+        """The same where line breaks around an image become one token with those of the text."""
+        placeholder = self.token_text(self.placeholder_id)
+        between = text.split(placeholder)
+        expansions = [self.tokenizer.decode(self.expanded(image)) for image in images]
+        pairs = zip(between[1:], expansions, strict=True)
+        return self.tokenize(between[0] + "".join(image + rest for rest, image in pairs))
 
     def encode_trace(self, prompt: Prompt, text: str) -> TraceSample:
         """A written trace as the policy would have sampled it: its tokens, then the end of the turn.
@@ -126,6 +199,10 @@ class PolicyProcessor:
         """
         origin = f"{prompt.pair.origin or prompt.prompt_id}: the trace"
         refuse_half_characters(text, origin)
+        opened = opened_tag(prompt.text)
+        if opened:
+            # The prompt has written the trace's first tag.
+            text = text.lstrip().removeprefix(opened)
         token_ids = self.tokenize(text)
         if not token_ids:
             raise InputError(f"{origin} is empty: remove the row")
@@ -154,12 +231,12 @@ class PolicyProcessor:
 
     def expanded(self, encoded: bytes) -> tuple[int, ...]:
         """The token ids that an image stands for in the model's input. Reads the image's header only."""
-        return self.family.vision.expanded(self.processor, *image_size(encoded))
+        return self.expansion(*image_size(encoded))
 
     def num_image_tokens(self, encoded: bytes) -> int:
         """How many features the language model sees for an image, after the vision merger."""
-        return self.expanded(encoded).count(self.image_token_id)
+        return self.expanded(encoded).count(self.image_token_id or 0)
 
     def image_tensors(self, encoded: bytes) -> ImageTensors:
         """One image as the image encoder takes it. Raises ``ValueError`` if it is not readable."""
-        return self.family.vision.tensors(self.processor, decode_image(encoded))
+        return image_tensors(self.processor, decode_image(encoded), self.image_arguments)

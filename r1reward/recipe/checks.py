@@ -66,7 +66,7 @@ def check_learner(recipe: Recipe | SftRecipe) -> None:
             "placement.mode in_process has one learner rank, but learner.num_ranks is "
             f"{learner.num_ranks}: set it to 1, or placement.mode to split or colocate"
         )
-    if learner.packing and model.attention != "sdpa":
+    if learner.packing is True and model.attention != "sdpa":
         raise ValueError(
             "learner.packing cuts sdpa's attention between samples, but model.attention is "
             f"{model.attention}: set model.attention to sdpa or learner.packing to false"

@@ -1,6 +1,6 @@
 """The sections of a recipe for what learns: the loss, the parts that train, the learner."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -218,9 +218,6 @@ class PartsSection(Section):
             )
 
 
-Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
 class LoraSection(Section):
     """Low-rank adapters on the language model. All other weights are frozen."""
 
@@ -230,8 +227,9 @@ class LoraSection(Section):
     alpha: float = Field(default=32.0, gt=0)
     """The adapters are scaled by alpha / rank."""
 
-    targets: tuple[Projection, ...] = Field(default=get_args(Projection), min_length=1)
-    """Which projections of each layer get adapters."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Which linear layers of each layer of the language model get adapters, by their names, such as
+    q_proj; None: all."""
 
 
 class LearnerSection(Section):
@@ -250,8 +248,9 @@ class LearnerSection(Section):
     """Most tokens of one forward pass of a rank: rows times the longest, or the tokens
     themselves when packing."""
 
-    packing: bool = False
-    """Run the samples of a micro-batch in one row, without padding."""
+    packing: bool | Literal["auto"] = False
+    """Run the samples of a micro-batch in one row, without padding; auto: where it changes no number,
+    which the kinds of the model's layers decide."""
 
     lr: float = Field(default=1e-6, gt=0)
     """Peak learning rate of AdamW."""

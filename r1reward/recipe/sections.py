@@ -81,6 +81,9 @@ class ModelSection(Section):
     max_images: PositiveInt = 8
     """Most images (or video frames) of one pair that an engine accepts."""
 
+    template_arguments: dict[str, bool | str] = {}
+    """Arguments of the model's chat template, such as enable_thinking: false, where it knows them."""
+
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of transformers in the learner; packing needs sdpa."""
 

@@ -1,6 +1,7 @@
 """What a forward pass of the learner keeps for the backward pass, in bytes.
 
-Counted operation by operation from what autograd saves in transformers' models: a linear layer
+Layers of other architectures keep other things: ``activation_probe.py`` says how much more or less than
+these. Counted operation by operation from what autograd saves in transformers' models: a linear layer
 keeps its input if its weight learns, a product both factors, RMSNorm its input in float32, and
 attention q, k, v and its result (with flash or memory-efficient kernels, never the L x L weights).
 Letters: e bytes of a value, D hidden size.
@@ -8,7 +9,8 @@ Letters: e bytes of a value, D hidden size.
 
 from dataclasses import dataclass
 
-from r1reward.models.family import VisionShape
+from r1reward.models.activation_probe import layer_bytes_per_token
+from r1reward.models.family import Config, VisionShape
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape, TextShape
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection
@@ -37,8 +39,18 @@ class MicroBatchShape:
     padded: bool
 
 
+def packs(limits: ModelSection, learner: LearnerSection, model: ModelShape) -> bool:
+    """Whether a learner of these settings packs the samples of this model."""
+    if learner.packing == "auto":
+        return limits.attention == "sdpa" and model.packing_refusal is None
+    return learner.packing
+
+
 def widest_micro_batch(
-    limits: ModelSection, learner: LearnerSection, vision: VisionShape, images_per_pair: int | None
+    limits: ModelSection,
+    learner: LearnerSection,
+    model: ModelShape,
+    images_per_pair: int | None,
 ) -> MicroBatchShape:
     """The micro-batch that takes most memory: full, and with as many image tokens as can be.
 
@@ -46,6 +58,9 @@ def widest_micro_batch(
     """
     budget = learner.micro_batch_tokens
     images = limits.max_images if images_per_pair is None else images_per_pair
+    if model.vision.num_layers == 0:
+        images = 0
+    packed = packs(limits, learner, model)
     image_tokens = min(images * limits.max_image_tokens, limits.max_prompt_tokens)
     shortest = image_tokens + limits.max_new_tokens
     longest = limits.max_sequence_tokens
@@ -55,9 +70,9 @@ def widest_micro_batch(
         length=min(longest, budget),
         slots=budget,
         response_tokens=budget * limits.max_new_tokens // longest,
-        patches=budget * image_tokens // shortest * vision.merge,
-        packed=learner.packing,
-        padded=rows > 1 and not learner.packing,
+        patches=budget * image_tokens // shortest * model.vision.merge,
+        packed=packed,
+        padded=rows > 1 and not packed,
     )
 
 
@@ -87,7 +102,7 @@ def learns(settings: LearnerSection) -> Learns:
     # ZeRO-3 replaces torch's linear by one that keeps its input whether or not the weight learns.
     always = settings.zero_stage == 3
     if settings.lora is not None:
-        kept = everything if always else frozenset[str](settings.lora.targets)
+        kept = everything if always else frozenset(settings.lora.targets or everything)
         return Learns(kept, False, False, False)
     parts = settings.parts
     return Learns(
@@ -124,6 +139,14 @@ def decoder_layer_bytes(
     return a_token * batch.slots + mask
 
 
+def layer_factor(config: Config, text: TextShape) -> float:
+    """What a layer of this architecture keeps, against one that has the operations counted above."""
+    batch = MicroBatchShape(1, 1, 1, 1, 0, packed=False, padded=False)
+    everything = frozenset({*ATTENTION_INPUTS, *MLP_INPUTS, "o_proj", "down_proj"})
+    learn = Learns(everything, language=True, vision=True, merger=True)
+    return layer_bytes_per_token(config) / decoder_layer_bytes(text, batch, 2, learn, 0)
+
+
 def vision_layer_bytes(vision: VisionShape, patches: int, e: int) -> int:
     """One block of the vision tower: q, k and the joint qkv; results by window, and joined."""
     norm = norm_bytes(vision.hidden, e, weight_learns=True, output_kept=True)
@@ -144,8 +167,12 @@ def activations(
     """Of one micro-batch with these settings of the learner."""
     learn, e = learns(settings), ITEM_BYTES[dtype]
     text, vision = model.text, model.vision
-    adapters = 0 if settings.lora is None else settings.lora.rank * len(settings.lora.targets)
-    layer = decoder_layer_bytes(text, batch, e, learn, adapters)
+    adapters = 0
+    if settings.lora is not None:
+        adapters = settings.lora.rank * len(settings.lora.targets or learn.projections)
+    layer = round(
+        decoder_layer_bytes(text, batch, e, learn, adapters) * layer_factor(model.config, text)
+    )
     block = vision_layer_bytes(vision, batch.patches, e)
     # Token ids, mask, types and positions; rotary tables of the text, shared by all layers.
     kept = batch.slots * (6 * 8 + 2 * e * text.head)

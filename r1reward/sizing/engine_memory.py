@@ -49,7 +49,7 @@ class EngineMemory:
 def cache_bytes_per_token(model: ModelShape, dtype: Dtype, tensor_parallel: int) -> int:
     """Keys and values of all layers on one GPU. A key head is never split, only repeated."""
     heads = max(1, model.text.num_kv_heads // tensor_parallel)
-    return 2 * model.text.num_layers * heads * model.text.head * ITEM_BYTES[dtype]
+    return 2 * model.text.num_cache_layers * heads * model.text.head * ITEM_BYTES[dtype]
 
 
 def process_bytes(engine: EngineSection, cuda: bool = True) -> tuple[int, int]:

@@ -133,7 +133,7 @@ def learner_holder(case: LearnerCase, gpu_bytes: int | None) -> Holder:
 def learner_lines(case: LearnerCase) -> tuple[list[Line], int]:
     """The lines, and the most that is there at once: in a backward pass or in the step after it."""
     learner, shape = case.learner, case.shape
-    batch = widest_micro_batch(case.limits, learner, shape.vision, case.images_per_pair)
+    batch = widest_micro_batch(case.limits, learner, shape, case.images_per_pair)
     count, held = trained(shape, learner), case.states
     passing = activations(learner, case.limits.dtype, shape, batch)
     cuda = case.placement.device == "cuda"
@@ -199,7 +199,8 @@ def changes(case: LearnerCase) -> Iterator[tuple[str, int]]:
         yield "gradient_checkpointing", True
     if learner.micro_batch_tokens > longest:
         yield "micro_batch_tokens", longest
-    if not learner.packing and case.limits.attention == "sdpa":
+    can_pack = case.limits.attention == "sdpa" and case.shape.packing_refusal is None
+    if not learner.packing and can_pack:
         yield "packing", True
     if learner.logprob_chunk_tokens > 512:
         yield "logprob_chunk_tokens", 512
@@ -279,6 +280,8 @@ def image_lines(
     vision = case.shape.vision
     patches = case.limits.max_image_tokens * vision.merge
     an_image = ITEM_BYTES[case.limits.dtype] * vision.patch * patches
+    if an_image == 0:
+        return []
     a_rank = case.learner.image_cache_mb * 2**20
     engines_bytes = int(engines * processor_cache_gb * GB)
     return [

@@ -15,7 +15,7 @@ from r1reward.data.requests import PromptSet
 from r1reward.interfaces import RolloutBatch, Sampling
 from r1reward.metrics import Metrics, Name, last
 from r1reward.recipe.recipe import Recipe
-from r1reward.rollouts import LiveSource
+from r1reward.rollouts import LiveSource, Scoring, score_rollouts
 from r1reward.types import Rollout, RolloutRequest, WeightsHandle
 from tests.fakes import (
     Answer,
@@ -359,3 +359,22 @@ def test_a_step_tells_of_its_engines_whether_or_not_an_evaluation_loaded_them_be
     assert [Name.TIME_WEIGHT_SWAP_S in m for m in metrics] == [True, False]
     untimed = [{n: v for n, v in m.items() if not n.startswith("time/")} for m in metrics]
     assert untimed[0] == untimed[1]
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_think_tag_that_the_template_opened_belongs_to_the_trace(opened: bool) -> None:
+    recipe = make_recipe()
+    prompt = make_prompt(make_pair(1), "stored")
+    if opened:
+        prompt = replace(prompt, text=f"{prompt.text}<think>\n")
+    generator = FakeGenerator(lambda request: right_answer(request).removeprefix("<think>"))
+    (scored,) = asyncio.run(
+        score_rollouts(
+            Scoring(recipe.prompt, recipe.reward),
+            generator,
+            FakeJudge(),
+            [RolloutRequest(prompt, 0, 1)],
+            Sampling(1.0, 8),
+        )
+    )
+    assert scored.verdict.well_formed is opened

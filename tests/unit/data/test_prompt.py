@@ -12,6 +12,7 @@ from r1reward.data.prompt import (
     Tags,
     build_judge_prompt,
     build_prompt,
+    opened_tag,
     prompt_parts,
     sanitize,
 )
@@ -211,3 +212,18 @@ def test_a_prompt_is_the_images_of_the_pair_and_then_its_text() -> None:
     assert prompt_parts(PAIR, "short", Tags())[-1] == text
     behind = prompt_parts(pair, "short", Tags(), images_last=True)
     assert behind == (text, ImagePart(0), ImagePart(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("assistant\n<think>\n", "<think>"),
+        ("assistant\n<think>", "<think>"),
+        ("assistant\n<think>\n\n</think>\n\n", ""),
+        ("assistant\n", ""),
+        ("<|im_start|>assistant\n", ""),
+        ("write <think> and so on", ""),
+    ],
+)
+def test_a_tag_that_the_template_opens(text: str, tag: str) -> None:
+    assert opened_tag(text) == tag

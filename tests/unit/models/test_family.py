@@ -1,9 +1,10 @@
-"""The seam to model families: one file a family, and nobody else who knows one by name."""
+"""The seam to model families: a file where one differs, and nobody else who knows one by name."""
 
 from __future__ import annotations
 
 import ast
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers import LlamaConfig
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 import r1reward
 from r1reward.errors import InputError
-from r1reward.models import qwen2_5_vl
-from r1reward.models.family import MODULES, Family, family_of, load_config
+from r1reward.models import qwen
+from r1reward.models.family import MEASURED, MODULES, Family, family_of, load_config
+from r1reward.models.generic import packed_positions, positions
 from r1reward.models.lora import add_lora
 from r1reward.models.policy import MicroBatchBuilder, load_hf_model
 from r1reward.models.processor import PolicyProcessor
@@ -42,18 +44,36 @@ def png(width: int, height: int) -> bytes:
 
 
 def test_every_model_type_has_its_family() -> None:
-    for module in MODULES.values():
-        assert isinstance(import_module(module).FAMILY, Family)
-    assert family_of(load_config("shapes")) is qwen2_5_vl.FAMILY
+    for kind, module in MODULES.items():
+        assert isinstance(import_module(module).FAMILIES[kind], Family)
+    assert family_of(load_config("shapes")) is qwen.FAMILIES["qwen2_5_vl"]
 
 
-def test_a_model_of_no_family_is_refused() -> None:
-    config = LlamaConfig()
+def test_a_kind_without_a_file_takes_the_generic_path() -> None:
+    assert not family_of(LlamaConfig()).sees_images
+    assert family_of(LlavaConfig()).sees_images
+
+
+def test_a_model_that_writes_no_text_is_refused() -> None:
+    config = CLIPVisionConfig()
     config.name_or_path = "some/where"
     with pytest.raises(InputError) as error:
         family_of(config)
     assert str(error.value) == (
-        "model.path: some/where holds a llama model; qwen2_5_vl is supported"
+        "model.path: some/where holds a clip_vision_model model, which writes no text: choose a model "
+        "of text, or of images and text"
+    )
+
+
+def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    settings = {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "configuration_own.py").write_text("raise SystemExit")
+    with pytest.raises(InputError) as error:
+        load_config(str(tmp_path))
+    assert str(error.value) == (
+        f"model.path: {tmp_path} needs program code from its own folder, which r1reward does not run: "
+        "choose a model that transformers has a class for"
     )
 
 
@@ -80,6 +100,7 @@ def names_and_texts(tree: ast.Module) -> Iterator[str]:
 
 def test_no_module_knows_a_family_by_name_or_by_its_insides() -> None:
     own = {ROOT / "models" / f"{module.rpartition('.')[2]}.py" for module in MODULES.values()}
+    own.add(ROOT / "models" / "generic.py")
     insides = ("qwen", "grid_thw", "visual", "rope_index", "spatial_merge_size", "pixel_values")
     found = {
         f"{path.relative_to(ROOT)}: {text[:60]}"
@@ -88,12 +109,13 @@ def test_no_module_knows_a_family_by_name_or_by_its_insides() -> None:
         for text in names_and_texts(ast.parse(path.read_text()))
         if any(word in text.lower() for word in insides) and text not in MODULES | {"visual": 0}
     }
-    allowed = {f"models/family.py: {module}" for module in MODULES.values()}
+    names = {*MODULES, *MODULES.values(), *MEASURED, "spatial_merge_size"}
+    allowed = {f"models/family.py: {name}" for name in names}
     assert found - allowed == set()
 
 
 def test_tokens_of_an_image_are_pixels_of_the_image_processor() -> None:
-    limits = qwen2_5_vl.limits(load_config("shapes"), 4, 640)
+    limits = qwen.limits(load_config("shapes"), 4, 640)
     assert limits == {"size": {"shortest_edge": 3136, "longest_edge": 501760}}
 
 
@@ -153,19 +175,18 @@ def test_two_images_of_different_sides_have_their_own_positions() -> None:
     assert batch.images["image_grid_thw"].tolist() == [[1, 4, 6], [1, 6, 4]]
     hf = load_hf_model(recipe.model)
     image_id = processor.image_token_id
+    assert image_id is not None
     wanted = positions_by_hand([*prompt, 5, 6, 7], image_id, [(2, 3), (3, 2)])
-    assert qwen2_5_vl.positions(hf, batch)[:, 0].tolist() == wanted
-    packed = qwen2_5_vl.packed_positions(hf, batch)[:, 0].tolist()
+    assert positions(hf, batch)[:, 0].tolist() == wanted
+    packed = packed_positions(hf, batch)[:, 0].tolist()
     assert packed == [list(range(len(wanted[0]))), *wanted]
 
 
-def test_adapters_go_only_to_layers_that_the_family_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_go_only_to_layers_that_the_model_has() -> None:
     hf = load_hf_model(RECIPE.model)
-    monkeypatch.setattr(
-        qwen2_5_vl, "FAMILY", replace(qwen2_5_vl.FAMILY, lora_targets=("q_proj", "o_proj"))
+    with pytest.raises(InputError) as error:
+        add_lora(hf, LoraSection(targets=("qkv_proj",)), seed=0)
+    assert str(error.value) == (
+        "learner.lora.targets: a qwen2_5_vl model has no qkv_proj: choose of q_proj, k_proj, v_proj, "
+        "o_proj, gate_proj, up_proj, down_proj"
     )
-    add_lora(hf, LoraSection(targets=("q_proj",)), seed=0)
-    with pytest.raises(
-        InputError, match=r"learner\.lora\.targets: a qwen2_5_vl model has no k_proj"
-    ):
-        add_lora(hf, LoraSection(targets=("k_proj",)), seed=0)

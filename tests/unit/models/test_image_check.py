@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from transformers import LlamaConfig
 
 from r1reward.errors import InputError
 from r1reward.models.image_check import images_matter, require_image_argument
@@ -50,7 +51,7 @@ def test_a_model_of_text_is_not_asked_for_images() -> None:
     def forward(input_ids: torch.Tensor, **_: object) -> None: ...
 
     require_image_argument(
-        SimpleNamespace(config=SimpleNamespace(), model=SimpleNamespace(forward=forward))
+        SimpleNamespace(config=LlamaConfig(), model=SimpleNamespace(forward=forward))
     )
 
 

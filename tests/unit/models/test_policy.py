@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1reward.algorithm.loss import policy_ratio, pre_clipped_log_ratio
+from r1reward.models.generic import packed_positions
 from r1reward.models.packing import Cuts
 from r1reward.models.policy import LogprobHead, MicroBatchBuilder, PolicyModel, load_policy_model
 from r1reward.models.processor import PolicyProcessor
@@ -127,6 +128,7 @@ def test_an_image_token_in_a_response_is_text(
 ) -> None:
     """Engines do not sample it; where one is, it has a text's positions and no features."""
     image_id, sample = builder.processor.image_token_id, samples[2]
+    assert image_id is not None
     response = (image_id, *sample.response_token_ids[1:-1], image_id)
     batch = builder.build([samples[1], replace(sample, response_token_ids=response)])
     num_prompt = len(sample.prompt_token_ids)
@@ -135,7 +137,7 @@ def test_an_image_token_in_a_response_is_text(
     assert sum(flags[:num_prompt]) == 16
     assert not any(flags[num_prompt:])
     assert not batch.is_image_BL[0].any()
-    found = model.family.packed_positions(model.hf, batch)[1:, 0, -len(response) :]
+    found = packed_positions(model.hf, batch)[1:, 0, -len(response) :]
     assert (found.diff(dim=1) == 1).all(), "one after the other, in all three dimensions"
 
 
