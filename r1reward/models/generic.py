@@ -109,10 +109,13 @@ def placeholder_id(processor: Processor) -> int:
 def media_token_ids(config: Config) -> tuple[int, ...]:
     """Tokens that stand for media or open them, from all of the configuration's token ids.
 
-    A model must never sample them: some of them crash its positions. Closing tokens do no harm.
+    A model must never sample them: some of them crash its positions. Closing tokens do no harm, and
+    defaults outside of the vocabulary cannot be sampled.
     """
     settings = config.to_dict() | {"image_token_id": getattr(config, "image_token_id", None)}
-    return tuple(sorted({value for name, value in settings.items() if opens_media(name, value)}))
+    vocabulary = range(config.get_text_config().vocab_size)
+    found = {value for name, value in settings.items() if opens_media(name, value)}
+    return tuple(sorted(found.intersection(vocabulary)))
 
 
 def opens_media(name: str, value: object) -> bool:

@@ -65,6 +65,8 @@ def measured(name: str, measure: Callable[[], Cell]) -> Cell:
 
 
 def failed(name: str, error: BaseException) -> Cell:
+    # An error in an actor comes with the traceback of its process; what matters is its cause.
+    error = getattr(error, "cause", None) or error
     first_line = (str(error).splitlines() or [""])[0]
     return Cell(name, f"{type(error).__name__}: {first_line[:200]}", False)
 

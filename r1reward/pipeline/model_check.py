@@ -28,7 +28,7 @@ def check_model(path: str, device: Literal["cpu", "cuda"], dtype: Dtype, console
     model = section_to_check(path, dtype)
     config = load_config(path)
     learner = LearnerCheck(model)
-    tested = "" if is_measured(config) else ", by the generic path: r1reward is not tested with it"
+    tested = "" if is_measured(config) else ", a kind that was not measured before"
     console.print(f"{path}: {config.model_type}{tested}")
     counts = Counter(parts_of(learner.policy.hf).values())
     console.print("parameters: " + ", ".join(f"{n} of {part}" for part, n in counts.items()))

@@ -1,9 +1,9 @@
 """What a forward pass of the learner keeps for the backward pass, in bytes.
 
-Layers of other architectures keep other things: ``activation_probe.py`` says how much more or less than
-these. Counted operation by operation from what autograd saves in transformers' models: a linear layer
-keeps its input if its weight learns, a product both factors, RMSNorm its input in float32, and
-attention q, k, v and its result (with flash or memory-efficient kernels, never the L x L weights).
+Layers of other architectures keep other things: ``models/activation_probe.py`` says how much more or
+less than these. Counted operation by operation from what autograd saves in transformers' models: a
+linear layer keeps its input if its weight learns, a product both factors, RMSNorm its input in float32,
+and attention q, k, v and its result (with flash or memory-efficient kernels, never the L x L weights).
 Letters: e bytes of a value, D hidden size.
 """
 

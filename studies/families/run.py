@@ -63,7 +63,7 @@ def measure_apart(name: str, folder: Path) -> None:
 def read_cells(folder: Path) -> dict[str, list[Cell]]:
     """What was measured so far, by family."""
     return {
-        name: [Cell(**cell) for cell in json.loads(path.read_text())]
+        name: [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))]
         for name in TINY_MODELS
         if (path := folder / name / "cells.json").is_file()
     }
@@ -99,7 +99,7 @@ def main() -> int:
     if arguments.measure:
         cells = measure(arguments.measure, folder)
         path = folder / arguments.measure / "cells.json"
-        path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1))
+        path.write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
         return 0
     if arguments.out is not None:
         check_marks(arguments.out, TABLE)

@@ -11,7 +11,7 @@ from r1reward.recipe.engine_sections import PlacementSection
 from tests.tiny_families import tiny_section
 
 
-@pytest.mark.parametrize("name", ["qwen3_vl", "gemma4"])
+@pytest.mark.parametrize("name", ["qwen3_vl", "internvl"])
 def test_engine_and_learner_agree(name: str) -> None:
     placement = PlacementSection(device="cpu", threads=1, object_store_mb=256)
     model = tiny_section(name, max_prompt_tokens=2048, max_new_tokens=24, max_images=2)
