@@ -39,7 +39,7 @@ MODULES = {
     **dict.fromkeys(("idefics3", "smolvlm"), "r1reward.models.idefics"),
 }
 # Kinds for which `make families` found engine and learner to agree.
-MEASURED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llama")
+MEASURED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "qwen3", "llama")
 
 # Each family has classes of its own for these; what they share has no common type in transformers.
 Config = Any
