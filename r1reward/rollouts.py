@@ -13,7 +13,7 @@ from typing import Protocol
 
 from r1reward.algorithm.reward import is_right, reward_positions, score
 from r1reward.data.order import derive_seed
-from r1reward.data.prompt import Tags, opened_tag
+from r1reward.data.prompt import Tags, whole_trace
 from r1reward.data.verdict import parse_verdict
 from r1reward.interfaces import Generator, Judge, RolloutBatch, Sampling
 from r1reward.metrics import Metrics, Name, last, maximum, mean, total
@@ -182,8 +182,7 @@ async def score_each(
     """Generate, parse, judge and reward; ``keep`` is called with each rollout the moment it is done."""
 
     async def finish(rollout: Rollout) -> None:
-        # A template may have opened the think block already.
-        trace = opened_tag(rollout.request.prompt.text) + rollout.text
+        trace = whole_trace(rollout)
         verdict = parse_verdict(trace, scoring.tags, scoring.prompt.format_mode)
         word = await judge_word(scoring.reward.judged_wrong_share, judge, rollout, verdict)
         reward = score(verdict, rollout.request.prompt.label, word, scoring.reward)

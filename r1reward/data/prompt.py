@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from r1reward.data.markup import without_decoration
 from r1reward.recipe.choices import JudgeTemplateName, TemplateName
-from r1reward.types import PreferencePair, Slot
+from r1reward.types import PreferencePair, Rollout, Slot
 
 TEMPLATES: dict[TemplateName, str] = {
     "standard": """\
@@ -137,8 +137,9 @@ class ImagePart:
 # A prompt is text and images in any order; each image of the pair stands in it once, in their order.
 PromptPart = str | ImagePart
 
-# Control tokens of most chat models look like <|name|>; others use <image>, <start_of_turn>, [INST].
+# A tag that a rendered prompt ends with.
 OPENED_TAG = re.compile(r"(<\w+>)\s*\Z")
+# Control tokens of most chat models look like <|name|>; others use <image>, <start_of_turn>, [INST].
 CONTROL_TOKEN = re.compile(
     r"<(?=[|\uff5c]|/?(?:image|video|audio|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\b)"
     r"|\[(?=/?INST\])"
@@ -165,6 +166,11 @@ def opened_tag(prompt_text: str) -> str:
     """
     opened = OPENED_TAG.search(prompt_text)
     return opened[1] if opened else ""
+
+
+def whole_trace(rollout: Rollout) -> str:
+    """Returns what a rollout's text says with the tag that its prompt has opened for it."""
+    return opened_tag(rollout.request.prompt.text) + rollout.text
 
 
 def sanitize(text: str) -> str:

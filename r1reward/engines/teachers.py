@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from r1reward.data.prompt import Tags, build_prompt
+from r1reward.data.prompt import Tags, build_prompt, whole_trace
 from r1reward.engines.chat_client import ChatClient, ChatRequest
 from r1reward.engines.chat_reply import ChatReply, without_own_thoughts
 from r1reward.engines.endpoint_errors import Breaker, PromptRefusedError
@@ -79,7 +79,7 @@ class EngineTeacher:
         self.breaker.count_answer()
         return ChatReply(
             text=without_own_thoughts(
-                done.text, Tags(self.prompt.think_tag, self.prompt.answer_tag)
+                whole_trace(done), Tags(self.prompt.think_tag, self.prompt.answer_tag)
             ),
             finish_reason=done.finish_reason,
             prompt_tokens=len(done.prompt_token_ids),

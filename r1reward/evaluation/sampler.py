@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from r1reward.data.order import derive_seed
+from r1reward.data.prompt import whole_trace
 from r1reward.data.requests import Encode
 from r1reward.errors import InputError
 from r1reward.evaluation.answers import (
@@ -92,7 +93,7 @@ class EvaluationSampler:
             sample_index=rollout.request.sample_index,
             seed=rollout.request.seed,
             choice=verdict.choice,
-            text=rollout.text,
+            text=whole_trace(rollout),
             num_tokens=len(rollout.logprobs) or None,
             truncated=rollout.finish_reason == "length",
             well_formed=verdict.well_formed,

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from r1reward.data.images import decode_image
+from r1reward.data.prompt import whole_trace
 from r1reward.metrics import Name
 from r1reward.recipe.sections import TrackingSection
 from r1reward.runs.progress import new_progress
@@ -63,7 +64,7 @@ def sample_fields(scored: ScoredRollout) -> dict[str, str | float | None]:
         "response 1": pair.response_1,
         "response 2": pair.response_2,
         "preferred": pair.preferred,
-        "trace": scored.rollout.text,
+        "trace": whole_trace(scored.rollout),
         "choice": scored.verdict.choice,
         "reward": reward.total,
         "result": reward.result,

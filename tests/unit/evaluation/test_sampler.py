@@ -425,3 +425,18 @@ def test_a_row_that_the_model_cannot_be_given_is_refused_and_the_others_are_aske
     assert {answer.item for answer in refused} == {ITEMS[2].key}
     assert {answer.reason for answer in refused} == {"row 2: image 1 is 1 x 201"}
     assert Counter(answer.status for answer in answers) == {"answered": 10, "refused": 2}
+
+
+def test_an_answer_is_kept_with_the_tag_that_its_prompt_opened(tmp_path: Path) -> None:
+    def opened(pair: PreferencePair, order: Order) -> Prompt:
+        prompt = make_prompt(pair, order)
+        return replace(prompt, text=f"{prompt.text}<think>\n")
+
+    generator = FakeGenerator(lambda request: right_answer(request).removeprefix("<think>"))
+    asking = evaluation_sampler(make_recipe(), opened, generator, None)
+    answers = asyncio.run(sample_answers(asking, ITEMS, tmp_path / "answers.jsonl"))
+    assert {answer.text.partition(" is better")[0] for answer in answers} == {
+        "<think>Response 1",
+        "<think>Response 2",
+    }
+    assert all(answer.well_formed for answer in answers)
