@@ -74,10 +74,10 @@ def with_layers(config: Config, kind: str, number: int) -> Config:
 
 def kept_by_decoder(config: Config) -> int:
     """Bytes that a forward pass of the language model saves, weights left out."""
+    hf = family_of(config).without_weights(config, dtype=torch.bfloat16)
+    decoder = hf.get_decoder().train()
+    decoder.set_attn_implementation(PROBE_ATTENTION)
     with torch.device("meta"):
-        hf = family_of(config).auto_class.from_config(config, dtype=torch.bfloat16)
-        decoder = hf.get_decoder().train()
-        decoder.set_attn_implementation(PROBE_ATTENTION)
         zeros = torch.zeros(1, NUM_TOKENS, dtype=torch.long)
 
         def forward() -> torch.Tensor:

@@ -74,6 +74,24 @@ def no_limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, Any
     return {}
 
 
+def pixel_limits(
+    config: Config, min_tokens: int, max_tokens: int, frames: int = 1
+) -> dict[str, Any]:
+    """For a processor that bounds pixels of a resized image, times ``frames``; a token is a square."""
+    vision = config.vision_config
+    pixels = (vision.patch_size * vision.spatial_merge_size) ** 2 * frames
+    return {"size": {"shortest_edge": min_tokens * pixels, "longest_edge": max_tokens * pixels}}
+
+
+def require_room(what: str, num_tokens: int, max_tokens: int) -> None:
+    """Raises ``InputError`` if ``what`` takes more tokens than the recipe allows an image."""
+    if max_tokens < num_tokens:
+        raise InputError(
+            f"model.max_image_tokens is {max_tokens}, and {what} of this model takes {num_tokens}: "
+            "raise it"
+        )
+
+
 def patches_by_side(config: Config) -> int:
     return int(getattr(config.vision_config, "spatial_merge_size", 1)) ** 2
 
@@ -111,6 +129,11 @@ class Family:
     @property
     def sees_images(self) -> bool:
         return self.vision is not None
+
+    def without_weights(self, config: Config, **settings: Any) -> HfModel:
+        """The model on the meta device: every module and parameter is there, none takes memory."""
+        with torch.device("meta"):
+            return self.auto_class.from_config(config, **settings)
 
 
 def family_of(config: Config) -> Family:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from r1reward.errors import InputError
-from r1reward.models.family import Config, Family, Vision
+from r1reward.models.family import Config, Family, Vision, require_room
 
 # The budgets of Gemma 4's image processor; it takes no others.
 BUDGETS = (70, 140, 280, 560, 1120)
@@ -11,22 +10,14 @@ BUDGETS = (70, 140, 280, 560, 1120)
 
 def fixed(config: Config, min_tokens: int, max_tokens: int) -> dict[str, int]:
     """Nothing to set. Raises ``InputError`` if an image has more tokens than the recipe allows."""
-    require_room(config.mm_tokens_per_image, max_tokens)
+    require_room("an image", config.mm_tokens_per_image, max_tokens)
     return {}
 
 
 def budget(config: Config, min_tokens: int, max_tokens: int) -> dict[str, int]:
     """The largest budget within the recipe's bound."""
-    require_room(BUDGETS[0], max_tokens)
+    require_room("an image", BUDGETS[0], max_tokens)
     return {"max_soft_tokens": max(tokens for tokens in BUDGETS if tokens <= max_tokens)}
-
-
-def require_room(fewest: int, max_tokens: int) -> None:
-    if max_tokens < fewest:
-        raise InputError(
-            f"model.max_image_tokens is {max_tokens}, and an image of this model takes {fewest}: "
-            "raise it"
-        )
 
 
 def merge(config: Config) -> int:

@@ -146,6 +146,7 @@ def expansion_of(processor: Processor, image_token_id: int) -> Expansion:
     # What processors count differs: features, or all tokens. The difference of two is the same.
     num_fixed = counted(processor, *first) - num_features
 
+    @cache
     def by_count(width: int, height: int) -> tuple[int, ...]:
         features = counted(processor, width, height) - num_fixed
         return (*head, *(image_token_id,) * features, *tail)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from r1reward.data.media import SideLimits
-from r1reward.models.family import Config, Family, Vision
+from r1reward.models.family import Config, Family, Vision, pixel_limits
 
 
-def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, dict[str, int]]:
+def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, Any]:
     """The image processor bounds the pixels of a resized image times the frames of a patch."""
-    vision = config.vision_config
-    pixels = (vision.patch_size * vision.spatial_merge_size) ** 2 * vision.temporal_patch_size
-    return {"size": {"shortest_edge": min_tokens * pixels, "longest_edge": max_tokens * pixels}}
+    return pixel_limits(config, min_tokens, max_tokens, config.vision_config.temporal_patch_size)
 
 
 VISION = Vision(limits=limits, sides=SideLimits(max_aspect=200), other_media=("video",))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cache
 from math import isqrt
 
-from r1reward.errors import InputError
-from r1reward.models.family import Config, Expansion, Family, Processor, Vision
+from r1reward.models.family import Config, Expansion, Family, Processor, Vision, require_room
 
 
 def tile_tokens(config: Config) -> int:
@@ -16,12 +15,8 @@ def tile_tokens(config: Config) -> int:
 
 def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, dict[str, int]]:
     """The longer side of a resized image, a multiple of a tile's: a square of them must fit."""
+    require_room("one tile", tile_tokens(config), max_tokens)
     num_tiles = max_tokens // tile_tokens(config)
-    if num_tiles < 1:
-        raise InputError(
-            f"model.max_image_tokens is {max_tokens}, and one tile of this model takes "
-            f"{tile_tokens(config)}: raise it"
-        )
     side = max(1, isqrt(num_tiles - 1))
     return {"size": {"longest_edge": side * config.vision_config.image_size}}
 

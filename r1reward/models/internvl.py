@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from r1reward.errors import InputError
-from r1reward.models.family import Config, Family, Vision
+from r1reward.models.family import Config, Family, Vision, require_room
 
 
 def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, int]:
     """The image processor bounds the tiles beside the copy, which a single tile does not have."""
+    require_room("one tile", config.image_seq_length, max_tokens)
     num_tiles = max_tokens // config.image_seq_length
-    if num_tiles < 1:
-        raise InputError(
-            f"model.max_image_tokens is {max_tokens}, and one tile of this model takes "
-            f"{config.image_seq_length}: raise it"
-        )
     return {"min_patches": 1, "max_patches": num_tiles - 1 if num_tiles > 2 else 1}
 
 

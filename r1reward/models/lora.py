@@ -54,30 +54,39 @@ def add_lora(model: HfModel, settings: LoraSection, seed: int) -> None:
     Raises ``InputError`` if the language model has no layers of a target's name.
     """
     generator = torch.Generator().manual_seed(seed)
-    language = model.get_decoder()
-    targets = lora_targets(model, settings)
-    model.requires_grad_(False)
-    for path, module in list(language.named_modules()):
-        parent, _, name = path.rpartition(".")
-        if name in targets:
-            adapted = LoraLinear.replacing(module, settings, generator)
-            setattr(language.get_submodule(parent), name, adapted)
-
-
-def lora_targets(model: HfModel, settings: LoraSection) -> tuple[str, ...]:
-    """The names of the linear layers that get adapters; of all in the language model by default."""
-    there = dict.fromkeys(
-        path.rpartition(".")[2]
-        for path, module in model.get_decoder().named_modules()
-        if isinstance(module, nn.Linear) and "layers." in path and not path.endswith(ROUTERS)
-    )
+    layers = adaptable_layers(model)
+    there = dict.fromkeys(map(layer_name, layers))
     for target in settings.targets or ():
         if target not in there:
             raise InputError(
                 f"learner.lora.targets: a {model.config.model_type} model has no {target}: choose of "
                 f"{', '.join(there)}"
             )
-    return settings.targets or tuple(there)
+    model.requires_grad_(False)
+    language = model.get_decoder()
+    for path, layer in layers.items():
+        if is_target(path, settings):
+            adapted = LoraLinear.replacing(layer, settings, generator)
+            setattr(language.get_submodule(path.rpartition(".")[0]), layer_name(path), adapted)
+
+
+def adaptable_layers(model: HfModel) -> dict[str, nn.Linear]:
+    """The linear layers that may get adapters, by their paths in the language model."""
+    return {
+        path: module
+        for path, module in model.get_decoder().named_modules()
+        if isinstance(module, nn.Linear) and "layers." in path and not path.endswith(ROUTERS)
+    }
+
+
+def layer_name(path: str) -> str:
+    """What ``learner.lora.targets`` calls a layer, such as q_proj."""
+    return path.rpartition(".")[2]
+
+
+def is_target(path: str, settings: LoraSection) -> bool:
+    """Whether a layer that may get adapters gets them; all do by default."""
+    return settings.targets is None or layer_name(path) in settings.targets
 
 
 def with_adapters(name: str, parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:

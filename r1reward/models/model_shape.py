@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig
 
 from r1reward.errors import InputError
 from r1reward.models.family import MODULES, Config, Family, Part, VisionShape, family_of
+from r1reward.models.lora import adaptable_layers
 from r1reward.models.model_folder import loading, require_config, resolve_model_path
 from r1reward.models.packing_rules import packing_refusal
 from r1reward.models.parts import parts_of
@@ -48,11 +48,12 @@ class TextShape:
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter of the model, without adapters."""
+    """One parameter of the model, without adapters; ``layer`` is the path of one that may get them."""
 
     name: str
     shape: tuple[int, ...]
     part: Part
+    layer: str | None
 
     @property
     def numel(self) -> int:
@@ -116,12 +117,12 @@ def published_models() -> dict[str, dict[str, Any]]:
 
 
 def shape_of(config: Config, source: str) -> ModelShape:
-    """Built on the meta device: every parameter is there, none takes memory."""
+    """The dimensions and weights of a model with this configuration."""
     family = family_of(config)
-    with torch.device("meta"):
-        hf = family.auto_class.from_config(config)
+    hf = family.without_weights(config)
     hf.tie_weights()
     parts = parts_of(hf)
+    layers = {id(layer.weight): path for path, layer in adaptable_layers(hf).items()}
     return ModelShape(
         source=source,
         config=config,
@@ -129,7 +130,7 @@ def shape_of(config: Config, source: str) -> ModelShape:
         text=text_shape(config.get_text_config()),
         vision=vision_shape(config, family),
         weights=tuple(
-            Weight(name, tuple(parameter.shape), parts[name])
+            Weight(name, tuple(parameter.shape), parts[name], layers.get(id(parameter)))
             for name, parameter in hf.named_parameters()
         ),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
 from torch import nn
 
 from r1reward.errors import InputError
@@ -85,10 +84,19 @@ def with_packing_decided(model: ModelSection, learner: LearnerSection) -> Learne
     if not learner.packing:
         return learner
     config = load_config(model.path)
-    with torch.device("meta"):
-        hf = family_of(config).auto_class.from_config(config)
+    hf = family_of(config).without_weights(config)
+    if learner.packing is True:
+        pack(hf)
+    return changed(learner, packing=is_packed(model, learner, packing_refusal(hf)))
+
+
+def is_packed(model: ModelSection, learner: LearnerSection, refusal: str | None) -> bool:
+    """Whether these settings pack the samples of a model with this refusal, or None."""
     if learner.packing == "auto":
-        is_right = model.attention == "sdpa" and packing_refusal(hf) is None
-        return changed(learner, packing=is_right)
-    pack(hf)
-    return learner
+        return may_pack(model, refusal)
+    return learner.packing
+
+
+def may_pack(model: ModelSection, refusal: str | None) -> bool:
+    """Whether packing changes no number."""
+    return model.attention == "sdpa" and refusal is None

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from r1reward.data.media import SideLimits
-from r1reward.models.family import Config, Family, Vision
-
-
-def limits(config: Config, min_tokens: int, max_tokens: int) -> dict[str, dict[str, int]]:
-    """The image processor bounds the pixels of a resized image; a token is a square of them."""
-    vision = config.vision_config
-    pixels = (vision.patch_size * vision.spatial_merge_size) ** 2
-    return {"size": {"shortest_edge": min_tokens * pixels, "longest_edge": max_tokens * pixels}}
+from r1reward.models.family import Family, Vision, pixel_limits
 
 
 def published(
@@ -45,7 +38,7 @@ PUBLISHED = {
 }
 
 VISION = Vision(
-    limits=limits,
+    limits=pixel_limits,
     sides=SideLimits(max_aspect=200),  # smart_resize of transformers and vLLM refuses others
     other_media=("video",),
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from r1reward.models.activation_probe import layer_bytes_per_token
 from r1reward.models.family import Config, VisionShape
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape, TextShape
+from r1reward.models.packing_rules import is_packed
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection
 
@@ -39,13 +40,6 @@ class MicroBatchShape:
     padded: bool
 
 
-def packs(limits: ModelSection, learner: LearnerSection, model: ModelShape) -> bool:
-    """Whether a learner of these settings packs the samples of this model."""
-    if learner.packing == "auto":
-        return limits.attention == "sdpa" and model.packing_refusal is None
-    return learner.packing
-
-
 def widest_micro_batch(
     limits: ModelSection,
     learner: LearnerSection,
@@ -60,7 +54,7 @@ def widest_micro_batch(
     images = limits.max_images if images_per_pair is None else images_per_pair
     if model.vision.num_layers == 0:
         images = 0
-    packed = packs(limits, learner, model)
+    packed = is_packed(limits, learner, model.packing_refusal)
     image_tokens = min(images * limits.max_image_tokens, limits.max_prompt_tokens)
     shortest = image_tokens + limits.max_new_tokens
     longest = limits.max_sequence_tokens

@@ -16,9 +16,9 @@ plain AdamW (4 P, 0, 4 T, 8 T); stages 1 to 3 keep a second float32 copy of the 
 from dataclasses import dataclass
 
 from r1reward.models.family import Part
-from r1reward.models.lora import ROUTERS
-from r1reward.models.model_shape import ITEM_BYTES, ModelShape, Weight
-from r1reward.recipe.learner_sections import LearnerSection, LoraSection
+from r1reward.models.lora import is_target
+from r1reward.models.model_shape import ITEM_BYTES, ModelShape
+from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype
 
 # DeepSpeed's defaults (deepspeed/runtime/zero/config.py), which the learner does not change.
@@ -72,7 +72,9 @@ def trained(model: ModelShape, settings: LearnerSection) -> Trained:
     lora = settings.lora
     if lora is not None:
         sizes = [
-            lora.rank * sum(weight.shape) for weight in model.weights if is_adapted(weight, lora)
+            lora.rank * sum(weight.shape)
+            for weight in model.weights
+            if weight.layer is not None and is_target(weight.layer, lora)
         ]
         return Trained(model.num_parameters, sum(sizes), sum(sizes), max(sizes), sum(sizes))
     groups: dict[Part, int] = {}
@@ -84,17 +86,6 @@ def trained(model: ModelShape, settings: LearnerSection) -> Trained:
     return Trained(
         model.num_parameters, 0, sum(groups.values()), largest, max(groups.values(), default=0)
     )
-
-
-def is_adapted(weight: Weight, lora: LoraSection) -> bool:
-    """Whether adapters go beside a weight: a linear layer's, inside of the language model's layers."""
-    layer = weight.name.removesuffix(".weight")
-    is_linear = weight.name.endswith(".weight") and len(weight.shape) == 2
-    if weight.part != "language" or not is_linear or "layers." not in layer:
-        return False
-    if lora.targets is None:
-        return not layer.endswith(ROUTERS)
-    return layer.rpartition(".")[2] in lora.targets
 
 
 def learner_states(

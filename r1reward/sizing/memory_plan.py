@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from r1reward.models.model_shape import ITEM_BYTES, ModelShape
+from r1reward.models.packing_rules import may_pack
 from r1reward.recipe.engine_sections import EngineSection, PlacementSection
 from r1reward.recipe.learner_sections import LearnerSection
 from r1reward.recipe.sections import Dtype, ModelSection, changed
@@ -199,8 +200,7 @@ def changes(case: LearnerCase) -> Iterator[tuple[str, int]]:
         yield "gradient_checkpointing", True
     if learner.micro_batch_tokens > longest:
         yield "micro_batch_tokens", longest
-    can_pack = case.limits.attention == "sdpa" and case.shape.packing_refusal is None
-    if not learner.packing and can_pack:
+    if not learner.packing and may_pack(case.limits, case.shape.packing_refusal):
         yield "packing", True
     if learner.logprob_chunk_tokens > 512:
         yield "logprob_chunk_tokens", 512

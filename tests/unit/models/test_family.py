@@ -115,7 +115,7 @@ def test_no_module_knows_a_family_by_name_or_by_its_insides() -> None:
 
 
 def test_tokens_of_an_image_are_pixels_of_the_image_processor() -> None:
-    limits = qwen.limits(load_config("shapes"), 4, 640)
+    limits = qwen.VISION.limits(load_config("shapes"), 4, 640)
     assert limits == {"size": {"shortest_edge": 3136, "longest_edge": 501760}}
 
 
