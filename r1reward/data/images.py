@@ -128,8 +128,13 @@ def data_url(encoded: bytes) -> str:
 @lru_cache(maxsize=16)
 def as_png(encoded: bytes) -> bytes:
     """Returns the picture as a PNG. The last few are kept: samples of one row follow one another."""
+    return png_of(decode_image(encoded))
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """Returns the picture as a PNG file."""
     buffer = io.BytesIO()
-    decode_image(encoded).save(buffer, format="PNG")
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

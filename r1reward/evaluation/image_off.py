@@ -3,14 +3,13 @@
 A model that looks at its images drops to near chance on these; one that does not keeps its score.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from PIL import Image
 
-from r1reward.data.images import decode_image
+from r1reward.data.images import decode_image, png_of
 from r1reward.types import RolloutRequest
 
 GREY = (128, 128, 128)
@@ -35,6 +34,4 @@ def without_images(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
 @lru_cache(maxsize=256)
 def grey_image(width: int, height: int) -> bytes:
     """Returns a PNG of one colour."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), GREY).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png_of(Image.new("RGB", (width, height), GREY))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
+from r1reward.data.images import png_of
 from r1reward.models.processor import PolicyProcessor
 from r1reward.recipe.sections import Dtype, PromptSection
 from r1reward.types import PreferencePair, Prompt
@@ -74,9 +74,7 @@ def failed(name: str, error: BaseException) -> Cell:
 def picture(width: int, height: int, seed: int) -> bytes:
     """Coloured noise, so that no two pictures look alike to any model."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png_of(Image.fromarray(pixels))
 
 
 def pairs_with_pictures(sees_images: bool, seed: int) -> list[PreferencePair]:

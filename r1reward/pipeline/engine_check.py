@@ -12,6 +12,7 @@ import numpy as np
 
 from r1reward.actors.launch import sampling_system, training_system
 from r1reward.interfaces import Generator, Learner, Sampling
+from r1reward.models.policy import MicroBatchBuilder, load_policy_model
 from r1reward.models.processor import PolicyProcessor
 from r1reward.pipeline.check_cells import (
     BOUNDS,
@@ -24,6 +25,7 @@ from r1reward.pipeline.check_cells import (
     measured,
     prompts_with_pictures,
 )
+from r1reward.pipeline.learner_check import CHUNK_TOKENS, logprobs_of
 from r1reward.recipe.components import (
     EngineSettings,
     JudgeSettings,
@@ -131,15 +133,10 @@ class EngineCheck:
         self, folder: Path, old: Sequence[Rollout], logprobs: Sequence[np.ndarray]
     ) -> Cell:
         """The written folder in a new engine, and in transformers, against the learner it came from."""
-        from r1reward.models.policy import MicroBatchBuilder, load_policy_model
-
         model = changed(self.model, path=str(folder))
-        policy = load_policy_model(model, 512)
+        policy = load_policy_model(model, CHUNK_TOKENS)
         builder = MicroBatchBuilder(self.processor)
-        samples = samples_of(old)
-        loaded = [
-            policy(builder.build([sample]))[0][0].detach().float().numpy() for sample in samples
-        ]
+        loaded = [logprobs_of(policy, builder, [sample])[0] for sample in samples_of(old)]
         difference = gap(loaded, logprobs)
         async with sampling_system(self.placement, self.engine_settings(model), None) as system:
             again = await self.sampled(system.generator, self.prompts)

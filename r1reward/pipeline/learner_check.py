@@ -68,11 +68,7 @@ class LearnerCheck:
         self, samples: Sequence[TraceSample], policy: PolicyModel | None = None
     ) -> list[np.ndarray]:
         """Of the samples in one micro-batch, arrays [R]."""
-        batch = self.builder.build(samples)
-        with torch.no_grad():
-            logprobs_BT, _ = (policy or self.policy)(batch)
-        rows = zip(logprobs_BT, batch.mask_BT, strict=True)
-        return [row[mask].float().numpy() for row, mask in rows]
+        return logprobs_of(policy or self.policy, self.builder, samples)
 
     def alone(
         self, samples: Sequence[TraceSample], policy: PolicyModel | None = None
@@ -153,6 +149,17 @@ class LearnerCheck:
             raise ValueError(f"adapters change no log-prob by more than {moved:.1e}")
         difference = gap(self.alone(self.samples, adapted), self.alone(self.samples, whole))
         return equal_cell(name, difference, self.bound)
+
+
+def logprobs_of(
+    policy: PolicyModel, builder: MicroBatchBuilder, samples: Sequence[TraceSample]
+) -> list[np.ndarray]:
+    """Of the samples in one micro-batch, arrays [R]."""
+    batch = builder.build(samples)
+    with torch.no_grad():
+        logprobs_BT, _ = policy(batch)
+    rows = zip(logprobs_BT, batch.mask_BT, strict=True)
+    return [row[mask].float().numpy() for row, mask in rows]
 
 
 def transformers_logprobs(
