@@ -16,23 +16,10 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerFast
 
+from tools.chat_template import chat_template
+
 COMMON_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAG_TOKENS = ("<think>", "</think>", "<answer>", "</answer>")
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}
-{{ message['content'] }}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}IMAGE{%- elif 'text' in part -%}{{ part['text'] }}{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}
-<|im_start|>assistant
-{% endif -%}"""
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -52,6 +39,17 @@ TOWER = {
     "intermediate_size": 96,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
+}
+# The words of Qwen and GLM for a tower whose patches are merged two by two.
+GRID_TOWER = {
+    "depth": 2,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
 }
 EXPERTS = {
     "num_experts": 4,
@@ -104,7 +102,7 @@ def build_tiny_model(name: str, folder: Path, seed: int = 0, **settings: Any) ->
     torch.manual_seed(seed)
     model = auto_class(config).from_config(config)
     scale_up(model)
-    processor = tiny.processor(tokenizer, CHAT_TEMPLATE.replace("IMAGE", tiny.placeholder))
+    processor = tiny.processor(tokenizer, chat_template(tiny.placeholder))
     end, pad = ids("<|im_end|>"), ids("<|endoftext|>")
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=1.0, top_p=1.0, top_k=0, eos_token_id=end, pad_token_id=pad
@@ -202,36 +200,16 @@ def qwen2_vl(ids: Callable[[str], int]) -> dict[str, Any]:
 
 
 def qwen2_5_vl(ids: Callable[[str], int]) -> dict[str, Any]:
-    vision = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 14,
-        "window_size": 56,
-        "fullatt_block_indexes": [1],
-    }
     return {
         "model_type": "qwen2_5_vl",
         "text_config": text_settings(ids, rope_parameters=ROPE_3D),
-        "vision_config": vision,
+        "vision_config": GRID_TOWER | {"window_size": 56, "fullatt_block_indexes": [1]},
         "tie_word_embeddings": False,
         **qwen_ids(ids),
     }
 
 
-QWEN3_VISION = {
-    "depth": 3,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_heads": 2,
-    "out_hidden_size": 64,
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "num_position_embeddings": 64,
-}
+QWEN3_VISION = GRID_TOWER | {"depth": 3, "patch_size": 16, "num_position_embeddings": 64}
 
 
 def qwen3_vl(ids: Callable[[str], int]) -> dict[str, Any]:
@@ -291,21 +269,10 @@ GLM_TOKENS = (
 
 def glm4v(ids: Callable[[str], int]) -> dict[str, Any]:
     rope = ROPE_3D | {"mrope_section": [2, 3, 3], "partial_rotary_factor": 0.5}
-    vision = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 14,
-        "image_size": 112,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-    }
     return {
         "model_type": "glm4v",
         "text_config": text_settings(ids, rope_parameters=rope),
-        "vision_config": vision,
+        "vision_config": GRID_TOWER | {"image_size": 112},
         "tie_word_embeddings": False,
         "image_token_id": ids("<|image|>"),
         "video_token_id": ids("<|video|>"),

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from r1reward.shapes.scene import IMAGE_SIZE
+from tools.chat_template import chat_template
 from tools.miniature.corpus import language
 
 PATCH_SIZE = 14
@@ -47,26 +48,6 @@ TAG_TOKENS = ("<think>", "</think>", "<answer>", "</answer>")
 
 # Qwen's pattern, but a digit takes its leading space along: " 1" is one token, as in "Response 1".
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}
-{{ message['content'] }}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' or 'image' in part -%}
-<|vision_start|><|image_pad|><|vision_end|>
-{%- elif 'text' in part -%}
-{{ part['text'] }}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}
-<|im_start|>assistant
-{% endif -%}"""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -105,7 +86,7 @@ def build_processor() -> Qwen2_5_VLProcessor:
         image_processor=Qwen2VLImageProcessor(size=PIXEL_BOUNDS, **shape),
         tokenizer=build_tokenizer(),
         video_processor=Qwen2VLVideoProcessor(size=PIXEL_BOUNDS, **shape),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template("<|vision_start|><|image_pad|><|vision_end|>"),
     )
 
 
