@@ -28,9 +28,8 @@ def epoch_without_repeats(num_pairs: int, pairs_per_step: int, seed: int, epoch:
     start = epoch - epoch % (pairs_per_step // gcd(num_pairs, pairs_per_step))
     indices = list(epoch_permutation(num_pairs, seed, start))
     for later in range(start + 1, epoch + 1):
-        num_before = (
-            later * num_pairs % pairs_per_step
-        )  # its first step's pairs of the epoch before
+        # Its first step has so many pairs of the epoch before.
+        num_before = later * num_pairs % pairs_per_step
         shown = set(indices[-num_before:])
         indices = list(epoch_permutation(num_pairs, seed, later))
         make_way(indices, shown, pairs_per_step - num_before)
